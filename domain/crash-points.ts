@@ -1,0 +1,35 @@
+/**
+ * The named places of create and destroy at which a process may die. Code marks each with `crashPoint(name)`; the crash matrix
+ * iterates over this list, so a step that is added here is tested, and a mark that is not listed does not compile.
+ */
+export const CRASH_POINTS = [
+  // worker, provision
+  'operation_claimed',
+  'attempts_committed',
+  'engine_starting',
+  'engine_finished',
+  'purchase_applied',
+  'wait_recorded',
+  'instance_ready_applied',
+  'losers_marked',
+  // operation child and dynamic provider, create
+  'create_entered',
+  'candidate_assigned',
+  'purchase_sending',
+  'purchase_answered',
+  'purchase_read_back',
+  'ssh_keys_attached',
+  // worker and dynamic provider, destroy
+  'destroy_claimed',
+  'delete_entered',
+  'delete_sending',
+  'delete_answered',
+  'delete_verified',
+  'destroy_applied',
+  'stack_removed',
+] as const;
+export type CrashPointName = (typeof CRASH_POINTS)[number];
+
+/** Does nothing in production; the crash matrix gives one that kills a process here. */
+export type CrashPoint = (name: CrashPointName) => void;
+export const noCrash: CrashPoint = () => {};

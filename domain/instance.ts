@@ -1,0 +1,74 @@
+/**
+ * An instance: what the user asked for and gets. It points to its winning attempt; what is rented, where and at what price
+ * stands on the attempts (attempt.ts).
+ *
+ * States, how each is entered and left:
+ *   requested   accepted, nothing bought → creating (candidate reserved) | destroying
+ *   creating    a purchase may be under way → booting (bought) | requested (every candidate refused, nothing bought) | destroying
+ *   booting     a machine is ours and starting → ready (running, SSH answers, promised GPUs) | creating (next candidate) | destroying | lost
+ *   ready       usable → hibernating | destroying | lost
+ *   hibernating, hibernated, waking   asleep, on the way there or back (a later issue drives them)
+ *   lost        the provider says not-found though nobody destroyed it → destroying (lost hardware may still bill)
+ *   destroying  accrues and is retried for ever → destroyed (the provider said not-found for every attempt)
+ *   destroyed   the end
+ */
+export const INSTANCE_STATUSES = [
+  'requested',
+  'creating',
+  'booting',
+  'ready',
+  'hibernating',
+  'hibernated',
+  'waking',
+  'lost',
+  'destroying',
+  'destroyed',
+] as const;
+export type InstanceStatus = (typeof INSTANCE_STATUSES)[number];
+
+export const INSTANCE_NEXT: Record<InstanceStatus, readonly InstanceStatus[]> = {
+  requested: ['creating', 'destroying'],
+  creating: ['booting', 'requested', 'destroying'],
+  booting: ['ready', 'creating', 'requested', 'destroying', 'lost'],
+  ready: ['hibernating', 'destroying', 'lost'],
+  hibernating: ['hibernated', 'ready', 'destroying', 'lost'],
+  hibernated: ['waking', 'destroying'],
+  waking: ['ready', 'hibernated', 'destroying', 'lost'],
+  lost: ['destroying'],
+  destroying: ['destroyed'],
+  destroyed: [],
+};
+
+export const PHASES = [
+  'queued',
+  'purchasing',
+  'starting',
+  'installing',
+  'waiting_registration',
+  'verifying',
+  'active',
+] as const;
+export type Phase = (typeof PHASES)[number];
+
+export const INSTANCE_ACTIONS = ['destroy', 'ssh', 'extend'] as const;
+export type InstanceAction = (typeof INSTANCE_ACTIONS)[number];
+
+const ACTION_FROM: Record<InstanceAction, readonly InstanceStatus[]> = {
+  destroy: ['requested', 'creating', 'booting', 'ready', 'hibernating', 'hibernated', 'waking', 'lost'],
+  ssh: ['ready'],
+  extend: ['requested', 'creating', 'booting', 'ready'],
+};
+
+/** What may be done to an instance in `status`; the API returns it, so that no client derives it again. */
+export function allowedActions(status: InstanceStatus): InstanceAction[] {
+  return INSTANCE_ACTIONS.filter((action) => ACTION_FROM[action].includes(status));
+}
+
+export function canBecome(from: InstanceStatus, to: InstanceStatus): boolean {
+  return INSTANCE_NEXT[from].includes(to);
+}
+
+/** Whether an instance in this status counts against caps and burn: everything until it is proven gone. */
+export function isLive(status: InstanceStatus): boolean {
+  return status !== 'destroyed';
+}

@@ -1,0 +1,76 @@
+/**
+ * An offer: a provider's current listing, normalised. It may vanish at any moment; its id is the vendor's and may be
+ * recycled, so nothing keeps it as an identity for longer than one purchase.
+ */
+import type { MicroUsd } from './money.ts';
+import type { ProviderName } from './provider.ts';
+
+export interface Offer {
+  provider: ProviderName;
+  /** The vendor's id of this listing. */
+  providerOfferId: string;
+  /** The physical host, where the vendor tells; history and the denylist attach here. */
+  machineId: string | null;
+  hostId: string | null;
+  /** Canonical GPU model: the vendor's name with spaces, e.g. "RTX 4090", "H100 SXM". */
+  gpu: string;
+  gpuCount: number;
+  /** Memory of one GPU in GiB, rounded down to the marketed size (24564 MiB → 24). null: the vendor does not say. */
+  gpuMemoryGib: number | null;
+  /** On-demand price of the whole offer (all its GPUs) with `pricedDiskGib` of disk. */
+  priceMicroUsdPerHour: MicroUsd;
+  /** The disk size included in the price. */
+  pricedDiskGib: number;
+  /** Price of one further GiB of disk for an hour. */
+  diskMicroUsdPerGibHour: MicroUsd;
+  /** Lowest bid that would run now, for all GPUs of the offer; null where the offer cannot be interruptible. */
+  floorMicroUsdPerHour: MicroUsd | null;
+  interruptible: boolean;
+  /** Two-letter country code, or null where unknown. */
+  region: string | null;
+  location: string | null;
+  /** 0..1, the vendor's own figure; null where it gives none. */
+  reliability: number | null;
+  verified: boolean;
+  diskGib: number | null;
+  cpuCores: number | null;
+  memoryGib: number | null;
+  inetDownMbps: number | null;
+  inetUpMbps: number | null;
+  cudaVersion: string | null;
+  driverVersion: string | null;
+  directPorts: number | null;
+  /** Seconds the offer may still be rented for; null where unknown. */
+  maxDurationSeconds: number | null;
+}
+
+/** What a purchase must satisfy. Bounds are inclusive. */
+export interface OfferRequirements {
+  gpu: string;
+  gpuCount: number;
+  minGpuMemoryGib: number | null;
+  diskGib: number;
+  maxPriceMicroUsdPerHour: MicroUsd;
+  /** Empty: any. */
+  providers: ProviderName[];
+  /** Two-letter country codes; empty: any. */
+  regions: string[];
+  minReliability: number | null;
+  interruptible: boolean;
+}
+
+/** Price of `offer` with `diskGib` of disk instead of the disk it was listed with. */
+export function priceWithDisk(offer: Offer, diskGib: number): MicroUsd {
+  const extra = Math.ceil(diskGib) - Math.floor(offer.pricedDiskGib);
+  const base = offer.interruptible && offer.floorMicroUsdPerHour !== null ? offer.floorMicroUsdPerHour : offer.priceMicroUsdPerHour;
+  return extra > 0 ? base + offer.diskMicroUsdPerGibHour * BigInt(extra) : base;
+}
+
+/** GPU names compare without case, underscores, dashes or doubled spaces: "rtx_4090" is "RTX 4090". */
+export function canonicalGpuKey(name: string): string {
+  return name
+    .trim()
+    .replace(/^nvidia\s+(geforce\s+)?/i, '')
+    .replace(/[_\-\s]+/g, ' ')
+    .toLowerCase();
+}

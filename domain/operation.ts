@@ -1,0 +1,25 @@
+/**
+ * An operation: a durable unit of work. It is accepted in one transaction, runs in steps under a numbered claim, and may wait
+ * between steps without holding a worker.
+ *
+ *   queued     accepted, never claimed → running | canceled
+ *   running    claimed at least once: a step runs (lease held) or it waits (waitUntil set, no lease) → succeeded | failed | canceled
+ *   succeeded, failed, canceled   the end
+ */
+export const OPERATION_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'canceled'] as const;
+export type OperationStatus = (typeof OPERATION_STATUSES)[number];
+
+export const OPERATION_KINDS = ['provision_instance', 'destroy_instance', 'destroy_machine', 'sync_offers', 'reconcile_fleet'] as const;
+export type OperationKind = (typeof OPERATION_KINDS)[number];
+
+export function isFinished(status: OperationStatus): boolean {
+  return status === 'succeeded' || status === 'failed' || status === 'canceled';
+}
+
+/** Which kinds a person may cancel. A destroy is never canceled: it is retried until the provider says not-found. */
+export function isCancelable(kind: OperationKind): boolean {
+  return kind === 'provision_instance' || kind === 'sync_offers' || kind === 'reconcile_fleet';
+}
+
+export const LEASE_MS = 10_000;
+export const LEASE_RENEW_MS = 3_000;
