@@ -1,0 +1,101 @@
+/**
+ * The database: one pool of connections to Postgres under the program's least-privilege role. This module opens it, sets how
+ * values arrive and repeats what is safe to repeat; the statements live in one file per aggregate.
+ */
+import { readFileSync } from 'node:fs';
+import { Kysely, PostgresDialect, type Transaction } from 'kysely';
+import pg from 'pg';
+import type { Schema } from './schema.ts';
+
+/** The role the running program takes; it can read and write rows but not change the schema or rewrite the audit log. */
+export const APP_ROLE = 'muster_app';
+
+export type Db = Kysely<Schema>;
+export type Tx = Transaction<Schema>;
+/** A statement's home: the pool or a transaction. */
+export type Executor = Db | Tx;
+
+export interface DatabaseOptions {
+  url: string;
+  /** `null`: the login's own rights (migrations only). Default: APP_ROLE. */
+  role?: string | null;
+  poolSize?: number;
+  applicationName: string;
+  /** PEM file with the certificate authority of a remote server. */
+  caFile?: string | null;
+  /** Told of errors on idle connections (the server went away); they heal by themselves. */
+  onIdleError?: (error: Error) => void;
+}
+
+export interface Database {
+  kysely: Db;
+  pool: pg.Pool;
+  /** A connection of its own outside the pool, for LISTEN. The caller ends it. */
+  connectListener(): Promise<pg.Client>;
+  close(): Promise<void>;
+}
+
+export function openDatabase(options: DatabaseOptions): Database {
+  const settings = connectionSettings(options);
+  const pool = new pg.Pool({ ...settings, max: options.poolSize ?? 10, idleTimeoutMillis: 30_000, connectionTimeoutMillis: 10_000 });
+  pool.on('error', (error) => options.onIdleError?.(error));
+  const kysely = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
+  return {
+    kysely,
+    pool,
+    async connectListener() {
+      const client = new pg.Client({ ...settings, application_name: `${options.applicationName}-listen`, keepAlive: true });
+      await client.connect();
+      return client;
+    },
+    close: () => kysely.destroy(),
+  };
+}
+
+/** Whether a statement failed because the server was away: nothing of an uncommitted transaction remains. */
+export function isConnectionError(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = (error as { code?: string }).code ?? '';
+  return (
+    /^(08|57P0)/.test(code) ||
+    ['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT'].includes(code) ||
+    /Connection terminated|connection timeout|timeout exceeded when trying to connect|Client has encountered a connection error|the database system is/i.test(
+      error.message,
+    )
+  );
+}
+
+/**
+ * Repeats `work` while the server is away, up to `forMs`. Only for work that is guarded or idempotent: a commit whose answer was
+ * lost runs again.
+ */
+export async function retryWhileAway<T>(work: () => Promise<T>, forMs: number): Promise<T> {
+  const deadline = performance.now() + forMs;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isConnectionError(error) || performance.now() > deadline) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+}
+
+function connectionSettings(options: DatabaseOptions): pg.ClientConfig {
+  const role = options.role === undefined ? APP_ROLE : options.role;
+  const settings: pg.ClientConfig = {
+    connectionString: options.url,
+    application_name: options.applicationName,
+    types: { getTypeParser },
+  };
+  if (role !== null) settings.options = `-c role=${role}`;
+  if (options.caFile) settings.ssl = { ca: readFileSync(options.caFile, 'utf8') };
+  return settings;
+}
+
+const INT8 = 20;
+
+function getTypeParser(oid: number, format?: 'text' | 'binary'): (text: string) => unknown {
+  if (oid === INT8) return (text) => BigInt(text);
+  return pg.types.getTypeParser(oid, (format ?? 'text') as 'text') as (text: string) => unknown;
+}

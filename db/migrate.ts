@@ -1,0 +1,66 @@
+/**
+ * Brings a database to the current schema: our tables (Kysely migrations), the queue's tables, the program's role and its rights.
+ * Safe with any number of replicas starting at once: an advisory lock lets one work while the others wait and then find it done.
+ */
+import { Kysely, Migrator, PostgresDialect, sql, type MigrationProvider } from 'kysely';
+import pg from 'pg';
+import { APP_ROLE } from './database.ts';
+import { prepareQueue, QUEUE_SCHEMA } from './queue.ts';
+
+const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promise<void> }>> = {
+  '0001-foundation': () => import('./migrations/0001-foundation.ts'),
+};
+
+/** Any constant: the key of the advisory lock that migrations of all replicas share. */
+const LOCK_KEY = 7_306_188_215;
+
+/** @param url a login that may create tables and roles. Throws what the first failing migration threw; nothing is half-done. */
+export async function migrateDatabase(url: string): Promise<void> {
+  const guard = new pg.Client({ connectionString: url, application_name: 'muster-migrate' });
+  await guard.connect();
+  try {
+    await guard.query('select pg_advisory_lock($1)', [LOCK_KEY]);
+    const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: url, max: 2 }) }) });
+    try {
+      await runMigrations(db);
+      await prepareQueue(url);
+      await grantRights(db);
+    } finally {
+      await db.destroy();
+    }
+  } finally {
+    await guard.end();
+  }
+}
+
+async function runMigrations(db: Kysely<unknown>): Promise<void> {
+  const provider: MigrationProvider = {
+    async getMigrations() {
+      const entries = await Promise.all(Object.entries(MIGRATIONS).map(async ([name, load]) => [name, await load()] as const));
+      return Object.fromEntries(entries);
+    },
+  };
+  const { error } = await new Migrator({ db, provider }).migrateToLatest();
+  if (error) throw error instanceof Error ? error : new Error('migration failed', { cause: error });
+}
+
+/** Rows may be read and written; the audit log only appended to (prune deletes operation events and ticks, never audit). */
+async function grantRights(db: Kysely<unknown>): Promise<void> {
+  const statements = [
+    `do $$ begin
+       if not exists (select from pg_roles where rolname = '${APP_ROLE}') then create role ${APP_ROLE} nologin; end if;
+     exception when duplicate_object or unique_violation then null; end $$`,
+    // A login that is no superuser must be a member of the role to take it; one that may not grant it is one already.
+    `do $$ begin
+       if not pg_has_role(current_user, '${APP_ROLE}', 'member') then execute format('grant ${APP_ROLE} to %I', current_user); end if;
+     end $$`,
+    `grant usage on schema public, ${QUEUE_SCHEMA} to ${APP_ROLE}`,
+    `grant select, insert, update, delete on all tables in schema public to ${APP_ROLE}`,
+    `grant select, insert, update, delete on all tables in schema ${QUEUE_SCHEMA} to ${APP_ROLE}`,
+    `grant usage on all sequences in schema public, ${QUEUE_SCHEMA} to ${APP_ROLE}`,
+    `grant execute on all functions in schema ${QUEUE_SCHEMA} to ${APP_ROLE}`,
+    `revoke update, delete on audit_log from ${APP_ROLE}`,
+    `revoke all on kysely_migration, kysely_migration_lock from ${APP_ROLE}`,
+  ];
+  for (const statement of statements) await sql.raw(statement).execute(db);
+}
