@@ -13,7 +13,7 @@ import { prepareEmbeddedBinaries } from './embedded-binaries.ts';
 import type { EmbeddedCluster } from './embedded-cluster.ts';
 import { EMBEDDED_DATABASE, EMBEDDED_OWNER, choosePort, homeOf, openEmbeddedCluster } from './embedded-cluster.ts';
 import type { Postmaster } from './embedded-postmaster.ts';
-import { PortTaken, findPostmaster, startPostmaster, stopPostmaster, waitUntilReady } from './embedded-postmaster.ts';
+import { PortTaken, startPostmaster, stopPostmaster, waitUntilReady } from './embedded-postmaster.ts';
 import { addUser, isProcessAlive, listOtherUsers, removeUser } from './embedded-processes.ts';
 
 /** `restarting`: the server died and is being started again; `failed`: given up after RESTART_LIMIT tries in a row. */
