@@ -37,14 +37,23 @@ export interface Database {
 
 export function openDatabase(options: DatabaseOptions): Database {
   const settings = connectionSettings(options);
-  const pool = new pg.Pool({ ...settings, max: options.poolSize ?? 10, idleTimeoutMillis: 30_000, connectionTimeoutMillis: 10_000 });
+  const pool = new pg.Pool({
+    ...settings,
+    max: options.poolSize ?? 10,
+    idleTimeoutMillis: 30_000,
+    connectionTimeoutMillis: 10_000,
+  });
   pool.on('error', (error) => options.onIdleError?.(error));
   const kysely = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) });
   return {
     kysely,
     pool,
     async connectListener() {
-      const client = new pg.Client({ ...settings, application_name: `${options.applicationName}-listen`, keepAlive: true });
+      const client = new pg.Client({
+        ...settings,
+        application_name: `${options.applicationName}-listen`,
+        keepAlive: true,
+      });
       await client.connect();
       return client;
     },

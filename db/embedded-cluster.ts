@@ -166,7 +166,7 @@ function runInside(
     child.once('error', reject);
     child.once('close', (code, by) => {
       if (code === 0) resolve();
-      else reject(new Error(`${program} failed (${by ?? code}) in ${folder}:\n${output.slice(-2_000)}`));
+      else reject(new Error(`${program} failed (${String(by ?? code)}) in ${folder}:\n${output.slice(-2_000)}`));
     });
   });
 }

@@ -113,7 +113,7 @@ async function tryStart(
       ...command.account,
     });
     child.once('error', (error) => (ended = error.message));
-    child.once('exit', (code, by) => (ended = `exit ${by ?? code}`));
+    child.once('exit', (code, by) => (ended = `exit ${String(by ?? code)}`));
     child.unref();
     const until = Date.now() + READY_TIMEOUT_MS;
     while (ended === null && Date.now() < until) {

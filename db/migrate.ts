@@ -2,7 +2,8 @@
  * Brings a database to the current schema: our tables (Kysely migrations), the queue's tables, the program's role and its rights.
  * Safe with any number of replicas starting at once: an advisory lock lets one work while the others wait and then find it done.
  */
-import { Kysely, Migrator, PostgresDialect, sql, type MigrationProvider } from 'kysely';
+import { Kysely, PostgresDialect, sql } from 'kysely';
+import { Migrator, type MigrationProvider } from 'kysely/migration';
 import pg from 'pg';
 import { APP_ROLE } from './database.ts';
 import { prepareQueue, QUEUE_SCHEMA } from './queue.ts';
@@ -20,7 +21,9 @@ export async function migrateDatabase(url: string): Promise<void> {
   await guard.connect();
   try {
     await guard.query('select pg_advisory_lock($1)', [LOCK_KEY]);
-    const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: url, max: 2 }) }) });
+    const db = new Kysely<unknown>({
+      dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: url, max: 2 }) }),
+    });
     try {
       await runMigrations(db);
       await prepareQueue(url);
@@ -36,7 +39,9 @@ export async function migrateDatabase(url: string): Promise<void> {
 async function runMigrations(db: Kysely<unknown>): Promise<void> {
   const provider: MigrationProvider = {
     async getMigrations() {
-      const entries = await Promise.all(Object.entries(MIGRATIONS).map(async ([name, load]) => [name, await load()] as const));
+      const entries = await Promise.all(
+        Object.entries(MIGRATIONS).map(async ([name, load]) => [name, await load()] as const),
+      );
       return Object.fromEntries(entries);
     },
   };

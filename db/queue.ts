@@ -6,7 +6,7 @@
  * blocked by a busy key, so one busy stack would hold up the others; our claim excludes per stack and is fenced besides.
  */
 import { sql } from 'kysely';
-import { fromKysely, PgBoss, type IDatabase } from 'pg-boss';
+import { fromKysely, PgBoss } from 'pg-boss';
 import type { Executor } from './database.ts';
 
 export const QUEUE_SCHEMA = 'pgboss';
@@ -26,7 +26,7 @@ export interface Queue {
 /** @param maintain true in one role (cron): pg-boss then keeps its own tables tidy. */
 export function createQueue(executor: Executor, maintain = false): Queue {
   const boss = new PgBoss({
-    db: fromKysely(executor) as IDatabase,
+    db: fromKysely(executor),
     schema: QUEUE_SCHEMA,
     migrate: false,
     createSchema: false,
@@ -44,7 +44,11 @@ export function createQueue(executor: Executor, maintain = false): Queue {
     async take(tx, limit) {
       const dispatches = await boss.fetch<{ operationId: string }>(QUEUE, { batchSize: limit, db: fromKysely(tx) });
       if (dispatches.length === 0) return [];
-      await boss.deleteJob(QUEUE, dispatches.map((dispatch) => dispatch.id), { db: fromKysely(tx) });
+      await boss.deleteJob(
+        QUEUE,
+        dispatches.map((dispatch) => dispatch.id),
+        { db: fromKysely(tx) },
+      );
       return dispatches.map((dispatch) => dispatch.data.operationId);
     },
     async start() {
@@ -63,7 +67,12 @@ export async function prepareQueue(url: string): Promise<void> {
   await boss.start();
   try {
     if (!(await boss.getQueue(QUEUE))) {
-      await boss.createQueue(QUEUE, { policy: 'standard', retryLimit: 0, expireInSeconds: 86_400, deleteAfterSeconds: 60 });
+      await boss.createQueue(QUEUE, {
+        policy: 'standard',
+        retryLimit: 0,
+        expireInSeconds: 86_400,
+        deleteAfterSeconds: 60,
+      });
     }
   } finally {
     await boss.stop({ graceful: false });

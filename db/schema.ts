@@ -102,9 +102,10 @@ export interface Schema {
     state: ColumnType<unknown, string | undefined, string>;
     note: string | null;
     claim: Generated<number>;
+    claimed_at: NullableTime;
+    woken_at: NullableTime;
     lease_owner: string | null;
     lease_expires_at: NullableTime;
-    dispatch_id: string | null;
     wait_until: NullableTime;
     failures: Generated<number>;
     cancel_requested_at: NullableTime;
@@ -166,7 +167,11 @@ export interface Schema {
     reliability: number | null;
     engine_runs: Generated<number>;
     purchase_calls: Generated<number>;
-    refusals: ColumnType<{ providerOfferId: string; machineId: string | null; reason: string }[], string | undefined, string>;
+    refusals: ColumnType<
+      { providerOfferId: string; machineId: string | null; reason: string }[],
+      string | undefined,
+      string
+    >;
     ssh_host: string | null;
     ssh_port: number | null;
     ssh_user: string | null;

@@ -9,7 +9,7 @@
 export const OPERATION_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'canceled'] as const;
 export type OperationStatus = (typeof OPERATION_STATUSES)[number];
 
-export const OPERATION_KINDS = ['provision_instance', 'destroy_instance', 'destroy_machine', 'sync_offers', 'reconcile_fleet'] as const;
+export const OPERATION_KINDS = ['provision_instance', 'destroy_instance', 'destroy_machine'] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 
 export function isFinished(status: OperationStatus): boolean {
@@ -18,7 +18,7 @@ export function isFinished(status: OperationStatus): boolean {
 
 /** Which kinds a person may cancel. A destroy is never canceled: it is retried until the provider says not-found. */
 export function isCancelable(kind: OperationKind): boolean {
-  return kind === 'provision_instance' || kind === 'sync_offers' || kind === 'reconcile_fleet';
+  return kind === 'provision_instance';
 }
 
 export const LEASE_MS = 10_000;

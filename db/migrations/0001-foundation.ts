@@ -134,9 +134,11 @@ const STATEMENTS = [
      state jsonb not null default '{}',
      note text,
      claim integer not null default 0,
+     -- Start of the current or last step, and the last wake-up: a wake during a step ends the wait that the step records.
+     claimed_at timestamptz,
+     woken_at timestamptz,
      lease_owner text,
      lease_expires_at timestamptz,
-     dispatch_id uuid,
      wait_until timestamptz,
      failures integer not null default 0,
      cancel_requested_at timestamptz,

@@ -1,0 +1,141 @@
+/**
+ * Accepting a provision: caps, stack, operation, instances, audit and queue entry in the caller's one transaction. After its commit
+ * the request is kept whatever dies; before it nothing of it exists.
+ */
+import { sql } from 'kysely';
+import { checkCaps } from '../domain/caps.ts';
+import { MusterError } from '../domain/error-table.ts';
+import type { ProvisionRequest } from '../domain/provision-request.ts';
+import { appendAudit, type Actor } from './audit.ts';
+import type { Tx } from './database.ts';
+import { measureFleet, type InstanceRow } from './instances.ts';
+import { newId } from './new-id.ts';
+import { acceptOperation, type OperationRow } from './operations.ts';
+import type { Queue } from './queue.ts';
+
+export interface ProvisionOrder {
+  orgId: string;
+  actor: Actor;
+  /** One per instance. A live instance of the org with the same name is a conflict. */
+  names: string[];
+  request: ProvisionRequest;
+  consumer: string | null;
+  overrideReason: string | null;
+  /** Made by the caller because secrets are sealed to it. */
+  stackId: string;
+}
+
+/** Throws MusterError `cap_exceeded` with the numbers, or `conflict` for a name that is taken. */
+export async function acceptProvision(
+  tx: Tx,
+  queue: Queue,
+  order: ProvisionOrder,
+): Promise<{ operation: OperationRow; instances: InstanceRow[] }> {
+  const operationId = newId('operation');
+  await tx
+    .insertInto('stacks')
+    .values({
+      id: order.stackId,
+      org_id: order.orgId,
+      kind: 'instance',
+      name: `instance-${operationId.replace('_', '-')}`,
+    })
+    .execute();
+  const operation = await acceptOperation(tx, queue, {
+    id: operationId,
+    orgId: order.orgId,
+    kind: 'provision_instance',
+    targetKind: 'stack',
+    targetId: order.stackId,
+    stackId: order.stackId,
+    createdBy: order.actor.id,
+  });
+  const instances = await insertInstances(tx, order, operationId);
+  await appendAudit(tx, {
+    orgId: order.orgId,
+    actor: order.actor,
+    action: 'instance.create',
+    targetKind: 'operation',
+    targetId: operationId,
+    detail: {
+      instances: instances.map((instance) => instance.id),
+      gpu: order.request.gpu,
+      gpuCount: order.request.gpuCount,
+      maxPriceMicroUsdPerHour: order.request.maxPriceMicroUsdPerHour,
+      ...(order.overrideReason ? { overrideReason: order.overrideReason } : {}),
+    },
+  });
+  await assertCaps(tx, order);
+  return { operation, instances };
+}
+
+async function insertInstances(tx: Tx, order: ProvisionOrder, operationId: string): Promise<InstanceRow[]> {
+  const { request } = order;
+  const taken = await tx
+    .selectFrom('instances')
+    .select('name')
+    .where('org_id', '=', order.orgId)
+    .where('status', '<>', 'destroyed')
+    .where('name', 'in', order.names)
+    .executeTakeFirst();
+  if (taken) throw nameTaken(taken.name);
+  try {
+    return await tx
+      .insertInto('instances')
+      .values(
+        order.names.map((name, ordinal) => ({
+          id: newId('instance'),
+          org_id: order.orgId,
+          stack_id: order.stackId,
+          operation_id: operationId,
+          ordinal,
+          name,
+          phase_at: sql<string>`jsonb_build_object('queued', to_jsonb(now()))`,
+          request: JSON.stringify(request),
+          strategy: request.strategy,
+          consumer: order.consumer,
+          max_price_micro_usd_per_hour: BigInt(request.maxPriceMicroUsdPerHour),
+          unbounded: request.maxLifetimeMs === null,
+          override_reason: order.overrideReason,
+          expires_at:
+            request.maxLifetimeMs === null
+              ? null
+              : sql<string>`now() + ${request.maxLifetimeMs} * interval '1 millisecond'`,
+          created_by: order.actor.id,
+        })),
+      )
+      .returningAll()
+      .execute();
+  } catch (error) {
+    if ((error as { constraint?: string }).constraint === 'instances_live_name')
+      throw nameTaken(order.names.join(', '));
+    throw error;
+  }
+}
+
+/** Last in the transaction, because it makes requests wait for each other: the caps hold for all of them together. */
+async function assertCaps(tx: Tx, order: ProvisionOrder): Promise<void> {
+  const caps = await tx
+    .selectFrom('deployment')
+    .select(['max_instances', 'max_burn_micro_usd_per_hour'])
+    .forUpdate()
+    .executeTakeFirstOrThrow();
+  const fleet = await measureFleet(tx);
+  const requestedInstances = order.names.length;
+  const requestedMaxPrice = BigInt(order.request.maxPriceMicroUsdPerHour);
+  const exceeded = checkCaps({
+    liveInstances: fleet.liveInstances - requestedInstances,
+    burnMicroUsdPerHour: fleet.burnMicroUsdPerHour - requestedMaxPrice * BigInt(requestedInstances),
+    requestedInstances,
+    requestedMaxPrice,
+    maxInstances: caps.max_instances,
+    maxBurn: caps.max_burn_micro_usd_per_hour,
+  });
+  if (exceeded) throw new MusterError('cap_exceeded', exceeded.detail, { facts: exceeded.facts });
+}
+
+function nameTaken(name: string): MusterError {
+  return new MusterError('conflict', `a live instance named "${name}" exists already`, {
+    errors: [{ path: 'name', message: 'is taken by a live instance of this org' }],
+  });
+}

@@ -1,0 +1,272 @@
+/** Attempts: one purchase each. Rows are written under the claim of the operation that owns the stack, or by a cron that only observes. */
+import { sql, type Selectable } from 'kysely';
+import type { MicroUsd } from '../domain/money.ts';
+import type { ObservedInstance } from '../domain/observed-instance.ts';
+import type { Offer } from '../domain/offer.ts';
+import type { Executor, Tx } from './database.ts';
+import { forgetReservations } from './offers.ts';
+import type { Schema } from './schema.ts';
+
+export type AttemptRow = Selectable<Schema['attempts']>;
+
+export interface NewAttempt {
+  id: string;
+  orgId: string;
+  instanceId: string;
+  stackId: string;
+  label: string;
+  offer: Offer;
+  priceMicroUsdPerHour: MicroUsd;
+}
+
+/** Records the intent to buy. Nothing may be sent to the provider before this is committed. */
+export async function insertAttempt(tx: Tx, attempt: NewAttempt): Promise<void> {
+  await tx
+    .insertInto('attempts')
+    .values({
+      id: attempt.id,
+      org_id: attempt.orgId,
+      instance_id: attempt.instanceId,
+      stack_id: attempt.stackId,
+      provider: attempt.offer.provider,
+      label: attempt.label,
+      ...candidateColumns(attempt.offer, attempt.priceMicroUsdPerHour),
+    })
+    .execute();
+}
+
+function candidateColumns(offer: Offer, price: MicroUsd) {
+  return {
+    provider_offer_id: offer.providerOfferId,
+    machine_id: offer.machineId,
+    gpu: offer.gpu,
+    gpu_count: offer.gpuCount,
+    gpu_memory_gib: offer.gpuMemoryGib,
+    region: offer.region,
+    reliability: offer.reliability,
+    price_micro_usd_per_hour: price,
+  };
+}
+
+export function listAttemptsOfStack(executor: Executor, stackId: string): Promise<AttemptRow[]> {
+  return executor
+    .selectFrom('attempts')
+    .selectAll()
+    .where('stack_id', '=', stackId)
+    .orderBy('created_at')
+    .orderBy('id')
+    .execute();
+}
+
+export function listAttemptsOfInstances(executor: Executor, instanceIds: string[]): Promise<AttemptRow[]> {
+  if (instanceIds.length === 0) return Promise.resolve([]);
+  return executor
+    .selectFrom('attempts')
+    .selectAll()
+    .where('instance_id', 'in', instanceIds)
+    .orderBy('created_at')
+    .orderBy('id')
+    .execute();
+}
+
+/** Everything that may exist at the provider by our records. */
+export function listLiveAttempts(executor: Executor, provider: string): Promise<AttemptRow[]> {
+  return executor
+    .selectFrom('attempts')
+    .selectAll()
+    .where('provider', '=', provider)
+    .where('status', '<>', 'gone')
+    .execute();
+}
+
+export function findAttemptByLabel(executor: Executor, label: string): Promise<AttemptRow | undefined> {
+  return executor.selectFrom('attempts').selectAll().where('label', '=', label).executeTakeFirst();
+}
+
+/** An engine run that may buy is about to start: from now on these labels are looked up before anything is bought. */
+export async function markEngineRun(tx: Tx, attemptIds: string[]): Promise<void> {
+  if (attemptIds.length === 0) return;
+  await tx
+    .updateTable('attempts')
+    .set((eb) => ({
+      engine_runs: eb('engine_runs', '+', 1),
+      status: sql`case when status = 'reserved' then 'buying' else status end`,
+      updated_at: sql`now()`,
+    }))
+    .where('id', 'in', attemptIds)
+    .execute();
+}
+
+/** Counts the purchase call that is about to be sent. */
+export async function countPurchaseCall(tx: Tx, attemptId: string): Promise<void> {
+  await tx
+    .updateTable('attempts')
+    .set((eb) => ({ purchase_calls: eb('purchase_calls', '+', 1) }))
+    .where('id', '=', attemptId)
+    .execute();
+}
+
+/** The vendor definitely refused the attempt's offer; `next` is assigned instead (null: none is left). */
+export async function recordRefusal(
+  tx: Tx,
+  attempt: AttemptRow,
+  reason: string,
+  next: { offer: Offer; priceMicroUsdPerHour: MicroUsd } | null,
+): Promise<void> {
+  const refusal = { providerOfferId: attempt.provider_offer_id, machineId: attempt.machine_id, reason };
+  await tx
+    .updateTable('attempts')
+    .set({
+      refusals: sql`refusals || ${JSON.stringify([refusal])}::jsonb`,
+      updated_at: sql`now()`,
+      ...(next ? candidateColumns(next.offer, next.priceMicroUsdPerHour) : {}),
+    })
+    .where('id', '=', attempt.id)
+    .execute();
+}
+
+export interface BoughtMachine {
+  providerInstanceId: string;
+  machineId: string | null;
+  priceMicroUsdPerHour: MicroUsd | null;
+}
+
+/** The vendor gave us a machine: it accrues from now. Idempotent. */
+export async function recordPurchase(
+  tx: Tx,
+  attemptId: string,
+  machine: BoughtMachine,
+  bootTimeoutMs: number,
+): Promise<void> {
+  await tx
+    .updateTable('attempts')
+    .set({
+      status: sql`case when status in ('reserved', 'buying') then 'bought' else status end`,
+      provider_instance_id: machine.providerInstanceId,
+      machine_id: sql`coalesce(${machine.machineId}, machine_id)`,
+      price_micro_usd_per_hour: sql`coalesce(${machine.priceMicroUsdPerHour}::bigint, price_micro_usd_per_hour)`,
+      purchased_at: sql`coalesce(purchased_at, now())`,
+      boot_deadline: sql`coalesce(boot_deadline, now() + ${bootTimeoutMs} * interval '1 millisecond')`,
+      updated_at: sql`now()`,
+    })
+    .where('id', '=', attemptId)
+    .where('status', '<>', 'gone')
+    .execute();
+  await forgetReservations(tx, [attemptId]);
+}
+
+/** Marks attempts to be removed from the provider; those never sent to it are gone at once. */
+export async function markDestroying(
+  tx: Tx,
+  attemptIds: string[],
+  failure: { code: string; detail: string } | null,
+): Promise<void> {
+  if (attemptIds.length === 0) return;
+  await tx
+    .updateTable('attempts')
+    .set({
+      status: sql`case when status = 'reserved' and engine_runs = 0 then 'gone' else 'destroying' end`,
+      gone_at: sql`case when status = 'reserved' and engine_runs = 0 then now() else gone_at end`,
+      destroy_requested_at: sql`coalesce(destroy_requested_at, now())`,
+      updated_at: sql`now()`,
+      ...(failure
+        ? {
+            failure_code: sql`coalesce(failure_code, ${failure.code})`,
+            failure_detail: sql`coalesce(failure_detail, ${failure.detail})`,
+          }
+        : {}),
+    })
+    .where('id', 'in', attemptIds)
+    .where('status', 'not in', ['gone', 'destroying'])
+    .execute();
+  await forgetReservations(tx, attemptIds);
+}
+
+/** Proven: nothing at the provider carries the label. */
+export async function markGone(
+  tx: Tx,
+  attemptIds: string[],
+  failure: { code: string; detail: string } | null = null,
+): Promise<void> {
+  if (attemptIds.length === 0) return;
+  await tx
+    .updateTable('attempts')
+    .set({
+      status: 'gone',
+      gone_at: sql`coalesce(gone_at, now())`,
+      updated_at: sql`now()`,
+      ...(failure
+        ? {
+            failure_code: sql`coalesce(failure_code, ${failure.code})`,
+            failure_detail: sql`coalesce(failure_detail, ${failure.detail})`,
+          }
+        : {}),
+    })
+    .where('id', 'in', attemptIds)
+    .execute();
+  await forgetReservations(tx, attemptIds);
+}
+
+export async function markAttemptReady(executor: Executor, attemptId: string): Promise<void> {
+  await executor
+    .updateTable('attempts')
+    .set({ status: 'ready', ready_at: sql`coalesce(ready_at, now())`, updated_at: sql`now()` })
+    .where('id', '=', attemptId)
+    .where('status', '=', 'bought')
+    .execute();
+}
+
+/** Why the planner should give the attempt up; its status stays until the planner acts. */
+export async function recordAttemptFailure(
+  executor: Executor,
+  attemptId: string,
+  failure: { code: string; detail: string },
+): Promise<void> {
+  await executor
+    .updateTable('attempts')
+    .set({ failure_code: failure.code, failure_detail: failure.detail, updated_at: sql`now()` })
+    .where('id', '=', attemptId)
+    .where('failure_code', 'is', null)
+    .execute();
+}
+
+/** What the vendor's believable listing said. */
+export async function recordObservation(
+  executor: Executor,
+  attemptId: string,
+  observed: ObservedInstance,
+): Promise<void> {
+  await executor
+    .updateTable('attempts')
+    .set({
+      observed_status: observed.status,
+      observed_detail: observed.statusDetail,
+      observed_at: sql`now()`,
+      missing_since: null,
+      missing_count: 0,
+      running_at: sql`case when ${observed.status} = 'running' then coalesce(running_at, now()) else running_at end`,
+      ssh_host: sql`coalesce(${observed.ssh?.host ?? null}, ssh_host)`,
+      ssh_port: sql`coalesce(${observed.ssh?.port ?? null}::integer, ssh_port)`,
+      ssh_user: sql`coalesce(${observed.ssh?.user ?? null}, ssh_user)`,
+    })
+    .where('id', '=', attemptId)
+    .execute();
+}
+
+/** A believable listing did not contain the attempt's machine. */
+export async function recordMissing(executor: Executor, attemptId: string): Promise<void> {
+  await executor
+    .updateTable('attempts')
+    .set((eb) => ({ missing_since: sql`coalesce(missing_since, now())`, missing_count: eb('missing_count', '+', 1) }))
+    .where('id', '=', attemptId)
+    .execute();
+}
+
+export async function markLost(executor: Executor, attemptId: string, detail: string): Promise<void> {
+  await executor
+    .updateTable('attempts')
+    .set({ status: 'lost', failure_code: 'lost', failure_detail: detail, updated_at: sql`now()` })
+    .where('id', '=', attemptId)
+    .where('status', 'in', ['bought', 'ready'])
+    .execute();
+}

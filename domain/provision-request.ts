@@ -1,0 +1,50 @@
+/** What a provision was asked for, as it is kept: validated, defaults filled in, secrets sealed. */
+import type { MicroUsd } from './money.ts';
+import type { OfferRequirements } from './offer.ts';
+import type { ProviderName } from './provider.ts';
+
+export const STRATEGY_NAMES = ['race', 'coldstart'] as const;
+export type StrategyName = (typeof STRATEGY_NAMES)[number];
+
+/** Amounts are numbers here because the value is stored as JSON; all are far below 2^53. */
+export interface ProvisionRequest {
+  gpu: string;
+  gpuCount: number;
+  minGpuMemoryGib: number | null;
+  diskGib: number;
+  image: string;
+  maxPriceMicroUsdPerHour: number;
+  providers: ProviderName[];
+  regions: string[];
+  minReliability: number | null;
+  interruptible: boolean;
+  strategy: StrategyName;
+  raceWidth: number;
+  maxRaceCostMicroUsd: number;
+  sshPublicKeys: string[];
+  /** Names of the environment variables; their values are in `envSealed`. */
+  envNames: string[];
+  /** The environment as sealed JSON, bound to the instance's stack; null: none. */
+  envSealed: string | null;
+  onStart: string | null;
+  /** null: unbounded (allowed by an operator with a reason). */
+  maxLifetimeMs: number | null;
+  bootTimeoutMs: number;
+}
+
+export function requirementsOf(request: ProvisionRequest): OfferRequirements {
+  return {
+    gpu: request.gpu,
+    gpuCount: request.gpuCount,
+    minGpuMemoryGib: request.minGpuMemoryGib,
+    diskGib: request.diskGib,
+    maxPriceMicroUsdPerHour: BigInt(request.maxPriceMicroUsdPerHour) satisfies MicroUsd,
+    providers: request.providers,
+    regions: request.regions,
+    minReliability: request.minReliability,
+    interruptible: request.interruptible,
+  };
+}
+
+/** Attempts of one instance before it fails; bounds what a run of bad luck can cost. */
+export const MAX_ATTEMPTS_PER_INSTANCE = 8;
