@@ -1,0 +1,297 @@
+/**
+ * The settings: name, meaning, what is allowed and the default of each, as one table. config.ts reads the environment by it and
+ * docs/configuration.md is printed from it. A setting appears here when the feature behind it exists, not before.
+ */
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import {
+  duration,
+  httpUrl,
+  integer,
+  isPostgresUrl,
+  matching,
+  oneOf,
+  origin,
+  rateLimits,
+  secret,
+  someOf,
+  urlWithScheme,
+} from './config-values.ts';
+import type { Parse } from './config-values.ts';
+import { DEPLOYMENT_ID_PATTERN } from './domain/label.ts';
+import { parseUsd } from './domain/money.ts';
+import type { MicroUsd } from './domain/money.ts';
+
+export const PROJECT_DIR = dirname(fileURLToPath(import.meta.url));
+const VASTAI_LIVE_URL = 'https://console.vast.ai';
+/** The simulated vendors listen on the ports after the sandbox's control page. */
+export const SANDBOX_VASTAI_PORT_OFFSET = 1;
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+export const MODES = ['sandbox', 'live'] as const;
+export type Mode = (typeof MODES)[number];
+export const ROLES = ['api', 'worker', 'cron'] as const;
+export type Role = (typeof ROLES)[number];
+
+/** One setting. Defaults are texts that go through the same parser as a user's own. */
+export interface Variable<T> {
+  readonly section: string;
+  readonly meaning: string;
+  readonly allowed: string;
+  readonly parse: Parse<T>;
+  /** What holds when unset; it may differ by mode. Absent: the value is null, and `unset` says what then happens. */
+  readonly default?: string | Readonly<Record<Mode, string>>;
+  readonly unset?: string;
+  /** Never printed, and also read from the file named by `<NAME>_FILE`. */
+  readonly isSecret?: true;
+  /** Names that are read, in this order, when ours is unset. */
+  readonly otherNames?: readonly string[];
+}
+
+type Defaulted<T> = Variable<T> & { readonly default: string | Readonly<Record<Mode, string>> };
+const defaulted = <T>(variable: Defaulted<T>): Defaulted<T> => variable;
+const optional = <T>(variable: Variable<T> & { readonly unset: string }): Variable<T> & { readonly default?: never } =>
+  variable as Variable<T> & { readonly default?: never };
+
+export const VARIABLES = {
+  MUSTER_DEPLOYMENT_ID: optional({
+    section: 'Deployment',
+    meaning: 'Who we are at the providers. It is part of the label of every machine we buy: keep it for ever.',
+    allowed: '3 to 20 lower-case letters, digits and inner dashes, not "ext"',
+    parse: (text) => (text === 'ext' ? undefined : matching(DEPLOYMENT_ID_PATTERN)(text)),
+    unset: '`sandbox` in the sandbox; required outside it',
+  }),
+  MUSTER_SANDBOX: defaulted({
+    section: 'Deployment',
+    meaning:
+      '`on`: every provider is simulated and nothing real is ever bought. `off`: machines are bought for real money.',
+    allowed: '"on" or "off"',
+    parse: oneOf('on', 'off'),
+    default: 'on',
+  }),
+  MUSTER_ROLES: defaulted({
+    section: 'Deployment',
+    meaning: 'Which roles this process runs. Any number of processes with any roles may share one database.',
+    allowed: 'a comma-separated list of "api", "worker" and "cron"',
+    parse: someOf(...ROLES),
+    default: 'api,worker,cron',
+  }),
+  MUSTER_DATA_DIR: defaulted({
+    section: 'Deployment',
+    meaning:
+      'Where the embedded Postgres, the state of the engine and the sandbox live. It remembers whether it was made for the sandbox or for live use and refuses the other.',
+    allowed: 'a path; a relative one starts at the project',
+    parse: (text) => resolve(PROJECT_DIR, text),
+    default: '.muster',
+  }),
+  MUSTER_LOG_LEVEL: defaulted({
+    section: 'Deployment',
+    meaning: 'The least severe messages that are logged.',
+    allowed: '"trace", "debug", "info", "warn", "error", "fatal" or "silent"',
+    parse: oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
+    default: 'info',
+  }),
+  MUSTER_PORT: defaulted({
+    section: 'HTTP',
+    meaning: 'Port of the API.',
+    allowed: 'an integer from 0 to 65535; 0 takes a free one',
+    parse: integer(0, 65_535),
+    default: '8080',
+  }),
+  MUSTER_HOST: defaulted({
+    section: 'HTTP',
+    meaning: 'Address that the API listens on. `0.0.0.0` opens it to the network: put TLS in front of it.',
+    allowed: 'an IP address or a host name',
+    parse: matching(/^[A-Za-z0-9.:_-]{1,253}$/),
+    default: '127.0.0.1',
+  }),
+  MUSTER_PUBLIC_URL: optional({
+    section: 'HTTP',
+    meaning: "How agents, webhooks and other people's command lines reach us.",
+    allowed: 'an http or https URL without credentials, query and fragment',
+    parse: httpUrl,
+    unset: '`http://127.0.0.1:PORT` in the sandbox; none outside it',
+  }),
+  MUSTER_API_RATE_LIMIT: defaulted({
+    section: 'HTTP',
+    meaning: 'Requests a second that one API key or user may make.',
+    allowed: 'an integer from 1 to 100000',
+    parse: integer(1, 100_000),
+    default: '300',
+  }),
+  MUSTER_REGISTRATION: defaulted({
+    section: 'Access',
+    meaning:
+      '`closed`: nobody registers. `invite`: with an invite of an owner. `open`: anybody, each into an org of their own.',
+    allowed: '"closed", "invite" or "open"',
+    parse: oneOf('closed', 'invite', 'open'),
+    default: 'invite',
+  }),
+  MUSTER_ADMIN_API_KEY: optional({
+    section: 'Access',
+    meaning: "The first admin's API key.",
+    allowed: '"mk_" and letters, digits, "_" or "-", at least 32 characters in all',
+    parse: secret((text) => /^mk_[A-Za-z0-9_-]{29,509}$/.test(text)),
+    unset: 'one is made at the first start and printed once',
+    isSecret: true,
+  }),
+  MUSTER_SECRETS_KEY: optional({
+    section: 'Access',
+    meaning: 'The key that encrypts what is secret in the database. Losing it loses those secrets.',
+    allowed: '32 bytes in base64 (44 characters, `openssl rand -base64 32`)',
+    parse: secret((text) => /^[A-Za-z0-9+/]{43}=$/.test(text)),
+    unset: 'one is made and kept in the data directory, mode 600',
+    isSecret: true,
+  }),
+  DATABASE_URL: optional({
+    section: 'Database',
+    meaning: 'The Postgres to use; `sslmode` is honoured.',
+    allowed: "postgres://user:password@host:port/database, `sslmode` one of libpq's",
+    parse: secret(isPostgresUrl),
+    unset: 'an embedded Postgres under the data directory',
+    isSecret: true,
+  }),
+  MUSTER_DATABASE_CA_FILE: optional({
+    section: 'Database',
+    meaning: 'Certificate authority (PEM) that the server of DATABASE_URL must be signed by.',
+    allowed: 'the path of a readable file',
+    parse: (text) => resolve(text),
+    unset: "the system's authorities",
+  }),
+  MUSTER_WORKER_CONCURRENCY: optional({
+    section: 'Work',
+    meaning: 'Operation children: how many engine runs this worker does at once. Each takes about 200 MB.',
+    allowed: 'an integer from 1 to 64',
+    parse: integer(1, 64),
+    unset: 'the number of cores, but 2 to 8',
+  }),
+  MUSTER_PULUMI_BACKEND_URL: optional({
+    section: 'Work',
+    meaning: 'Where the state of stacks lives.',
+    allowed: 'a URL that starts with file://, s3://, gs://, azblob:// or https://',
+    parse: urlWithScheme('file', 's3', 'gs', 'azblob', 'https'),
+    unset: 'the embedded default, under the data directory',
+  }),
+  MUSTER_BOOT_TIMEOUT: defaulted({
+    section: 'Work',
+    meaning: 'How long a bought machine may take to become ready before the next candidate is tried.',
+    allowed: 'a duration from 10 seconds to 24 hours',
+    parse: duration(10 * SECOND, DAY),
+    default: '15 minutes',
+  }),
+  MUSTER_OFFER_SYNC_INTERVAL: defaulted({
+    section: 'Work',
+    meaning: "How often each provider's offers are listed.",
+    allowed: 'a duration from 1 second to 1 hour',
+    parse: duration(SECOND, HOUR),
+    default: '60 seconds',
+  }),
+  MUSTER_READINESS_INTERVAL: defaulted({
+    section: 'Work',
+    meaning: "How often a provider's machines are listed while something boots there.",
+    allowed: 'a duration from 100 ms to 1 minute',
+    parse: duration(100, MINUTE),
+    default: '2 seconds',
+  }),
+  MUSTER_RECONCILE_INTERVAL: defaulted({
+    section: 'Work',
+    meaning: 'How often what is recorded is compared with what the providers list.',
+    allowed: 'a duration from 1 second to 1 hour',
+    parse: duration(SECOND, HOUR),
+    default: '5 minutes',
+  }),
+  MUSTER_ORPHAN_POLICY: defaulted({
+    section: 'Safety',
+    meaning:
+      'What happens to a machine with our signed label that no live row wants, once two believable listings and its grace have passed: `destroy` it by an operation, or only `alert`.',
+    allowed: '"destroy" or "alert"',
+    parse: oneOf('destroy', 'alert'),
+    default: 'destroy',
+  }),
+  MUSTER_ORPHAN_GRACE: defaulted({
+    section: 'Safety',
+    meaning: 'How long such a machine is left alone after it was first seen.',
+    allowed: 'a duration from 1 second to 7 days',
+    parse: duration(SECOND, 7 * DAY),
+    default: { sandbox: '1 minute', live: '10 minutes' },
+  }),
+  MUSTER_MAX_INSTANCES: defaulted({
+    section: 'Safety',
+    meaning: 'Hard cap of live instances in the whole deployment.',
+    allowed: 'an integer from 0 to 100000',
+    parse: integer(0, 100_000),
+    default: '20',
+  }),
+  MUSTER_MAX_BURN_USD_PER_HOUR: defaulted({
+    section: 'Safety',
+    meaning: 'Hard cap of what everything live may cost in an hour.',
+    allowed: 'dollars, up to six decimals, such as "50" or "0.60"',
+    parse: (text): MicroUsd | undefined => parseUsd(text) ?? undefined,
+    default: '50',
+  }),
+  MUSTER_MAX_LIFETIME: defaulted({
+    section: 'Safety',
+    meaning: 'Hard maximum of every rented instance; an operator may lift it for one instance, with a reason.',
+    allowed: 'a duration from 1 minute to 365 days',
+    parse: duration(MINUTE, 365 * DAY),
+    default: '12 hours',
+  }),
+  MUSTER_VASTAI_API_KEY: optional({
+    section: 'Providers',
+    meaning: 'Key of the Vast.ai account that pays. Not used while the sandbox is on.',
+    allowed: '8 to 512 printable characters without spaces',
+    parse: secret((text) => /^[\x21-\x7e]{8,512}$/.test(text)),
+    unset: 'nothing is rented from Vast.ai',
+    isSecret: true,
+    otherNames: ['VASTAI_API_KEY', 'VAST_API_KEY'],
+  }),
+  MUSTER_VASTAI_URL: defaulted({
+    section: 'Providers',
+    meaning: 'Where Vast.ai is reached. In the sandbox it must be on this machine, so that nothing real is ever asked.',
+    allowed: 'scheme, host and port only, such as "https://console.vast.ai" (the adapter adds the path)',
+    parse: origin,
+    default: { sandbox: `http://127.0.0.1:${8090 + SANDBOX_VASTAI_PORT_OFFSET}`, live: VASTAI_LIVE_URL },
+  }),
+  MUSTER_VASTAI_RATE_LIMITS: defaulted({
+    section: 'Providers',
+    meaning: "Pace of our calls: the vendor's documented one, none, or one's own. A 429 slows us down in every mode.",
+    allowed: '"documented", "off", or a JSON object of seconds (0 to 3600) per endpoint',
+    parse: rateLimits,
+    default: { sandbox: 'off', live: 'documented' },
+  }),
+  MUSTER_VASTAI_LIST_LAG: defaulted({
+    section: 'Providers',
+    meaning:
+      "How long the vendor's list may lag after a purchase: so long we look for a label before we buy again under it.",
+    allowed: 'a duration from 0 seconds to 10 minutes',
+    parse: duration(0, 10 * MINUTE),
+    default: { sandbox: '0 seconds', live: '15 seconds' },
+  }),
+  MUSTER_SANDBOX_PORT: defaulted({
+    section: 'Sandbox',
+    meaning: "Port of the sandbox's control page; the simulated vendors listen on the ports after it (+1 Vast.ai).",
+    allowed: 'an integer from 1024 to 65526',
+    parse: integer(1024, 65_526),
+    default: '8090',
+  }),
+  MUSTER_SANDBOX_DIR: optional({
+    section: 'Sandbox',
+    meaning: 'Where the simulated vendors keep what they sold.',
+    allowed: 'a path; a relative one starts at the project',
+    parse: (text) => resolve(PROJECT_DIR, text),
+    unset: '`sandbox` in the data directory',
+  }),
+  MUSTER_SANDBOX_TIME: defaulted({
+    section: 'Sandbox',
+    meaning:
+      "`auto`: machines boot within seconds. `real`: with the timings of the vendor's contract. `explicit`: time moves only when told to.",
+    allowed: '"auto", "real" or "explicit"',
+    parse: oneOf('auto', 'real', 'explicit'),
+    default: 'auto',
+  }),
+} as const;
+
+export type VariableName = keyof typeof VARIABLES;
