@@ -31,6 +31,8 @@ export interface PurchaseOrder {
   env: Record<string, string>;
   /** Shell script run at start; null: none. */
   onStart: string | null;
+  /** Must agree with the bid: an interruptible order without one is refused (`invalid`), because vendors rent it on demand. */
+  interruptible: boolean;
   /** The bid for an interruptible rental, whole offer per hour; null: on demand. */
   bidMicroUsdPerHour: MicroUsd | null;
 }
@@ -46,11 +48,12 @@ export interface ProviderClient {
   searchOffers(query: OfferQuery, signal?: AbortSignal): Promise<Offer[]>;
 
   /**
-   * Buys. Never repeats the request by itself. Errors: `no_capacity` (definitely not bought; take another offer), `invalid`,
+   * Buys. Never repeats the request by itself. An abort before sending throws `canceled`; after it, a short grace for the answer.
+   * `beforeSending` is called when the turn at the rate limiter has come, right before the request; what it throws stops the purchase. Errors: `no_capacity` (definitely not bought; take another offer), `invalid`,
    * `auth`, `billing`, `unknown` (lost reply, 5xx or 429 after sending: look up by label), each with `createdInstanceId`
    * when the vendor refused but still made a machine.
    */
-  buy(order: PurchaseOrder, signal?: AbortSignal): Promise<Purchase>;
+  buy(order: PurchaseOrder, signal?: AbortSignal, beforeSending?: () => void): Promise<Purchase>;
 
   /** null: the vendor says that there is no such instance. Every other trouble throws. */
   readInstance(providerInstanceId: string, signal?: AbortSignal): Promise<ObservedInstance | null>;
@@ -68,6 +71,8 @@ export interface ProviderClient {
   stop(providerInstanceId: string, signal?: AbortSignal): Promise<void>;
   start(providerInstanceId: string, signal?: AbortSignal): Promise<void>;
   setLabel(providerInstanceId: string, label: string, signal?: AbortSignal): Promise<void>;
+  /** Changes the bid of an interruptible rental (whole offer per hour). `invalid` where there are no bids. */
+  changeBid(providerInstanceId: string, bidMicroUsdPerHour: MicroUsd, signal?: AbortSignal): Promise<void>;
 
   /** Lets an OpenSSH public key in; idempotent. May take the vendor some seconds to take effect. */
   attachSshKey(providerInstanceId: string, publicKey: string, signal?: AbortSignal): Promise<void>;

@@ -1,0 +1,219 @@
+/** The dynamic resource of one Vast.ai machine: create, read, update, delete, diff and check, over the given runtime. */
+import { ProviderError } from '../../domain/provider-error.ts';
+import { buyOrAdopt, RejectedMachineError, type BoughtMachine } from '../buy-machine.ts';
+import { DESTROY_TIMINGS, destroyVerified, type DestroyTimings } from '../destroy-machine.ts';
+import { PartialFailure, type DynamicCrud, type Properties } from '../dynamic-crud.ts';
+import {
+  checkInputs,
+  diffMachine,
+  missingKeys,
+  outputsOf,
+  readInputs,
+  requirementsOf,
+  withObserved,
+  type MachineInputs,
+  type MachineOutputs,
+} from '../machine-properties.ts';
+import { pause } from '../pause.ts';
+import type { ProviderClient } from '../provider-client.ts';
+import type { PurchaseRuntime } from '../purchase-runtime.ts';
+
+const PROVIDER = 'vastai';
+
+export interface CrudTimings extends DestroyTimings {
+  /** Pauses between the tries of reading a new machine back; the vendor may know it only after a moment. */
+  readBackPausesMs: number[];
+}
+
+export const CRUD_TIMINGS: CrudTimings = { ...DESTROY_TIMINGS, readBackPausesMs: [250, 1_000, 3_000] };
+
+/** Several resources may be created at once; nothing is kept between calls. */
+export function createVastaiCrud(runtime: PurchaseRuntime, timings: CrudTimings = CRUD_TIMINGS): DynamicCrud {
+  return {
+    check: (_olds, news) => Promise.resolve(checkInputs(news)),
+    diff: (_id, olds, news) => Promise.resolve(diffMachine(olds, news, runtime.deploymentSshPublicKeys())),
+    create: (inputs) => createMachine(runtime, readInputs(inputs), timings),
+    read: (id, props) => readMachine(runtime, id, props),
+    update: (id, olds, news) => ensureMachine(runtime, id, olds, readInputs(news)),
+    delete: (id, props) => deleteMachine(runtime, id, props, timings),
+  };
+}
+
+/** From the purchase on, every failure is a PartialFailure with the id: a machine that was bought is never lost. */
+async function createMachine(
+  runtime: PurchaseRuntime,
+  inputs: MachineInputs,
+  timings: CrudTimings,
+): Promise<{ id: string; outs: Properties }> {
+  runtime.crashPoint('create_entered');
+  const label = inputs.label ?? runtime.labelFor(inputs.resourceKey);
+  const bought = await buyOrAdopt(runtime, machineOrder(inputs, label), timings).catch((error: unknown) => {
+    if (!(error instanceof RejectedMachineError)) throw error;
+    const outputs = {
+      ...outputsOf(inputs, PROVIDER, error.providerInstanceId, label),
+      status: 'failed',
+      rejected: true,
+    };
+    throw new PartialFailure(error.providerInstanceId, { ...outputs }, error);
+  });
+  const id = bought.providerInstanceId;
+  const client = runtime.client(PROVIDER);
+  let outputs = outputsOfBought(inputs, label, bought);
+  try {
+    const observed = bought.observed ?? (await readBack(client, id, timings, runtime.signal()));
+    outputs = withObserved(outputs, observed);
+    runtime.crashPoint('purchase_read_back');
+    outputs = await attachKeys(runtime, client, inputs, outputs);
+    runtime.crashPoint('ssh_keys_attached');
+    throwIfCanceled(runtime.signal());
+  } catch (error) {
+    throw new PartialFailure(id, { ...(error instanceof KeyError ? error.outputs : outputs) }, error);
+  }
+  return { id, outs: { ...outputs } };
+}
+
+function machineOrder(inputs: MachineInputs, label: string): Parameters<typeof buyOrAdopt>[1] {
+  return {
+    provider: PROVIDER,
+    label,
+    requirements: requirementsOf(inputs, PROVIDER),
+    order: {
+      image: inputs.image,
+      diskGib: inputs.diskGib,
+      env: inputs.env,
+      onStart: inputs.onStart,
+      interruptible: inputs.interruptible,
+      bidMicroUsdPerHour: inputs.bidMicroUsdPerHour === null ? null : BigInt(inputs.bidMicroUsdPerHour),
+    },
+  };
+}
+
+function outputsOfBought(inputs: MachineInputs, label: string, bought: BoughtMachine): MachineOutputs {
+  const outputs = outputsOf(inputs, PROVIDER, bought.providerInstanceId, label);
+  const { candidate } = bought;
+  return {
+    ...outputs,
+    duplicateInstanceIds: bought.duplicateInstanceIds,
+    machineId: candidate?.machineId ?? null,
+    priceMicroUsdPerHour: candidate === null ? null : Number(candidate.priceMicroUsdPerHour),
+  };
+}
+
+async function readBack(
+  client: ProviderClient,
+  id: string,
+  timings: CrudTimings,
+  signal: AbortSignal,
+): ReturnType<typeof readOnce> {
+  for (const pauseMs of timings.readBackPausesMs) {
+    try {
+      return await readOnce(client, id, signal);
+    } catch (error) {
+      if (!(error instanceof ProviderError) || error.kind === 'canceled' || error.kind === 'auth') throw error;
+      await pause(pauseMs, signal);
+    }
+  }
+  return readOnce(client, id, signal);
+}
+
+async function readOnce(client: ProviderClient, id: string, signal: AbortSignal) {
+  const observed = await client.readInstance(id, signal);
+  if (observed === null)
+    throw new ProviderError('unbelievable', `Vast.ai does not know instance ${id}, which it just sold`);
+  return observed;
+}
+
+/** Some keys were let in before one failed; the outputs tell which. */
+class KeyError extends Error {
+  readonly outputs: MachineOutputs;
+
+  constructor(outputs: MachineOutputs, cause: unknown) {
+    super(`an SSH key could not be attached: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    this.outputs = outputs;
+  }
+}
+
+async function attachKeys(
+  runtime: PurchaseRuntime,
+  client: ProviderClient,
+  inputs: MachineInputs,
+  outputs: MachineOutputs,
+): Promise<MachineOutputs> {
+  let attached = outputs;
+  for (const key of missingKeys(outputs, inputs, runtime.deploymentSshPublicKeys())) {
+    try {
+      await client.attachSshKey(outputs.providerInstanceId, key, runtime.signal());
+    } catch (error) {
+      throw new KeyError(attached, error);
+    }
+    attached = { ...attached, attachedSshPublicKeys: [...attached.attachedSshPublicKeys, key] };
+  }
+  return attached;
+}
+
+async function readMachine(runtime: PurchaseRuntime, id: string, props: Properties): ReturnType<DynamicCrud['read']> {
+  const observed = await runtime.client(PROVIDER).readInstance(id, runtime.signal());
+  if (observed === null) return {};
+  return { id, props: { ...withObserved(props as unknown as MachineOutputs, observed) } };
+}
+
+/** Update means "ensure": label, bid and keys as wanted, whatever was half done before; returns the full outputs. */
+async function ensureMachine(
+  runtime: PurchaseRuntime,
+  id: string,
+  olds: Properties,
+  inputs: MachineInputs,
+): Promise<{ outs: Properties }> {
+  const client = runtime.client(PROVIDER);
+  const signal = runtime.signal();
+  const bought = olds as unknown as MachineOutputs;
+  const label = inputs.label ?? bought.label;
+  const observed = await client.readInstance(id, signal);
+  if (observed === null) throw new ProviderError('not_found', `instance ${id} is gone at Vast.ai; refresh the stack`);
+  let outputs = withObserved(bought, observed);
+  try {
+    if (observed.label !== label) {
+      if (observed.label !== null && observed.label !== bought.label)
+        throw relabelled(id, observed.label, bought.label);
+      await client.setLabel(id, label, signal);
+    }
+    outputs = { ...outputs, label };
+    const bid = inputs.bidMicroUsdPerHour;
+    if (bid !== null && bid !== bought.bidMicroUsdPerHour) await client.changeBid(id, BigInt(bid), signal);
+    outputs = { ...outputs, bidMicroUsdPerHour: bid };
+    outputs = await attachKeys(runtime, client, inputs, outputs);
+  } catch (error) {
+    throw new PartialFailure(id, { ...(error instanceof KeyError ? error.outputs : outputs) }, error);
+  }
+  return { outs: { ...outputs } };
+}
+
+async function deleteMachine(
+  runtime: PurchaseRuntime,
+  id: string,
+  props: Properties,
+  timings: CrudTimings,
+): Promise<void> {
+  runtime.crashPoint('delete_entered');
+  const { label, duplicateInstanceIds } = props as unknown as MachineOutputs;
+  if (typeof label !== 'string' || label === '')
+    throw new ProviderError('invalid', `the state of instance ${id} has no label`);
+  await destroyVerified(runtime.client(PROVIDER), { providerInstanceId: id, label }, timings, {
+    signal: runtime.signal(),
+    crashPoint: runtime.crashPoint,
+  });
+  if ((duplicateInstanceIds ?? []).length > 0)
+    runtime.progress(label, `duplicates destroyed too: ${duplicateInstanceIds.join(', ')}`);
+  runtime.crashPoint('delete_verified');
+}
+
+function relabelled(id: string, found: string, expected: string): ProviderError {
+  return new ProviderError(
+    'invalid',
+    `instance ${id} carries the label "${found}" at the vendor, not "${expected}": it is not ours to change`,
+  );
+}
+
+function throwIfCanceled(signal: AbortSignal): void {
+  if (signal.aborted) throw new ProviderError('canceled', 'canceled after the purchase');
+}
