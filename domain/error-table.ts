@@ -22,6 +22,8 @@ export const ERROR_TABLE = {
   cap_exceeded: { status: 507, title: 'A cap of the deployment would be exceeded', retryable: false },
   // Failures of operations. They have a status too, for a request that waits for its operation.
   boot_timeout: { status: 507, title: 'No machine became ready in time', retryable: true },
+  boot_failed: { status: 507, title: 'The machine did not come up', retryable: true },
+  wrong_hardware: { status: 507, title: 'The machine is not what was promised', retryable: true },
   provider_auth: { status: 503, title: 'The provider refused our credentials', retryable: false },
   provider_unavailable: { status: 503, title: 'The provider does not answer as it should', retryable: true },
   provider_quarantined: { status: 503, title: "The provider's listing is not believed", retryable: true },

@@ -30,7 +30,10 @@ export function microUsdFromVendorFloat(dollars: unknown): MicroUsd | null {
 export function formatUsd(amount: MicroUsd): string {
   const sign = amount < 0n ? '-' : '';
   const absolute = amount < 0n ? -amount : amount;
-  const fraction = (absolute % MICRO_PER_USD).toString().padStart(6, '0').replace(/0{1,4}$/, '');
+  const fraction = (absolute % MICRO_PER_USD)
+    .toString()
+    .padStart(6, '0')
+    .replace(/0{1,4}$/, '');
   return `${sign}${absolute / MICRO_PER_USD}.${fraction}`;
 }
 

@@ -23,7 +23,7 @@ export interface Offer {
   pricedDiskGib: number;
   /** Price of one further GiB of disk for an hour. */
   diskMicroUsdPerGibHour: MicroUsd;
-  /** Lowest bid that would run now, for all GPUs of the offer; null where the offer cannot be interruptible. */
+  /** Lowest bid that would run now, for all GPUs of the offer, without disk; null where the offer cannot be interruptible. */
   floorMicroUsdPerHour: MicroUsd | null;
   interruptible: boolean;
   /** Two-letter country code, or null where unknown. */
@@ -59,11 +59,18 @@ export interface OfferRequirements {
   interruptible: boolean;
 }
 
-/** Price of `offer` with `diskGib` of disk instead of the disk it was listed with. */
+/**
+ * Price of `offer` with `diskGib` of disk. On demand the listed price holds for up to the disk it was listed with; a bid buys the
+ * GPUs only, so the whole disk comes on top of it.
+ */
 export function priceWithDisk(offer: Offer, diskGib: number): MicroUsd {
-  const extra = Math.ceil(diskGib) - Math.floor(offer.pricedDiskGib);
-  const base = offer.interruptible && offer.floorMicroUsdPerHour !== null ? offer.floorMicroUsdPerHour : offer.priceMicroUsdPerHour;
-  return extra > 0 ? base + offer.diskMicroUsdPerGibHour * BigInt(extra) : base;
+  const wanted = Math.ceil(diskGib);
+  if (offer.interruptible && offer.floorMicroUsdPerHour !== null) {
+    return offer.floorMicroUsdPerHour + offer.diskMicroUsdPerGibHour * BigInt(wanted);
+  }
+  const extra = wanted - Math.floor(offer.pricedDiskGib);
+  if (extra <= 0) return offer.priceMicroUsdPerHour;
+  return offer.priceMicroUsdPerHour + offer.diskMicroUsdPerGibHour * BigInt(extra);
 }
 
 /** GPU names compare without case, underscores, dashes or doubled spaces: "rtx_4090" is "RTX 4090". */

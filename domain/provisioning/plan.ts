@@ -1,0 +1,242 @@
+/**
+ * The plan of a provisioning request: what to do next about its instances. Asked again after every change; the same state gives
+ * the same plan, and a plan that was carried out is not made again.
+ *
+ *   []            every instance has its winner alone, or is somebody else's business: the request is done
+ *   only `wait`   nothing to do now
+ *   otherwise     carry out all of it, in any order, and ask again
+ *
+ * Attempts that are `reserved` or `buying` are in the engine's hands: they count as alive and are never bought a second time.
+ * Instances that are destroying or destroyed, and their attempts, are left to the destroy operation.
+ */
+import { isWanted } from '../attempt.ts';
+import { ERROR_TABLE, type ErrorCode } from '../error-table.ts';
+import type { InstanceStatus } from '../instance.ts';
+import type { Offer } from '../offer.ts';
+import { planColdstartWave } from './coldstart.ts';
+import { dealCandidates, type Need } from './deal.ts';
+import { explainNoMatch, machineKey, offerKey, sortOut, type MatchTally } from './match.ts';
+import {
+  MAX_CANDIDATES,
+  PURCHASE_RECHECK_MS,
+  QUARANTINE_RECHECK_MS,
+  RESERVED_PATIENCE_MS,
+  RESERVED_RECHECK_MS,
+  type PlanAction,
+  type PlanInput,
+  type PlannedAttempt,
+  type PlannedInstance,
+  type StrategyName,
+} from './planner.ts';
+import { planRaceWave, racerCeiling, remainingRaceBudget } from './race.ts';
+import { groupByPlace, rankOffers, type RankedOffer } from './rank.ts';
+import type { WavePlanner } from './wave.ts';
+
+export const WAVE_PLANNERS: Record<StrategyName, WavePlanner> = {
+  race: planRaceWave,
+  coldstart: planColdstartWave,
+};
+
+type WaitAction = Extract<PlanAction, { kind: 'wait' }>;
+type AbandonAction = Extract<PlanAction, { kind: 'abandon' }>;
+
+/** What one instance needs, before the market is looked at. */
+interface Settled {
+  actions: PlanAction[];
+  waits: WaitAction[];
+  /** Set where the instance has nothing alive and may try again. */
+  need: Need | null;
+}
+
+const NOT_OURS: readonly InstanceStatus[] = ['destroying', 'destroyed'];
+const BEING_PROVISIONED: readonly InstanceStatus[] = ['requested', 'creating', 'booting'];
+
+export function plan(input: PlanInput): PlanAction[] {
+  const byInstance = Map.groupBy(input.attempts, (attempt) => attempt.instanceId);
+  const settled = input.instances.map((instance) => settle(instance, byInstance.get(instance.id) ?? [], input));
+  const actions = settled.flatMap((one) => one.actions);
+  const waits = settled.flatMap((one) => one.waits);
+  const needs = settled.flatMap((one) => (one.need === null ? [] : [one.need]));
+  if (needs.length > 0) {
+    for (const action of shop(needs, input)) {
+      if (action.kind === 'wait') waits.push(action);
+      else actions.push(action);
+    }
+  }
+  if (actions.length > 0) return actions;
+  const first = waits.sort((a, b) => a.until - b.until)[0];
+  return first === undefined ? [] : [first];
+}
+
+/**
+ * What an attempt may try after its candidate was definitely refused, best first; empty: give the attempt up.
+ * @param refused offer keys that were refused to this attempt before the one it holds
+ */
+export function nextCandidates(input: PlanInput, attemptId: string, refused?: ReadonlySet<string>): Offer[] {
+  const attempt = input.attempts.find((one) => one.id === attemptId);
+  if (attempt === undefined || !isWanted(attempt.status) || !input.offersBelievable) return [];
+  const siblings = input.attempts.filter((one) => one.instanceId === attempt.instanceId);
+  const alive = siblings.filter((one) => isWanted(one.status)).length;
+  const budget = remainingRaceBudget(input.spec, input.instances.length, siblings);
+  const ceiling = racerCeiling(input.spec, budget, alive);
+  const { ranked } = findCandidates(input);
+  return ranked
+    .filter(({ offer, price }) => price <= ceiling && refused?.has(offerKey(offer)) !== true)
+    .slice(0, MAX_CANDIDATES)
+    .map(({ offer }) => offer);
+}
+
+function settle(instance: PlannedInstance, attempts: PlannedAttempt[], input: PlanInput): Settled {
+  const nothing: Settled = { actions: [], waits: [], need: null };
+  if (NOT_OURS.includes(instance.status)) return nothing;
+  const winnerId = instance.winnerAttemptId ?? findFirstReady(attempts)?.id;
+  if (winnerId !== undefined) return { ...nothing, actions: settleWinner(instance, winnerId, attempts) };
+  if (!BEING_PROVISIONED.includes(instance.status)) return nothing;
+
+  const actions = input.listingBelievable === false ? [] : abandonHopeless(attempts, input);
+  const abandoned = new Map(actions.map((action) => [action.attemptId, action.code]));
+  const alive = attempts.filter((one) => isWanted(one.status) && !abandoned.has(one.id));
+  if (alive.length > 0) return { actions, waits: [waitForAlive(alive, input)], need: null };
+  // What this very plan abandons has failed as well: the next wave counts it so.
+  const earlier = attempts.map((one) => {
+    const code = abandoned.get(one.id);
+    return code === undefined ? one : { ...one, status: 'destroying' as const, failureCode: code };
+  });
+  return { actions, waits: [], need: { instanceId: instance.id, earlier } };
+}
+
+function settleWinner(instance: PlannedInstance, winnerId: string, attempts: PlannedAttempt[]): PlanAction[] {
+  const actions: PlanAction[] = [];
+  if (instance.winnerAttemptId === null) actions.push({ kind: 'win', instanceId: instance.id, attemptId: winnerId });
+  for (const rival of attempts) {
+    if (rival.id === winnerId || !(isWanted(rival.status) || rival.status === 'lost')) continue;
+    const reason = `lost the race: ${winnerId} was ready first`;
+    actions.push({ kind: 'abandon', attemptId: rival.id, code: 'canceled', reason });
+  }
+  return actions;
+}
+
+function abandonHopeless(attempts: PlannedAttempt[], input: PlanInput): AbandonAction[] {
+  return attempts.flatMap((attempt): AbandonAction[] => {
+    const attemptId = attempt.id;
+    if (attempt.status === 'lost') {
+      const reason = 'the machine vanished at the provider while it booted';
+      return [{ kind: 'abandon', attemptId, code: 'lost', reason }];
+    }
+    if (attempt.status !== 'bought' || deadlineOf(attempt, input) > input.now) return [];
+    const age = formatAge(input.now - (attempt.purchasedAt ?? attempt.createdAt));
+    return [{ kind: 'abandon', attemptId, code: 'boot_timeout', reason: `not ready ${age} after its purchase` }];
+  });
+}
+
+function waitForAlive(alive: PlannedAttempt[], input: PlanInput): WaitAction {
+  const buying = alive.filter((one) => one.status === 'reserved' || one.status === 'buying');
+  if (buying.length > 0) {
+    const reason = `${countOf(buying.length, 'purchase')} under way`;
+    return { kind: 'wait', until: input.now + PURCHASE_RECHECK_MS, reason };
+  }
+  const deadline = Math.min(...alive.map((one) => deadlineOf(one, input)));
+  // Past the deadline only while the listing is not believed.
+  const until = deadline > input.now ? deadline : input.now + QUARANTINE_RECHECK_MS;
+  return { kind: 'wait', until, reason: `${countOf(alive.length, 'machine')} booting` };
+}
+
+/** Buys for those that may try again, or says why not. */
+function shop(needs: Need[], input: PlanInput): PlanAction[] {
+  if (!input.offersBelievable) {
+    const reason = 'the listing of offers is not believed';
+    return [{ kind: 'wait', until: input.now + QUARANTINE_RECHECK_MS, reason }];
+  }
+  const { ranked, tally } = findCandidates(input);
+  const places = groupByPlace(ranked);
+  const allowed = needs.filter((need) => need.earlier.length < input.spec.maxAttemptsPerInstance);
+  const slots = dealCandidates({
+    needs: allowed,
+    places,
+    spec: input.spec,
+    instanceCount: input.instances.length,
+    planWave: WAVE_PLANNERS[input.spec.strategy],
+  });
+  const served = new Set(slots.map((slot) => slot.instanceId));
+  const left = needs.filter((need) => !served.has(need.instanceId)).map((need) => giveUpOrWait(need, tally, input));
+  return [...slots.map((slot) => ({ kind: 'buy' as const, ...slot })), ...left];
+}
+
+function giveUpOrWait(need: Need, tally: MatchTally, input: PlanInput): PlanAction {
+  const { instanceId, earlier } = need;
+  const history = describeHistory(earlier);
+  const code = failureCodeOf(earlier);
+  if (earlier.length >= input.spec.maxAttemptsPerInstance) {
+    const reason = `${history} No more than ${input.spec.maxAttemptsPerInstance} attempts are made per instance.`;
+    return { kind: 'fail', instanceId, code, reason };
+  }
+  const held = tally.excluded.reserved ?? 0;
+  const patienceEnds = (input.requestedAt ?? -Infinity) + RESERVED_PATIENCE_MS;
+  if (held > 0 && input.now < patienceEnds) {
+    const until = Math.min(input.now + RESERVED_RECHECK_MS, patienceEnds);
+    return { kind: 'wait', until, reason: `other requests hold the ${countOf(held, 'offer')} that would fit` };
+  }
+  const counted = Object.values(tally.excluded).reduce((sum, count) => sum + count, 0);
+  const why =
+    counted < tally.seen
+      ? `${countOf(tally.seen - counted, 'fitting offer')} went to the other instances of this request.`
+      : explainNoMatch(tally, input.spec.requirements);
+  return { kind: 'fail', instanceId, code, reason: history === '' ? why : `${history} ${why}` };
+}
+
+function findCandidates(input: PlanInput): { ranked: RankedOffer[]; tally: MatchTally } {
+  const { requirements, bootTimeoutMs } = input.spec;
+  const { offers, machines, reserved, seed, now } = input;
+  const used = usedKeys(input.attempts);
+  const { fitting, tally } = sortOut({ requirements, offers, machines, reserved, used, bootTimeoutMs, now });
+  return { ranked: rankOffers(fitting, { diskGib: requirements.diskGib, machines, seed }), tally };
+}
+
+/** Machines this request has or had: two attempts never share one, and one that failed is not tried again. */
+function usedKeys(attempts: readonly PlannedAttempt[]): Set<string> {
+  const keys = new Set<string>();
+  for (const { provider, providerOfferId, machineId } of attempts) {
+    const machine = machineKey({ provider, machineId });
+    if (machine !== null) keys.add(machine);
+    if (providerOfferId !== null) keys.add(offerKey({ provider, providerOfferId }));
+  }
+  return keys;
+}
+
+function findFirstReady(attempts: readonly PlannedAttempt[]): PlannedAttempt | undefined {
+  return attempts
+    .filter((attempt) => attempt.status === 'ready')
+    .sort((a, b) => (a.readyAt ?? Infinity) - (b.readyAt ?? Infinity) || (a.id < b.id ? -1 : 1))[0];
+}
+
+function deadlineOf(attempt: PlannedAttempt, input: PlanInput): number {
+  return attempt.bootDeadline ?? (attempt.purchasedAt ?? attempt.createdAt) + input.spec.bootTimeoutMs;
+}
+
+/** Why the last attempt that says so failed; otherwise there was nothing to buy. */
+function failureCodeOf(earlier: readonly PlannedAttempt[]): ErrorCode {
+  const codes = [...earlier]
+    .sort((a, b) => b.createdAt - a.createdAt)
+    .map((attempt) => attempt.failureCode)
+    .filter((code) => code !== null && Object.hasOwn(ERROR_TABLE, code) && code !== 'canceled');
+  return (codes[0] as ErrorCode | undefined) ?? 'no_capacity';
+}
+
+function describeHistory(earlier: readonly PlannedAttempt[]): string {
+  if (earlier.length === 0) return '';
+  const counts = new Map<string, number>();
+  for (const attempt of earlier) {
+    const code = attempt.failureCode ?? 'unknown';
+    counts.set(code, (counts.get(code) ?? 0) + 1);
+  }
+  const codes = [...counts].map(([code, count]) => `${count} ${code}`).join(', ');
+  return `${countOf(earlier.length, 'attempt')} failed (${codes}).`;
+}
+
+function countOf(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+function formatAge(ms: number): string {
+  return ms < 90_000 ? `${Math.round(ms / 1000)} seconds` : `${Math.round(ms / 60_000)} minutes`;
+}

@@ -1,0 +1,256 @@
+/**
+ * The planners against a simulated market: a worker that carries plans out, a vendor that refuses, fails, loses and delivers at
+ * random, until the plan is empty. The rules are checked after every step.
+ */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { isWanted } from '../../../domain/attempt.ts';
+import { priceWithDisk, type Offer } from '../../../domain/offer.ts';
+import { offerKey, placeKey } from '../../../domain/provisioning/match.ts';
+import { nextCandidates, plan } from '../../../domain/provisioning/plan.ts';
+import type { PlanAction, PlanInput, PlannedAttempt } from '../../../domain/provisioning/planner.ts';
+import { racerCeiling, worstCaseCost } from '../../../domain/provisioning/race.ts';
+import { anyOffers, anySpec, instance, NOW } from './market.ts';
+
+interface World {
+  input: PlanInput;
+  made: number;
+  /** Offers bought, in order. */
+  bought: Offer[];
+  random: () => number;
+}
+
+const anyWorld = fc.record({
+  spec: anySpec,
+  offers: anyOffers,
+  count: fc.integer({ min: 1, max: 4 }),
+  seed: fc.string({ maxLength: 8 }),
+  // Ends in zeros: a market that has calmed down.
+  outcomes: fc.array(fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }), { minLength: 1, maxLength: 60 }),
+});
+
+function startWorld(given: {
+  spec: PlanInput['spec'];
+  offers: Offer[];
+  count: number;
+  seed: string;
+  outcomes: number[];
+}): World {
+  let next = 0;
+  const instances = Array.from({ length: given.count }, (_, index) => instance(`i${index}`));
+  return {
+    input: {
+      spec: given.spec,
+      instances,
+      attempts: [],
+      offers: given.offers,
+      machines: [],
+      reserved: new Set(),
+      seed: given.seed,
+      offersBelievable: true,
+      now: NOW,
+    },
+    made: 0,
+    bought: [],
+    random: () => given.outcomes[next++ % given.outcomes.length] as number,
+  };
+}
+
+/** Carries an action out as the worker and the engine do, with an outcome drawn at random. */
+function apply(world: World, action: PlanAction): void {
+  const { input } = world;
+  switch (action.kind) {
+    case 'buy':
+      return buy(world, action.instanceId, action.candidates);
+    case 'win':
+      findInstance(input, action.instanceId).winnerAttemptId = action.attemptId;
+      findInstance(input, action.instanceId).status = 'ready';
+      return;
+    case 'abandon': {
+      const attempt = findAttempt(input, action.attemptId);
+      attempt.status = world.random() < 0.5 ? 'destroying' : 'gone';
+      attempt.failureCode = action.code;
+      return;
+    }
+    case 'fail':
+      findInstance(input, action.instanceId).status = 'destroying';
+      return;
+    case 'wait':
+      return passTime(world, action.until);
+  }
+}
+
+function buy(world: World, instanceId: string, candidates: Offer[]): void {
+  const { input } = world;
+  const first = candidates[0] as Offer;
+  const attempt: PlannedAttempt = {
+    id: `att${world.made++}`,
+    instanceId,
+    status: 'buying',
+    provider: first.provider,
+    providerOfferId: null,
+    machineId: null,
+    priceMicroUsdPerHour: null,
+    purchasedAt: null,
+    readyAt: null,
+    bootDeadline: null,
+    createdAt: input.now,
+    failureCode: null,
+  };
+  input.attempts.push(attempt);
+  findInstance(input, instanceId).status = 'creating';
+  const refused = new Set<string>();
+  let queue = candidates;
+  for (let offer = queue[0]; offer !== undefined; offer = queue[0]) {
+    assign(world, attempt, offer);
+    if (world.random() < 0.7) {
+      attempt.status = 'bought';
+      attempt.purchasedAt = input.now;
+      attempt.bootDeadline = input.now + input.spec.bootTimeoutMs;
+      world.bought.push(offer);
+      findInstance(input, instanceId).status = 'booting';
+      return;
+    }
+    refused.add(offerKey(offer));
+    input.offers = input.offers.filter((one) => offerKey(one) !== offerKey(offer));
+    queue = world.random() < 0.5 ? queue.slice(1) : nextCandidates(input, attempt.id, refused);
+  }
+  attempt.status = 'gone';
+  attempt.failureCode = 'no_capacity';
+}
+
+function assign(world: World, attempt: PlannedAttempt, offer: Offer): void {
+  attempt.providerOfferId = offer.providerOfferId;
+  attempt.machineId = offer.machineId;
+  attempt.priceMicroUsdPerHour = priceWithDisk(offer, world.input.spec.requirements.diskGib);
+}
+
+function passTime(world: World, until: number): void {
+  expect(until).toBeGreaterThan(world.input.now);
+  world.input.now += Math.ceil((until - world.input.now) * Math.max(0.3, world.random()));
+  for (const attempt of world.input.attempts.filter((one) => one.status === 'bought')) {
+    const draw = world.random();
+    if (draw < 0.3) {
+      attempt.status = 'ready';
+      attempt.readyAt = world.input.now;
+    } else if (draw < 0.4) attempt.status = 'lost';
+    else if (draw < 0.5) {
+      attempt.status = 'destroying';
+      attempt.failureCode = 'boot_failed';
+    }
+  }
+  // Somebody who cannot wait.
+  if (world.random() > 0.97) (world.input.instances[0] as { status: string }).status = 'destroying';
+}
+
+function checkRules(world: World): void {
+  const { input } = world;
+  const alive = input.attempts.filter((one) => isWanted(one.status));
+  const places = alive.map((one) => one.machineId ?? one.providerOfferId);
+  expect(new Set(places).size).toBe(places.length);
+  for (const one of input.instances) {
+    const own = input.attempts.filter((attempt) => attempt.instanceId === one.id);
+    const width = own.filter((attempt) => isWanted(attempt.status)).length;
+    expect(width).toBeLessThanOrEqual(input.spec.strategy === 'race' ? input.spec.raceWidth : 1);
+    expect(own.length).toBeLessThanOrEqual(input.spec.maxAttemptsPerInstance);
+    if (width > 1) {
+      const costs = own
+        .filter((attempt) => attempt.purchasedAt !== null)
+        .map((attempt) => worstCaseCost(input.spec, attempt.priceMicroUsdPerHour ?? 0n));
+      const cheapest = costs.reduce((least, cost) => (cost < least ? cost : least), costs[0] ?? 0n);
+      const extra = costs.reduce((sum, cost) => sum + cost, 0n) - cheapest;
+      expect(extra <= input.spec.maxRaceCostMicroUsd / BigInt(input.instances.length)).toBe(true);
+    }
+  }
+  for (const offer of world.bought) {
+    expect(
+      priceWithDisk(offer, input.spec.requirements.diskGib) <= input.spec.requirements.maxPriceMicroUsdPerHour,
+    ).toBe(true);
+  }
+}
+
+function checkPlan(world: World, actions: PlanAction[]): void {
+  const buys = actions.filter((action) => action.kind === 'buy');
+  const places = buys.map((action) => new Set(action.candidates.map(placeKey)));
+  for (const action of buys) {
+    expect(action.candidates.length).toBeGreaterThan(0);
+    expect(['requested', 'creating', 'booting']).toContain(findInstance(world.input, action.instanceId).status);
+  }
+  expect(places.reduce((sum, one) => sum + one.size, 0)).toBe(new Set(places.flatMap((one) => [...one])).size);
+  if (actions.some((action) => action.kind === 'wait')) expect(actions).toHaveLength(1);
+}
+
+function findAttempt(input: PlanInput, id: string): PlannedAttempt {
+  return input.attempts.find((one) => one.id === id) as PlannedAttempt;
+}
+
+function findInstance(input: PlanInput, id: string) {
+  return input.instances.find((one) => one.id === id) as PlanInput['instances'][number];
+}
+
+describe('planners in a random market', () => {
+  it('keep every rule at every step, and come to an end with one winner alone or none', () => {
+    fc.assert(
+      fc.property(anyWorld, (given) => {
+        const world = startWorld(given);
+        // Per attempt at most: buy, a bounded number of waits until its deadline, abandon; plus one win or fail per instance.
+        let steps = 0;
+        for (let actions = plan(world.input); actions.length > 0; actions = plan(world.input)) {
+          checkPlan(world, actions);
+          for (const action of actions) apply(world, action);
+          checkRules(world);
+          steps += 1;
+          expect(steps).toBeLessThan(2_000);
+        }
+        for (const one of world.input.instances) {
+          const alive = world.input.attempts.filter((a) => a.instanceId === one.id && isWanted(a.status));
+          if (one.status === 'destroying') continue;
+          expect(one.status).toBe('ready');
+          expect(alive.map((a) => a.id)).toEqual([one.winnerAttemptId]);
+        }
+      }),
+      { numRuns: 400 },
+    );
+  });
+
+  it('buy and fail nothing while the offers are not believed', () => {
+    fc.assert(
+      fc.property(anyWorld, (given) => {
+        const world = startWorld(given);
+        for (let step = 0; step < 3; step += 1) {
+          const disbelieving = plan({ ...world.input, offersBelievable: false });
+          expect(disbelieving.filter((action) => action.kind === 'buy' || action.kind === 'fail')).toEqual([]);
+          for (const attempt of world.input.attempts) {
+            expect(nextCandidates({ ...world.input, offersBelievable: false }, attempt.id)).toEqual([]);
+          }
+          for (const action of plan(world.input)) apply(world, action);
+        }
+      }),
+    );
+  });
+
+  it('give the same plan for the same state, whatever the order of the offers', () => {
+    fc.assert(
+      fc.property(anyWorld, (given) => {
+        const { input } = startWorld(given);
+        expect(plan({ ...input, offers: [...input.offers].reverse() })).toEqual(plan(input));
+      }),
+    );
+  });
+});
+
+describe('the price ceiling of a race', () => {
+  it('keeps all racers but one within the budget', () => {
+    fc.assert(
+      fc.property(
+        anySpec,
+        fc.bigInt({ min: 0n, max: 1_000_000n }),
+        fc.integer({ min: 2, max: 8 }),
+        (spec, budget, width) => {
+          const ceiling = racerCeiling(spec, budget, width);
+          expect(worstCaseCost(spec, ceiling) * BigInt(width - 1) <= budget).toBe(true);
+        },
+      ),
+    );
+  });
+});
