@@ -1,0 +1,271 @@
+/** Instances on the wire: asking for rented machines, and what became of them. Defaults stand here, once. */
+import { z } from 'zod';
+import { ATTEMPT_STATUSES } from '../../domain/attempt.ts';
+import { INSTANCE_ACTIONS, INSTANCE_STATUSES, PHASES } from '../../domain/instance.ts';
+import { PROVIDER_NAMES } from '../../domain/provider.ts';
+import { STRATEGY_NAMES } from '../../domain/provision-request.ts';
+import { isImageReference } from './image-reference.ts';
+import { operationRef } from './operations.ts';
+import { explainBadSshKey } from './ssh-public-key.ts';
+import {
+  commaList,
+  consumer,
+  duration,
+  id,
+  lifetime,
+  microUsd,
+  pageOf,
+  pageQuery,
+  positiveUsd,
+  reason,
+  time,
+  usd,
+} from './values.ts';
+
+/** Pinned, so that the same request gives the same machine next year. */
+export const DEFAULT_IMAGE = 'nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04';
+const MAX_ENV_LENGTH = 32_768;
+
+const sshPublicKey = z
+  .string()
+  .superRefine((text, context) => {
+    const message = explainBadSshKey(text);
+    if (message !== null) context.addIssue({ code: 'custom', message });
+  })
+  .meta({
+    description: 'An OpenSSH public key: ed25519, ecdsa, or rsa of at least 2048 bits',
+    example: 'ssh-ed25519 AAAA… me',
+  });
+
+/** Values have at most 256 characters because Vast.ai takes no longer ones. */
+const env = z
+  .record(
+    z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'must be the name of an environment variable'),
+    z
+      .string()
+      .max(256)
+      .refine((text) => !text.includes('\0'), 'must not contain NUL'),
+  )
+  .refine((all) => Object.keys(all).length <= 64, 'has more than 64 variables')
+  .refine((all) => JSON.stringify(all).length <= MAX_ENV_LENGTH, `is longer than ${MAX_ENV_LENGTH} characters in all`);
+
+export const instanceName = z
+  .string()
+  .regex(/^[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?$/, 'must be 1 to 48 lower-case letters, digits and inner dashes');
+
+export const createInstancesBody = z
+  .strictObject({
+    name: instanceName
+      .optional()
+      .meta({ description: 'Default: generated. With `count` above 1 a number is added to each' }),
+    gpu: z.string().trim().min(1).max(64).meta({ example: 'RTX 4090' }),
+    gpuCount: z.int().min(1).max(16).default(1),
+    minGpuMemoryGib: z.int().min(1).max(1024).optional(),
+    count: z.int().min(1).max(100).default(1).meta({ description: 'How many instances, in one stack' }),
+    diskGib: z.int().min(8).max(16_384).default(40),
+    image: z
+      .string()
+      .max(1024)
+      .refine(isImageReference, 'must be an image reference, such as "pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime"')
+      .default(DEFAULT_IMAGE),
+    maxPriceUsdPerHour: positiveUsd.meta({
+      description: 'For one instance with all its GPUs and its disk',
+      example: '0.60',
+    }),
+    providers: z
+      .array(z.enum(PROVIDER_NAMES))
+      .max(PROVIDER_NAMES.length)
+      .default([])
+      .meta({ description: 'Empty: any' }),
+    regions: z
+      .array(z.string().regex(/^[A-Z]{2}$/, 'must be a two-letter country code in capitals, such as "SE"'))
+      .max(100)
+      .default([])
+      .meta({ description: 'Two-letter country codes; empty: any' }),
+    minReliability: z.number().min(0).max(1).optional(),
+    interruptible: z.boolean().default(false),
+    strategy: z.enum(STRATEGY_NAMES).default('race'),
+    raceWidth: z.int().min(1).max(10).default(5),
+    maxRaceCostUsd: usd.default('0.25'),
+    sshPublicKeys: z.array(sshPublicKey).max(20).default([]),
+    env: env.default({}),
+    onStart: z.string().max(4096).optional().meta({ description: 'Shell commands run at the first start' }),
+    maxLifetime: lifetime
+      .nullable()
+      .optional()
+      .meta({
+        description:
+          "Hard stop. Default: the deployment's (12 hours); longer, or null for none, needs an `overrideReason`",
+      }),
+    overrideReason: reason.optional(),
+    bootTimeout: duration(10_000, 86_400_000, 'from 10 seconds to 24 hours').optional(),
+    consumer: consumer.optional(),
+    dryRun: z.boolean().default(false).meta({ description: 'Answers with the plan and buys nothing' }),
+    planHash: z
+      .string()
+      .regex(/^[a-f0-9]{64}$/, 'must be the `planHash` of a dry run')
+      .optional()
+      .meta({
+        description: 'Of a dry run: refused with 409 when the request or its price ceiling is no longer that one',
+      }),
+  })
+  .meta({ id: 'CreateInstances' });
+/** What a caller sends; defaults may be left out. */
+export type CreateInstancesInput = z.input<typeof createInstancesBody>;
+export type CreateInstances = z.output<typeof createInstancesBody>;
+
+const sshAddress = z.object({ host: z.string(), port: z.int(), user: z.string() });
+
+export const attempt = z
+  .object({
+    id: id('attempt'),
+    status: z.enum(ATTEMPT_STATUSES),
+    provider: z.string(),
+    providerInstanceId: z.string().nullable(),
+    machineId: z.string().nullable(),
+    gpu: z.string().nullable(),
+    gpuCount: z.int().nullable(),
+    region: z.string().nullable(),
+    priceMicroUsdPerHour: microUsd.nullable(),
+    accruedMicroUsd: microUsd,
+    purchaseCalls: z.int(),
+    refusals: z.array(z.object({ providerOfferId: z.string(), machineId: z.string().nullable(), reason: z.string() })),
+    observedStatus: z.string().nullable(),
+    failureCode: z.string().nullable(),
+    failureDetail: z.string().nullable(),
+    createdAt: time,
+    purchasedAt: time.nullable(),
+    runningAt: time.nullable(),
+    readyAt: time.nullable(),
+    goneAt: time.nullable(),
+  })
+  .meta({ id: 'Attempt', description: 'One purchase: our record of one rented machine' });
+export type Attempt = z.infer<typeof attempt>;
+
+export const instance = z
+  .object({
+    id: id('instance'),
+    name: z.string(),
+    status: z.enum(INSTANCE_STATUSES),
+    phase: z.enum(PHASES),
+    phaseAt: z.partialRecord(z.enum(PHASES), time).meta({ description: 'When each phase began' }),
+    note: z.string().nullable(),
+    allowedActions: z.array(z.enum(INSTANCE_ACTIONS)),
+    provider: z.string().nullable(),
+    providerInstanceId: z.string().nullable(),
+    machineId: z.string().nullable(),
+    gpu: z.string(),
+    gpuCount: z.int(),
+    gpuMemoryGib: z.int().nullable(),
+    diskGib: z.int(),
+    image: z.string(),
+    interruptible: z.boolean(),
+    priceMicroUsdPerHour: microUsd.nullable(),
+    maxPriceMicroUsdPerHour: microUsd,
+    accruedMicroUsd: microUsd.meta({ description: 'What all its attempts have cost so far' }),
+    ssh: sshAddress.nullable(),
+    region: z.string().nullable(),
+    strategy: z.enum(STRATEGY_NAMES),
+    attempts: z.array(attempt),
+    createdAt: time,
+    readyAt: time.nullable(),
+    expiresAt: time.nullable(),
+    unbounded: z.boolean(),
+    destroyRequestedAt: time.nullable(),
+    destroyedAt: time.nullable(),
+    failureCode: z.string().nullable(),
+    failureDetail: z.string().nullable(),
+    operationId: id('operation'),
+    stackId: id('stack'),
+    consumer: z.string().nullable(),
+  })
+  .meta({ id: 'Instance' });
+export type Instance = z.infer<typeof instance>;
+
+export const instancePage = pageOf(instance).meta({ id: 'InstancePage' });
+
+export const instanceListQuery = pageQuery.extend({
+  status: commaList(INSTANCE_STATUSES).optional(),
+  name: z.string().max(48).optional(),
+  consumer: z.string().max(63).optional(),
+  provider: z.enum(PROVIDER_NAMES).optional(),
+});
+
+export const instancesAccepted = z
+  .object({ operation: operationRef, instances: z.array(instance) })
+  .meta({ id: 'InstancesAccepted' });
+export type InstancesAccepted = z.infer<typeof instancesAccepted>;
+
+export const provisionPlan = z
+  .object({
+    candidates: z.array(
+      z.object({
+        offerId: z.string(),
+        provider: z.string(),
+        providerOfferId: z.string(),
+        machineId: z.string().nullable(),
+        gpu: z.string(),
+        gpuCount: z.int(),
+        gpuMemoryGib: z.int().nullable(),
+        region: z.string().nullable(),
+        reliability: z.number().nullable(),
+        priceMicroUsdPerHour: microUsd,
+        priceMicroUsdPer30Days: microUsd,
+        chanceOfSuccess: z.number().nullable(),
+        expectedReadyMs: z.int().nullable(),
+      }),
+    ),
+    fittingOffers: z.int(),
+    fittingMachines: z.int(),
+    count: z.int(),
+    raceWidth: z.int().meta({ description: 'Machines bought at once for each instance' }),
+    priceMicroUsdPerHour: microUsd.meta({ description: 'Of the best candidates for all instances together' }),
+    priceMicroUsdPer30Days: microUsd,
+    maxPriceMicroUsdPerHour: microUsd.meta({ description: 'Never more than this for all instances together' }),
+    worstCaseRaceCostMicroUsd: microUsd,
+    chanceOfSuccess: z.number().nullable(),
+    expectedReadyMs: z.int().nullable(),
+    shortage: z.string().nullable().meta({ description: 'Why nothing, or too little, can be bought now' }),
+    planHash: z.string(),
+  })
+  .meta({ id: 'ProvisionPlan' });
+export type ProvisionPlan = z.infer<typeof provisionPlan>;
+
+export const destroyAccepted = z.object({ operation: operationRef, instance }).meta({ id: 'DestroyAccepted' });
+export type DestroyAccepted = z.infer<typeof destroyAccepted>;
+
+export const extendBody = z.strictObject({
+  by: lifetime.meta({ description: 'Added to the end of the lifetime', example: '2 hours' }),
+  overrideReason: reason.optional().meta({ description: 'Needed beyond the maximum lifetime of the deployment' }),
+});
+
+export const instanceSsh = z
+  .object({
+    host: z.string(),
+    port: z.int(),
+    user: z.string(),
+    command: z.string().meta({ example: 'ssh -p 41022 root@203.0.113.7' }),
+  })
+  .meta({ id: 'InstanceSsh' });
+export type InstanceSsh = z.infer<typeof instanceSsh>;
+
+export const instanceCost = z
+  .object({
+    instanceId: id('instance'),
+    accruedMicroUsd: microUsd,
+    burnMicroUsdPerHour: microUsd.meta({ description: 'What it costs now, all machines that may exist for it' }),
+    asOf: time,
+    attempts: z.array(
+      z.object({
+        id: id('attempt'),
+        provider: z.string(),
+        status: z.enum(ATTEMPT_STATUSES),
+        priceMicroUsdPerHour: microUsd.nullable(),
+        accruedMicroUsd: microUsd,
+        from: time.nullable(),
+        to: time.nullable(),
+      }),
+    ),
+  })
+  .meta({ id: 'InstanceCost' });
+export type InstanceCost = z.infer<typeof instanceCost>;

@@ -1,0 +1,27 @@
+/** Providers on the wire: the state in which workers last found each vendor. */
+import { z } from 'zod';
+import { pageOf, reason, time } from './values.ts';
+
+export const provider = z
+  .object({
+    name: z.string(),
+    mode: z.enum(['live', 'sandbox', 'off']),
+    enabled: z.boolean(),
+    status: z.enum(['unknown', 'ok', 'degraded', 'quarantined', 'auth_failed', 'off']),
+    reason: z.string().nullable(),
+    offersCount: z.int().nullable(),
+    offersSeenAt: time.nullable(),
+    instancesCount: z.int().nullable(),
+    instancesSeenAt: time.nullable(),
+    foreignCount: z
+      .int()
+      .nullable()
+      .meta({ description: "Machines in the account that are not ours; only for the deployment's admin" }),
+    quarantinedAt: time.nullable(),
+    updatedAt: time,
+  })
+  .meta({ id: 'Provider' });
+export type Provider = z.infer<typeof provider>;
+export const providerPage = pageOf(provider);
+
+export const providerSwitchBody = z.strictObject({ reason: reason.optional() });

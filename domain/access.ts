@@ -1,0 +1,41 @@
+/**
+ * Access: which role may do what. A role belongs to a principal in one org; the deployment's admin is a mark besides.
+ *
+ *   viewer     reads
+ *   operator   also changes what the org owns
+ *   owner      also members and keys
+ *   billing    reads money, nothing else
+ */
+export const ROLES = ['owner', 'operator', 'viewer', 'billing'] as const;
+export type Role = (typeof ROLES)[number];
+
+/**
+ * What a route needs: `public` nothing · `member` any principal · `read`, `read_money`, `change`, `own` by role · `admin` the
+ * deployment's admin.
+ */
+export const ACCESS_RULES = ['public', 'member', 'read', 'read_money', 'change', 'own', 'admin'] as const;
+export type AccessRule = (typeof ACCESS_RULES)[number];
+
+const ALLOWED: Record<Exclude<AccessRule, 'public' | 'admin'>, readonly Role[]> = {
+  member: ROLES,
+  read: ['owner', 'operator', 'viewer'],
+  read_money: ROLES,
+  change: ['owner', 'operator'],
+  own: ['owner'],
+};
+
+export function isAllowed(rule: AccessRule, caller: { role: Role; isAdmin: boolean }): boolean {
+  if (rule === 'public') return true;
+  if (rule === 'admin') return caller.isAdmin;
+  return ALLOWED[rule].includes(caller.role);
+}
+
+/** Roles that a rule lets in, for messages and documents. */
+export function rolesFor(rule: Exclude<AccessRule, 'public' | 'admin'>): readonly Role[] {
+  return ALLOWED[rule];
+}
+
+/** Whether `role` may hand out `given`: nobody gives more than they have. */
+export function mayGrant(role: Role, given: Role): boolean {
+  return role === 'owner' || role === given;
+}
