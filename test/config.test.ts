@@ -245,7 +245,7 @@ describe('the configuration', () => {
   });
 
   it('is documented: docs/configuration.md is in step with the table', () => {
-    const script = join(PROJECT_DIR, 'scripts', 'config-docs.ts');
+    const script = join(PROJECT_DIR, 'scripts', 'configuration-page.ts');
     const text = execFileSync(process.execPath, [script], { encoding: 'utf8' });
     for (const name of Object.keys(VARIABLES)) expect(text).toContain(`### \`${name}\``);
     execFileSync(process.execPath, [script, '--check'], { stdio: 'pipe' });

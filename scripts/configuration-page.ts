@@ -8,7 +8,7 @@ import type { Variable } from '../config-variables.ts';
 
 const FILE = join(PROJECT_DIR, 'docs', 'configuration.md');
 
-const INTRODUCTION = `<!-- Made by scripts/config-docs.ts from config-variables.ts; do not edit. -->
+const INTRODUCTION = `<!-- Made by scripts/configuration-page.ts from config-variables.ts; do not edit. -->
 
 # Configuration
 
@@ -61,7 +61,7 @@ if (process.argv.includes('--write')) {
   }
   if (current !== text) {
     console.error(
-      'docs/configuration.md is out of step with config-variables.ts: run node scripts/config-docs.ts --write',
+      'docs/configuration.md is out of step with config-variables.ts: run node scripts/configuration-page.ts --write',
     );
     process.exitCode = 1;
   }
