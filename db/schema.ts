@@ -60,6 +60,7 @@ export interface Schema {
     token_hash: Buffer;
     family_id: string;
     user_id: string;
+    org_id: string;
     expires_at: Time;
     used_at: NullableTime;
     revoked_at: NullableTime;
@@ -119,7 +120,14 @@ export interface Schema {
     started_at: NullableTime;
     finished_at: NullableTime;
   };
-  operation_events: { operation_id: string; seq: number; at: MadeTime; type: string; data: Json };
+  operation_events: {
+    operation_id: string;
+    seq: number;
+    at: MadeTime;
+    type: string;
+    data: Json;
+    xid: GeneratedAlways<string>;
+  };
   instances: {
     id: string;
     org_id: string;
@@ -223,6 +231,7 @@ export interface Schema {
     seen_at: Time;
     refused_at: NullableTime;
   };
+  known_gpus: { gpu_key: string; gpu: string; first_seen_at: MadeTime };
   offer_reservations: {
     provider: string;
     provider_offer_id: string;
@@ -235,9 +244,8 @@ export interface Schema {
     machine_id: string;
     attempts: Generated<number>;
     successes: Generated<number>;
-    failures: Generated<number>;
     losses: Generated<number>;
-    ready_ms_total: Generated<bigint>;
+    mean_ready_ms: number | null;
     last_failure_code: string | null;
     last_failure_at: NullableTime;
     denylisted_until: NullableTime;

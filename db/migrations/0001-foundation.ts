@@ -75,6 +75,7 @@ const STATEMENTS = [
      token_hash bytea primary key,
      family_id uuid not null,
      user_id text not null references users(id),
+     org_id text not null references orgs(id),
      expires_at timestamptz not null,
      used_at timestamptz,
      revoked_at timestamptz,
@@ -92,7 +93,8 @@ const STATEMENTS = [
      created_at timestamptz not null default now(),
      primary key (principal_id, route, key)
    )`,
-  `create table rate_limits (
+  // Unlogged: its commits wait for no disk; counters of a second may be lost in a crash.
+  `create unlogged table rate_limits (
      key text primary key,
      points integer not null default 0,
      expire bigint
@@ -148,7 +150,8 @@ const STATEMENTS = [
      updates jsonb not null default '[]',
      event_seq integer not null default 0,
      created_by text not null,
-     created_at timestamptz not null default now(),
+     -- Milliseconds, because pages are cut at it and JavaScript keeps no more.
+     created_at timestamptz(3) not null default now(),
      started_at timestamptz,
      finished_at timestamptz,
      check ((lease_owner is null) = (lease_expires_at is null))
@@ -164,8 +167,12 @@ const STATEMENTS = [
      at timestamptz not null default now(),
      type text not null,
      data jsonb not null default '{}',
+     -- Of the writing transaction: a reader of many operations takes only events below the oldest transaction still running, so
+     -- that none appears behind its back.
+     xid xid8 not null default pg_current_xact_id(),
      primary key (operation_id, seq)
    )`,
+  `create index operation_events_feed on operation_events (xid, operation_id, seq)`,
 
   // --- the rented fleet -------------------------------------------------------------------------------------------
   `create table instances (
@@ -193,7 +200,7 @@ const STATEMENTS = [
      destroy_requested_at timestamptz,
      destroyed_at timestamptz,
      created_by text not null,
-     created_at timestamptz not null default now(),
+     created_at timestamptz(3) not null default now(),
      updated_at timestamptz not null default now()
    )`,
   `create index instances_org on instances (org_id, created_at desc, id desc)`,
@@ -284,12 +291,18 @@ const STATEMENTS = [
      unique (provider, provider_offer_id)
    )`,
   `create index offers_match on offers (gpu_key, gpu_count, price_micro_usd_per_hour)`,
+  // Every GPU that was ever offered, so that a mistyped name is told from one that is sold out.
+  `create table known_gpus (
+     gpu_key text primary key,
+     gpu text not null,
+     first_seen_at timestamptz not null default now()
+   )`,
   // Held by one attempt so that no other operation picks the same machine. Freed by deletion or by time.
   `create table offer_reservations (
      provider text not null,
      provider_offer_id text not null,
      machine_id text,
-     attempt_id text not null references attempts(id),
+     attempt_id text not null references attempts(id) deferrable initially deferred,
      expires_at timestamptz not null,
      primary key (provider, provider_offer_id)
    )`,
@@ -299,9 +312,8 @@ const STATEMENTS = [
      machine_id text not null,
      attempts integer not null default 0,
      successes integer not null default 0,
-     failures integer not null default 0,
      losses integer not null default 0,
-     ready_ms_total bigint not null default 0,
+     mean_ready_ms integer,
      last_failure_code text,
      last_failure_at timestamptz,
      denylisted_until timestamptz,
@@ -347,7 +359,7 @@ const STATEMENTS = [
      sightings integer not null default 1,
      status text not null default 'open' check (status in ('open', 'resolving', 'resolved', 'ignored')),
      operation_id text references operations(id),
-     first_seen_at timestamptz not null default now(),
+     first_seen_at timestamptz(3) not null default now(),
      last_seen_at timestamptz not null default now(),
      resolved_at timestamptz
    )`,
