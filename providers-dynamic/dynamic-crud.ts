@@ -3,7 +3,7 @@
  * shim calls these, so they may be fixed at any time for machines bought long ago; their names and shapes are frozen.
  */
 
-/** Properties as the engine keeps them: JSON values, no undefined. May carry `__provider`, which is not ours to read. */
+/** Properties as the engine keeps them: JSON values, no undefined. May carry `__provider`, the shim's text. */
 export type Properties = Record<string, unknown>;
 
 export interface CheckFailure {
@@ -48,6 +48,18 @@ export class PartialFailure extends Error {
     this.properties = properties;
     this.reasons = [reason];
   }
+}
+
+/**
+ * Adds the shim's text to a partial failure's properties. Whoever serves the resource adds it to good answers only, and a
+ * resource without it could never be read, updated or deleted again.
+ */
+export async function keepingShim<T>(source: Properties, work: Promise<T>): Promise<T> {
+  return work.catch((error: unknown) => {
+    if (error instanceof PartialFailure && source.__provider !== undefined)
+      error.properties.__provider = source.__provider;
+    throw error;
+  });
 }
 
 /** What the engine sends for a value that is not known during a preview. */

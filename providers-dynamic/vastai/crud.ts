@@ -2,7 +2,7 @@
 import { ProviderError } from '../../domain/provider-error.ts';
 import { buyOrAdopt, RejectedMachineError, type BoughtMachine } from '../buy-machine.ts';
 import { DESTROY_TIMINGS, destroyVerified, type DestroyTimings } from '../destroy-machine.ts';
-import { PartialFailure, type DynamicCrud, type Properties } from '../dynamic-crud.ts';
+import { keepingShim, PartialFailure, type DynamicCrud, type Properties } from '../dynamic-crud.ts';
 import {
   checkInputs,
   diffMachine,
@@ -32,9 +32,9 @@ export function createVastaiCrud(runtime: PurchaseRuntime, timings: CrudTimings 
   return {
     check: (_olds, news) => Promise.resolve(checkInputs(news)),
     diff: (_id, olds, news) => Promise.resolve(diffMachine(olds, news, runtime.deploymentSshPublicKeys())),
-    create: (inputs) => createMachine(runtime, readInputs(inputs), timings),
+    create: (inputs) => keepingShim(inputs, createMachine(runtime, inputs, timings)),
     read: (id, props) => readMachine(runtime, id, props),
-    update: (id, olds, news) => ensureMachine(runtime, id, olds, readInputs(news)),
+    update: (id, olds, news) => keepingShim(news, ensureMachine(runtime, id, olds, news)),
     delete: (id, props) => deleteMachine(runtime, id, props, timings),
   };
 }
@@ -42,9 +42,10 @@ export function createVastaiCrud(runtime: PurchaseRuntime, timings: CrudTimings 
 /** From the purchase on, every failure is a PartialFailure with the id: a machine that was bought is never lost. */
 async function createMachine(
   runtime: PurchaseRuntime,
-  inputs: MachineInputs,
+  properties: Properties,
   timings: CrudTimings,
 ): Promise<{ id: string; outs: Properties }> {
+  const inputs = readInputs(properties);
   runtime.crashPoint('create_entered');
   const label = inputs.label ?? runtime.labelFor(inputs.resourceKey);
   const bought = await buyOrAdopt(runtime, machineOrder(inputs, label), timings).catch((error: unknown) => {
@@ -162,8 +163,9 @@ async function ensureMachine(
   runtime: PurchaseRuntime,
   id: string,
   olds: Properties,
-  inputs: MachineInputs,
+  news: Properties,
 ): Promise<{ outs: Properties }> {
+  const inputs = readInputs(news);
   const client = runtime.client(PROVIDER);
   const signal = runtime.signal();
   const bought = olds as unknown as MachineOutputs;

@@ -1,0 +1,73 @@
+/**
+ * The configuration of the `instance` stack under plain `pulumi up`: `muster:<name>` in Pulumi.<stack>.yaml, the same words and
+ * defaults as `POST /instances` where they mean something there. Schema only.
+ */
+import { z } from 'zod';
+import { parseUsd } from '../../domain/money.ts';
+
+/** CUDA, PyTorch and an SSH server's needs; many hosts have it cached, so it starts within a minute. */
+export const DEFAULT_IMAGE = 'pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime';
+
+/** One update's worth of purchases; a fleet is the control plane's work. */
+const MAX_COUNT = 100;
+
+const usdPerHour = z
+  .string()
+  .refine(
+    (text) => (parseUsd(text) ?? 0n) > 0n,
+    'must be dollars per hour above zero, such as "0.60", with at most six decimals',
+  );
+
+export const instanceConfigSchema = z
+  .strictObject({
+    kind: z.literal('instance').describe('Which program to run.'),
+    gpu: z.string().trim().min(1).describe('GPU model, such as "RTX 4090".'),
+    maxPriceUsdPerHour: usdPerHour.describe('Highest price of one machine with its disk.'),
+    count: z.int().min(1).max(MAX_COUNT).default(1).describe('How many machines.'),
+    gpuCount: z.int().min(1).max(64).default(1).describe('GPUs in each machine.'),
+    minGpuMemoryGib: z.int().min(1).optional().describe('Memory of one GPU.'),
+    diskGib: z.int().min(8).max(100_000).default(40),
+    image: z.string().regex(/^\S+$/, 'must be a container image reference').default(DEFAULT_IMAGE),
+    provider: z.enum(['vastai']).default('vastai'),
+    regions: z
+      .array(z.string().regex(/^[A-Z]{2}$/, 'must be two-letter country codes'))
+      .default([])
+      .describe('Empty: any.'),
+    minReliability: z.number().min(0).max(1).optional(),
+    interruptible: z.boolean().default(false),
+    bidUsdPerHour: usdPerHour.optional().describe('Only with interruptible: true. Default: maxPriceUsdPerHour.'),
+    sshPublicKeys: z.array(z.string().regex(/^(ssh-|ecdsa-|sk-)\S+ \S+/, 'must be OpenSSH public keys')).default([]),
+    env: z.record(z.string(), z.string()).default({}).describe('Set with --secret: it is kept encrypted.'),
+    onStart: z.string().optional(),
+  })
+  .refine((config) => config.bidUsdPerHour === undefined || config.interruptible, {
+    path: ['bidUsdPerHour'],
+    message: 'only with interruptible: true',
+  });
+
+export type InstanceConfig = z.output<typeof instanceConfigSchema>;
+
+/** Texts in the schema stay as they are written: "0.60" is no number. */
+const TEXT_FIELDS = new Set(['kind', 'gpu', 'maxPriceUsdPerHour', 'image', 'provider', 'bidUsdPerHour', 'onStart']);
+
+/**
+ * Values as Pulumi keeps them (text, JSON for lists, maps, numbers and booleans), without their namespace.
+ * Throws Error with every problem, one a line, each with its `muster:` name. Values are not shown: they may be secret.
+ */
+export function parseInstanceConfig(values: Record<string, string>): InstanceConfig {
+  const raw = Object.fromEntries(
+    Object.entries(values).map(([name, text]) => [name, TEXT_FIELDS.has(name) ? text : parseJson(text)]),
+  );
+  const parsed = instanceConfigSchema.safeParse(raw);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map((issue) => `  muster:${issue.path.join('.') || 'config'}: ${issue.message}`);
+  throw new Error(`the stack's configuration is wrong:\n${problems.join('\n')}`);
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
