@@ -1,0 +1,221 @@
+/**
+ * The sandbox's control server: admin routes for programs under /__sandbox, and the page for a person at /.
+ * It listens on loopback without a key; requests that a foreign web page makes a browser send are refused.
+ */
+import type { IncomingMessage } from 'node:http';
+import { z } from 'zod';
+import { CALL_FAULT_KINDS, type FaultInput, isMachineFault, MACHINE_FAULT_KINDS } from './faults.ts';
+import { type HttpListener, type HttpReply, listenHttp, readBody, sendReply, toErrorReply } from './http-listener.ts';
+import { renderPage } from './page.ts';
+import type { Sandbox } from './server.ts';
+import { VASTAI_ENDPOINTS } from './vastai/routes.ts';
+import { vastaiSwitchesSchema } from './vastai/switches.ts';
+
+const PROVIDERS = ['vastai'] as const;
+const CALL_ENDPOINTS: readonly string[] = [...VASTAI_ENDPOINTS, '*'];
+
+const faultSchema = z
+  .strictObject({
+    provider: z.enum(PROVIDERS),
+    endpoint: z.string(),
+    kind: z.enum([...CALL_FAULT_KINDS, ...MACHINE_FAULT_KINDS]),
+    probability: z.number().min(0).max(1).optional(),
+    times: z.number().int().min(1).optional(),
+    forMs: z.number().int().min(1).optional(),
+    match: z
+      .strictObject({
+        label: z.string().optional(),
+        labelPrefix: z.string().optional(),
+        instanceId: z.number().int().optional(),
+      })
+      .optional(),
+    status: z.number().int().min(200).max(599).optional(),
+    body: z.unknown().optional(),
+    delayMs: z.number().int().min(0).optional(),
+    keepShare: z.number().min(0).max(1).optional(),
+    factor: z.number().min(0).max(10_000).optional(),
+    mode: z.enum(['silent', 'refused']).optional(),
+    gpuName: z.string().optional(),
+    numGpus: z.number().int().min(0).max(16).optional(),
+  })
+  .superRefine(({ endpoint, kind }, context) => {
+    const allowed = isMachineFault(kind) ? ['machine'] : CALL_ENDPOINTS;
+    if (allowed.includes(endpoint)) return;
+    context.addIssue({
+      code: 'custom',
+      path: ['endpoint'],
+      message: `${JSON.stringify(endpoint)} cannot have ${kind}; allowed: ${allowed.join(', ')}`,
+    });
+  });
+
+const clockSchema = z.strictObject({ advanceMs: z.number().int().min(0) });
+const machineSchema = z.strictObject({
+  provider: z.enum(PROVIDERS),
+  label: z.string(),
+  origin: z.enum(['foreign', 'orphan']).default('orphan'),
+  state: z.enum(['running', 'stopped']).default('running'),
+});
+const switchesSchema = z.strictObject({ provider: z.enum(PROVIDERS), ...vastaiSwitchesSchema.partial().shape });
+const nothingSchema = z.strictObject({});
+
+interface ControlRoute {
+  method: string;
+  pattern: RegExp;
+  handle: (sandbox: Sandbox, body: unknown, id: string) => HttpReply | Promise<HttpReply>;
+}
+
+const ROUTES: readonly ControlRoute[] = [
+  { method: 'GET', pattern: /^\/__sandbox\/state$/, handle: (sandbox) => ok(sandbox.state()) },
+  { method: 'GET', pattern: /^\/__sandbox\/faults$/, handle: (sandbox) => ok({ faults: sandbox.listFaults() }) },
+  {
+    method: 'POST',
+    pattern: /^\/__sandbox\/faults$/,
+    handle: (sandbox, body) => withBody(faultSchema, body, (input) => ok(sandbox.addFault(input as FaultInput), 201)),
+  },
+  {
+    method: 'DELETE',
+    pattern: /^\/__sandbox\/faults$/,
+    handle(sandbox) {
+      sandbox.clearFaults();
+      return ok({ faults: [] });
+    },
+  },
+  {
+    method: 'DELETE',
+    pattern: /^\/__sandbox\/faults\/([^/]+)$/,
+    handle: (sandbox, _body, id) => (sandbox.removeFault(id) ? ok({ removed: id }) : notFound(`no fault ${id}`)),
+  },
+  {
+    method: 'POST',
+    pattern: /^\/__sandbox\/clock$/,
+    handle: (sandbox, body) =>
+      withBody(clockSchema, body, async ({ advanceMs }) => {
+        await sandbox.advance(advanceMs);
+        return ok({ nowMs: sandbox.now() });
+      }),
+  },
+  {
+    method: 'GET',
+    pattern: /^\/__sandbox\/switches$/,
+    handle: (sandbox) => ok({ vastai: sandbox.vastaiSwitches() }),
+  },
+  {
+    method: 'POST',
+    pattern: /^\/__sandbox\/switches$/,
+    handle: (sandbox, body) =>
+      withBody(switchesSchema, body, ({ provider: _provider, ...changes }) => {
+        const given = Object.entries(changes).filter(([, value]) => value !== undefined);
+        sandbox.setVastaiSwitches(Object.fromEntries(given));
+        return ok({ vastai: sandbox.vastaiSwitches() });
+      }),
+  },
+  {
+    method: 'POST',
+    pattern: /^\/__sandbox\/machines$/,
+    handle: (sandbox, body) =>
+      withBody(machineSchema, body, ({ label, origin, state }) =>
+        ok({ id: sandbox.placeVastaiMachine({ label, origin, isStopped: state === 'stopped' }) }, 201),
+      ),
+  },
+  {
+    method: 'POST',
+    pattern: /^\/__sandbox\/reset$/,
+    handle: (sandbox, body) =>
+      withBody(nothingSchema, body ?? {}, async () => {
+        await sandbox.reset();
+        return ok({ nowMs: sandbox.now() });
+      }),
+  },
+];
+
+/** `sandbox` is asked for at each request: it exists a moment after the port is taken. */
+export async function startControlServer(sandbox: () => Sandbox, port: number): Promise<HttpListener> {
+  return listenHttp(port, (request, response) => {
+    answer(sandbox, request)
+      .catch(toErrorReply)
+      .then((reply) => sendReply(response, reply))
+      .catch(() => response.destroy());
+  });
+}
+
+async function answer(current: () => Sandbox, request: IncomingMessage): Promise<HttpReply> {
+  const sandbox = current();
+  const path = new URL(request.url ?? '/', 'http://sandbox').pathname;
+  const text = await readBody(request);
+  if (text === null) return { status: 413, body: { error: 'too_large', message: 'the body is too large' } };
+  if (isFromAnotherSite(request)) {
+    return { status: 403, body: { error: 'forbidden', message: 'requests of other web sites are refused' } };
+  }
+  if (request.method === 'GET' && path === '/') return html(renderPage(sandbox, null));
+  if (request.method === 'POST' && path === '/') return answerForm(sandbox, text);
+  const isKnownPath = ROUTES.some(({ pattern }) => pattern.test(path));
+  if (!isKnownPath) return notFound(`nothing at ${path}; see sandbox/README.md for the routes`);
+  for (const route of ROUTES) {
+    const match = route.method === request.method ? route.pattern.exec(path) : null;
+    if (match === null) continue;
+    let body: unknown;
+    try {
+      body = text === '' ? undefined : JSON.parse(text);
+    } catch {
+      return { status: 400, body: { error: 'invalid_json', message: 'the body is not JSON' } };
+    }
+    return route.handle(sandbox, body, match[1] ?? '');
+  }
+  return { status: 405, body: { error: 'method_not_allowed', message: `${request.method} is not offered at ${path}` } };
+}
+
+/** The page's buttons: a form with the admin route and its JSON body, so that a button can do nothing a program cannot. */
+async function answerForm(sandbox: Sandbox, text: string): Promise<HttpReply> {
+  const form = new URLSearchParams(text);
+  const [method = '', path = ''] = (form.get('do') ?? '').split(' ');
+  const route = ROUTES.find((candidate) => candidate.method === method && candidate.pattern.test(path));
+  if (route === undefined) return notFound('no such action');
+  let body: unknown;
+  try {
+    body = form.get('body') === null ? undefined : JSON.parse(form.get('body')!);
+  } catch {
+    return html(renderPage(sandbox, 'That is not JSON.'), 422);
+  }
+  const reply = await route.handle(sandbox, body, route.pattern.exec(path)?.[1] ?? '');
+  if (reply.status >= 400) return html(renderPage(sandbox, JSON.stringify(reply.body)), reply.status);
+  return { status: 303, body: '', headers: { location: '/' } };
+}
+
+/** Another site's form, and a name that was pointed at loopback to get around the browser's rules. */
+function isFromAnotherSite(request: IncomingMessage): boolean {
+  const site = request.headers['sec-fetch-site'];
+  if (site !== undefined && site !== 'same-origin' && site !== 'none') return true;
+  const host = (request.headers.host ?? '').replace(/:\d+$/, '');
+  return !['127.0.0.1', 'localhost', '[::1]'].includes(host);
+}
+
+function withBody<Output>(
+  schema: z.ZodType<Output>,
+  body: unknown,
+  act: (value: Output) => HttpReply | Promise<HttpReply>,
+): HttpReply | Promise<HttpReply> {
+  const parsed = schema.safeParse(body);
+  if (parsed.success) return act(parsed.data);
+  const problems = parsed.error.issues.map(({ path, message }) => ({ path: path.join('.'), message }));
+  const message = problems
+    .map((problem) => (problem.path ? `${problem.path}: ${problem.message}` : problem.message))
+    .join('; ');
+  return { status: 422, body: { error: 'invalid_request', message, problems } };
+}
+
+function ok(body: unknown, status = 200): HttpReply {
+  return { status, body };
+}
+
+function notFound(message: string): HttpReply {
+  return { status: 404, body: { error: 'not_found', message } };
+}
+
+function html(body: string, status = 200): HttpReply {
+  const headers = {
+    'content-type': 'text/html; charset=utf-8',
+    'content-security-policy':
+      "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
+  };
+  return { status, body, headers };
+}
