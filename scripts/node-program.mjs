@@ -5,14 +5,13 @@ import { join } from 'node:path';
 
 const NEEDED = 24;
 
-/** The path of a Node of at least version 24; throws one message with what was looked at. */
-export function findNode(root) {
+/** The path of a Node of at least version 24; throws one message with what was looked at. `own` is the Node that runs us. */
+export function findNode(root, own = { path: process.execPath, version: process.versions.node }) {
   const packaged = join(root, 'node_modules', '.bin', 'node');
   const tried = [];
-  for (const program of [packaged, process.execPath]) {
-    const version = versionOf(program);
-    if (Number(version.split('.')[0]) >= NEEDED) return realpathSync(program);
-    tried.push(`${program} (${version})`);
+  for (const { path, version } of [{ path: packaged, version: versionOf(packaged) }, own]) {
+    if (Number(version.split('.')[0]) >= NEEDED) return realpathSync(path);
+    tried.push(`${path} (${version})`);
   }
   throw new Error(
     `Muster runs on Node ${NEEDED} or newer. Tried: ${tried.join(', ')}. The packages bring one for Linux on x64 and arm64; elsewhere install Node ${NEEDED} and start with it.`,
@@ -20,7 +19,6 @@ export function findNode(root) {
 }
 
 function versionOf(program) {
-  if (program === process.execPath) return process.versions.node;
   if (!existsSync(program)) return 'not there';
   try {
     return execFileSync(program, ['--version'], { encoding: 'utf8' }).trim().replace(/^v/, '');

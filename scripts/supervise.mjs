@@ -74,7 +74,7 @@ function onStop(callback) {
   };
 }
 
-/** npm, and the shell that some systems keep between it and us. */
+/** npm, and the shell between it and us where package.json's `exec` did not replace it (a shell swallows the SIGINT that npm passes on). */
 function ancestorsUpToNpm() {
   const pids = [process.ppid];
   const parent = statusOf(process.ppid);

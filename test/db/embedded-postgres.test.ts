@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startEmbeddedPostgres, type EmbeddedPostgres, type EmbeddedState } from '../../db/embedded-postgres.ts';
 import { isProcessAlive } from '../../db/embedded-processes.ts';
 
@@ -17,8 +17,11 @@ let folder: string;
 let servers: EmbeddedPostgres[];
 let owners: ChildProcess[];
 
-beforeEach(async () => {
+beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'muster-embedded-'));
+});
+
+beforeEach(() => {
   servers = [];
   owners = [];
 });
@@ -30,8 +33,9 @@ afterEach(async () => {
   const last = await start();
   await last.stop();
   expect(isProcessAlive(last.pid)).toBe(false);
-  await rm(folder, { recursive: true, force: true });
 });
+
+afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe('the embedded Postgres', () => {
   it('starts durable, on loopback, with a password and a clean second start on the same port', async () => {
@@ -46,7 +50,7 @@ describe('the embedded Postgres', () => {
       listen_addresses: '127.0.0.1',
       server_encoding: 'UTF8',
     });
-    await query(first.url, 'create table kept (n int)');
+    await query(first.url, 'drop table if exists kept; create table kept (n int)');
     expect((await stat(join(folder, 'postgres', 'password'))).mode & 0o777).toBe(0o600);
     const wrong = new URL(first.url);
     wrong.password = 'wrong';
@@ -74,7 +78,7 @@ describe('the embedded Postgres', () => {
 
   it('survives the SIGKILL of its owner: the next start adopts it with all that was committed', async () => {
     const owner = await startOwner();
-    await query(owner.url, 'create table kept (n int)');
+    await query(owner.url, 'drop table if exists kept; create table kept (n int)');
     await query(owner.url, 'insert into kept select generate_series(1, 1000)');
     owner.process.kill('SIGKILL');
     await once(owner.process, 'exit');
@@ -91,7 +95,7 @@ describe('the embedded Postgres', () => {
   it('comes back on the same port when its postmaster is killed, with what was committed', async () => {
     const states: EmbeddedState[] = [];
     const server = await start((state) => states.push(state));
-    await query(server.url, 'create table kept (n int)');
+    await query(server.url, 'drop table if exists kept; create table kept (n int)');
     for (const n of [1, 2, 3]) {
       await query(server.url, `insert into kept values (${n})`);
       const killed = server.pid;
