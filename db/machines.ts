@@ -1,6 +1,8 @@
 /** Machine history and the denylist: what became of our attempts on each physical machine. */
 import { sql, type Selectable } from 'kysely';
-import type { Executor } from './database.ts';
+import { applyOutcome, type MachineOutcome, type MachineRecord } from '../domain/machine-history.ts';
+import type { ProviderName } from '../domain/provider.ts';
+import type { Executor, Tx } from './database.ts';
 import type { Schema } from './schema.ts';
 
 export type MachineRow = Selectable<Schema['machine_history']>;
@@ -25,49 +27,58 @@ export function listMachines(
   return query.orderBy('updated_at', 'desc').orderBy('machine_id').limit(filter.limit).execute();
 }
 
-export interface MachineOutcome {
-  provider: string;
-  machineId: string;
-  outcome: 'attempt' | 'success' | 'failure' | 'loss';
-  /** For `success`. */
-  readyMs?: number;
-  /** For `failure` and `loss`. */
-  code?: string;
-  now: Date;
+/** Adds one outcome by the rules of domain/machine-history.ts, which may denylist the machine. */
+export async function recordOutcome(
+  tx: Tx,
+  machine: { provider: ProviderName; machineId: string },
+  outcome: MachineOutcome,
+  failure: { code: string } | null,
+  now: Date,
+): Promise<void> {
+  await tx
+    .insertInto('machine_history')
+    .values({ provider: machine.provider, machine_id: machine.machineId })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
+  const row = await tx
+    .selectFrom('machine_history')
+    .selectAll()
+    .where('provider', '=', machine.provider)
+    .where('machine_id', '=', machine.machineId)
+    .forUpdate()
+    .executeTakeFirstOrThrow();
+  const before = machineRecordFromRow(row);
+  const record = applyOutcome(before, outcome, now.getTime());
+  const isNewlyDenylisted = record.denylistedUntil !== before.denylistedUntil && record.denylistedUntil !== null;
+  await tx
+    .updateTable('machine_history')
+    .set({
+      attempts: record.attempts,
+      successes: record.successes,
+      losses: record.losses,
+      mean_ready_ms: record.meanReadyMs,
+      denylisted_until: record.denylistedUntil === null ? null : new Date(record.denylistedUntil),
+      ...(isNewlyDenylisted
+        ? { denylist_reason: `${record.successes} of ${record.attempts} attempts became ready` }
+        : {}),
+      ...(failure ? { last_failure_code: failure.code, last_failure_at: now } : {}),
+      updated_at: sql<Date>`now()`,
+    })
+    .where('provider', '=', machine.provider)
+    .where('machine_id', '=', machine.machineId)
+    .execute();
 }
 
-/** Counts one outcome; the caller applies the denylist rule of domain/machine-history.ts to the row that is returned. */
-export async function countOutcome(executor: Executor, outcome: MachineOutcome): Promise<MachineRow> {
-  const one = (name: MachineOutcome['outcome']) => (outcome.outcome === name ? 1 : 0);
-  const failed = outcome.outcome === 'failure' || outcome.outcome === 'loss';
-  const readyMs = BigInt(Math.round(outcome.readyMs ?? 0));
-  return executor
-    .insertInto('machine_history')
-    .values({
-      provider: outcome.provider,
-      machine_id: outcome.machineId,
-      attempts: one('attempt'),
-      successes: one('success'),
-      failures: one('failure'),
-      losses: one('loss'),
-      ready_ms_total: readyMs,
-      last_failure_code: failed ? (outcome.code ?? null) : null,
-      last_failure_at: failed ? outcome.now : null,
-    })
-    .onConflict((conflict) =>
-      conflict.columns(['provider', 'machine_id']).doUpdateSet((eb) => ({
-        attempts: eb('machine_history.attempts', '+', one('attempt')),
-        successes: eb('machine_history.successes', '+', one('success')),
-        failures: eb('machine_history.failures', '+', one('failure')),
-        losses: eb('machine_history.losses', '+', one('loss')),
-        ready_ms_total: eb('machine_history.ready_ms_total', '+', readyMs),
-        last_failure_code: failed ? (outcome.code ?? null) : eb.ref('machine_history.last_failure_code'),
-        last_failure_at: failed ? outcome.now : eb.ref('machine_history.last_failure_at'),
-        updated_at: sql<Date>`now()`,
-      })),
-    )
-    .returningAll()
-    .executeTakeFirstOrThrow();
+export function machineRecordFromRow(row: MachineRow): MachineRecord {
+  return {
+    provider: row.provider as ProviderName,
+    machineId: row.machine_id,
+    attempts: row.attempts,
+    successes: row.successes,
+    losses: row.losses,
+    meanReadyMs: row.mean_ready_ms,
+    denylistedUntil: row.denylisted_until?.getTime() ?? null,
+  };
 }
 
 /** Keeps the machine out of plans until then; null lifts it. */

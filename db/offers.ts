@@ -136,7 +136,11 @@ export async function markOfferRefused(executor: Executor, provider: string, pro
  */
 export async function reserveOffer(tx: Tx, offer: Offer, attemptId: string): Promise<boolean> {
   const machineKey = `${offer.provider}/${offer.machineId ?? offer.providerOfferId}`;
-  await sql`select pg_advisory_xact_lock(hashtextextended(${machineKey}, 0))`.execute(tx);
+  // Not waited for: whoever holds it is reserving that machine, and two that wait for each other's would deadlock.
+  const lock = await sql<{
+    got: boolean;
+  }>`select pg_try_advisory_xact_lock(hashtextextended(${machineKey}, 0)) as got`.execute(tx);
+  if (!lock.rows[0]?.got) return false;
   if (offer.machineId !== null) {
     const held = await tx
       .selectFrom('offer_reservations')

@@ -2,9 +2,7 @@
 import type { MicroUsd } from './money.ts';
 import type { OfferRequirements } from './offer.ts';
 import type { ProviderName } from './provider.ts';
-
-export const STRATEGY_NAMES = ['race', 'coldstart'] as const;
-export type StrategyName = (typeof STRATEGY_NAMES)[number];
+import type { StrategyName } from './provisioning/planner.ts';
 
 /** Amounts are numbers here because the value is stored as JSON; all are far below 2^53. */
 export interface ProvisionRequest {

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { ATTEMPT_STATUSES } from '../../domain/attempt.ts';
 import { INSTANCE_ACTIONS, INSTANCE_STATUSES, PHASES } from '../../domain/instance.ts';
 import { PROVIDER_NAMES } from '../../domain/provider.ts';
-import { STRATEGY_NAMES } from '../../domain/provision-request.ts';
+import { STRATEGY_NAMES } from '../../domain/provisioning/planner.ts';
 import { isImageReference } from './image-reference.ts';
 import { operationRef } from './operations.ts';
 import { explainBadSshKey } from './ssh-public-key.ts';

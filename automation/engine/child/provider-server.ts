@@ -19,8 +19,8 @@ import type {
 import status from '@pulumi/pulumi/proto/status_pb.js';
 import any from 'google-protobuf/google/protobuf/any_pb.js';
 import empty from 'google-protobuf/google/protobuf/empty_pb.js';
-import type { DynamicCrud, DiffResult, Properties } from '../../../providers-dynamic/dynamic-crud.ts';
-import { PartialFailure, UNKNOWN_VALUE } from '../../../providers-dynamic/dynamic-crud.ts';
+import type { DynamicCrud, DiffResult, PartialFailure, Properties } from '../../../providers-dynamic/dynamic-crud.ts';
+import { UNKNOWN_VALUE } from '../../../providers-dynamic/dynamic-crud.ts';
 import { dynamicCrud } from '../../../providers-dynamic/entry.ts';
 import { providerOfShim } from '../../../providers-dynamic/shim.ts';
 import { fromStruct, toStruct } from './struct.ts';
@@ -179,14 +179,17 @@ function crudOf(properties: Properties): DynamicCrud {
 function unary<Request, Response>(
   handle: (request: Request) => Response | Promise<Response>,
 ): grpc.handleUnaryCall<Request, Response> {
-  return (call, callback) => {
-    Promise.resolve()
-      .then(() => handle(call.request))
-      .then(
-        (response) => callback(null, response),
-        (error: unknown) => callback(toGrpcError(error)),
-      );
+  const answer = async (request: Request, callback: grpc.sendUnaryData<Response>): Promise<void> => {
+    let response: Response;
+    try {
+      response = await handle(request);
+    } catch (error) {
+      callback(toGrpcError(error));
+      return;
+    }
+    callback(null, response);
   };
+  return (call, callback) => void answer(call.request, callback);
 }
 
 function toGrpcError(error: unknown): Partial<grpc.StatusObject> {

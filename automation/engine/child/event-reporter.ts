@@ -1,0 +1,71 @@
+/** Turns the engine's events into what the worker records: resource progress in small batches, diagnostics, the summary. */
+import type { EngineEvent } from '@pulumi/pulumi/automation/index.js';
+import type { FromChild, ResourceProgress } from '../protocol.ts';
+
+const BATCH_MS = 50;
+const STACK_TYPE = 'pulumi:pulumi:Stack';
+
+export interface EventReporter {
+  onEvent(event: EngineEvent): void;
+  finish(): { changes: Record<string, number>; outputs: Record<string, unknown> };
+}
+
+export function createEventReporter(runId: string, send: (message: FromChild) => void): EventReporter {
+  let batch: ResourceProgress[] = [];
+  let timer: NodeJS.Timeout | undefined;
+  let changes: Record<string, number> = {};
+  let outputs: Record<string, unknown> = {};
+
+  function flush(): void {
+    clearTimeout(timer);
+    timer = undefined;
+    if (batch.length > 0) send({ type: 'resources', runId, resources: batch });
+    batch = [];
+  }
+  function add(progress: ResourceProgress): void {
+    batch.push(progress);
+    timer ??= setTimeout(flush, BATCH_MS);
+  }
+  return {
+    onEvent(event) {
+      const started = event.resourcePreEvent?.metadata;
+      if (started && started.type !== STACK_TYPE && started.op !== 'same') add(describe(started, 'started'));
+      const done = event.resOutputsEvent?.metadata;
+      if (done && done.type === STACK_TYPE) outputs = (done.new?.outputs ?? {}) as Record<string, unknown>;
+      else if (done && done.op !== 'same') add(withOutputs(describe(done, 'done'), done.new));
+      const failed = event.resOpFailedEvent?.metadata;
+      if (failed) add(describe(failed, 'failed'));
+      if (event.summaryEvent) changes = event.summaryEvent.resourceChanges as Record<string, number>;
+      const diagnostic = event.diagnosticEvent;
+      if (diagnostic && (diagnostic.severity === 'error' || diagnostic.severity === 'warning')) {
+        send({
+          type: 'diagnostic',
+          runId,
+          severity: diagnostic.severity,
+          message: diagnostic.message.trim().slice(0, 2000),
+        });
+      }
+    },
+    finish() {
+      flush();
+      return { changes, outputs };
+    },
+  };
+}
+
+function describe(
+  metadata: { urn: string; type: string; op: string },
+  status: ResourceProgress['status'],
+): ResourceProgress {
+  return { name: metadata.urn.split('::').at(-1) ?? '', type: metadata.type, op: metadata.op, status };
+}
+
+/** The provider's text and the environment are of no use to the worker, and the latter may be secret. */
+function withOutputs(
+  progress: ResourceProgress,
+  state: { id?: string; outputs?: Record<string, unknown> } | undefined,
+): ResourceProgress {
+  if (!state) return progress;
+  const { __provider: _text, env: _env, ...outputs } = state.outputs ?? {};
+  return { ...progress, outputs, ...(state.id ? { id: state.id } : {}) };
+}

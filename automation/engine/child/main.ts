@@ -1,0 +1,74 @@
+/**
+ * An operation child: a warm process that runs one engine update at a time for the worker that forked it. The program, the
+ * dynamic providers and the Automation API live here, so that a crash or a leak takes one operation and not the control plane.
+ *
+ * It ends itself, with the engine it started, the moment its parent is gone: an update without a lease must not go on buying.
+ */
+import { mkdirSync } from 'node:fs';
+import type { ChildSettings, FromChild, RunRequest, ToChild } from '../protocol.ts';
+import { createAsker } from './asker.ts';
+import { createRun, type Run } from './run.ts';
+import { startProviderServer } from './provider-server.ts';
+import { primeSdk } from './prime.ts';
+
+// Every RPC promise of the SDK captures a stack: with a thousand resources that is a third of the time.
+Error.stackTraceLimit = 2;
+
+let settings: ChildSettings | undefined;
+let current: Run | undefined;
+const asker = createAsker(send);
+
+process.on('message', (message: ToChild) => void receive(message));
+process.on('disconnect', () => endGroup());
+// The worker decides when work stops; a terminal's signals reach it, not us.
+process.on('SIGINT', () => {});
+process.on('SIGTERM', () => {});
+process.on('unhandledRejection', (reason) => {
+  process.stderr.write(
+    `operation child: unhandled rejection: ${reason instanceof Error ? reason.stack : String(reason)}\n`,
+  );
+  endGroup();
+});
+
+const server = await startProviderServer({ onCancel: () => current?.cancel() });
+await primeSdk();
+send({ type: 'ready', rssBytes: process.memoryUsage.rss() });
+
+async function receive(message: ToChild): Promise<void> {
+  switch (message.type) {
+    case 'settings':
+      settings = message.settings;
+      mkdirSync(settings.scratchDir, { recursive: true, mode: 0o700 });
+      return;
+    case 'run':
+      return execute(message.request);
+    case 'cancel':
+      if (current?.runId === message.runId) current.cancel();
+      return;
+    case 'lease':
+      if (current?.runId === message.runId) current.extendLease(message.validForMs);
+      return;
+    case 'answer':
+      asker.settle(message);
+  }
+}
+
+async function execute(request: RunRequest): Promise<void> {
+  if (!settings) throw new Error('a run before the settings');
+  current = createRun({ request, settings, providerPort: server.port, send, ask: asker.forRun(request.runId) });
+  const result = await current.execute();
+  current = undefined;
+  send({ type: 'result', runId: request.runId, result, rssBytes: process.memoryUsage.rss() });
+}
+
+function send(message: FromChild): void {
+  if (process.connected) process.send?.(message);
+}
+
+function endGroup(): void {
+  try {
+    process.kill(-process.pid, 'SIGKILL');
+  } catch {
+    process.kill(process.pid, 'SIGKILL');
+  }
+}

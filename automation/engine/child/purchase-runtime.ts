@@ -1,0 +1,78 @@
+/** The purchase runtime of an operation child: candidates, call spacing and the right to spend are the worker's to give. */
+import type { CrashPointName } from '../../../domain/crash-points.ts';
+import { ProviderError } from '../../../domain/provider-error.ts';
+import type { ProviderName } from '../../../domain/provider.ts';
+import type { ProviderClient, RateLimiter } from '../../../providers-dynamic/provider-client.ts';
+import type { PurchaseRuntime } from '../../../providers-dynamic/purchase-runtime.ts';
+import { createVastaiClient } from '../../../providers-dynamic/vastai/client.ts';
+import type { ChildSettings, CreateOutcome } from '../protocol.ts';
+import type { RunContext } from './run.ts';
+
+/** A purchase is not begun with less of the lease left than this: its call should end while the lease lasts. */
+const SPEND_MARGIN_MS = 1_000;
+
+export function createChildRuntime(context: RunContext, signal: AbortSignal) {
+  const { request, settings, ask } = context;
+  const outcomes: Record<string, CreateOutcome> = {};
+  const mayExist = new Set(request.mayExist);
+  let leaseEndsAt = performance.now() + 10_000;
+  const limiter: RateLimiter = {
+    acquire: async (provider, endpoint, abort) => void (await ask('acquire', { provider, endpoint }, abort)),
+    slowDown: async (provider, endpoint, forMs) => void (await ask('slowDown', { provider, endpoint, forMs })),
+  };
+  const clients = new Map<ProviderName, ProviderClient>();
+
+  const runtime: PurchaseRuntime = {
+    client(provider) {
+      const made = clients.get(provider) ?? createClient(provider, settings, limiter);
+      clients.set(provider, made);
+      return made;
+    },
+    async nextCandidate(label, _provider, _requirements, refused, abort) {
+      const answer = await ask('nextCandidate', { label, refused }, abort);
+      if (!answer) {
+        outcomes[label] = { kind: 'exhausted', reason: refused?.reason ?? 'no candidate is left' };
+        return null;
+      }
+      runtime.crashPoint('candidate_assigned');
+      return { ...answer, priceMicroUsdPerHour: BigInt(answer.priceMicroUsdPerHour) };
+    },
+    mayExist: (label) => mayExist.has(label),
+    labelFor() {
+      throw new Error('the control plane gives every attempt its label');
+    },
+    assertMaySpend() {
+      if (signal.aborted) throw new ProviderError('canceled', 'canceled before the purchase');
+      if (performance.now() + SPEND_MARGIN_MS > leaseEndsAt)
+        throw new ProviderError('canceled', 'the lease is over: nothing may be bought');
+    },
+    listLagMs: (provider) => settings.providers[provider]?.listLagMs ?? 15_000,
+    deploymentSshPublicKeys: () => request.deploymentSshPublicKeys,
+    signal: () => signal,
+    progress: (label, message) =>
+      context.send({ type: 'diagnostic', runId: request.runId, severity: 'info', message: `${label}: ${message}` }),
+    crashPoint: (name: CrashPointName) => markCrashPoint(name),
+  };
+  return {
+    runtime,
+    outcomes,
+    extendLease(validForMs: number) {
+      leaseEndsAt = performance.now() + validForMs;
+    },
+  };
+}
+
+/** Set by the crash matrix before the child's own code is loaded; does nothing otherwise. */
+function markCrashPoint(name: CrashPointName): void {
+  const hook = (globalThis as { musterCrashPoint?: (name: CrashPointName) => void }).musterCrashPoint;
+  hook?.(name);
+}
+
+function createClient(provider: ProviderName, settings: ChildSettings, limiter: RateLimiter): ProviderClient {
+  const account = settings.providers[provider];
+  if (!account) throw new ProviderError('auth', `provider ${provider} is off: it has no key`);
+  switch (provider) {
+    case 'vastai':
+      return createVastaiClient({ apiKey: account.apiKey, baseUrl: account.baseUrl }, limiter);
+  }
+}

@@ -1,0 +1,136 @@
+/** One engine update in this child: one CLI process, its program inline, its purchases by the injected runtime. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  LocalWorkspace,
+  PulumiCommand,
+  Stack,
+  type EngineEvent,
+  type OutputMap,
+} from '@pulumi/pulumi/automation/index.js';
+import semver from 'semver';
+import { setPurchaseRuntime } from '../../../providers-dynamic/entry.ts';
+import { loadProgram } from '../../../stacks/catalogue.ts';
+import type { ChildSettings, FromChild, RunRequest, RunResult } from '../protocol.ts';
+import { PROJECT } from '../state-backend.ts';
+import type { Ask } from './asker.ts';
+import { createEventReporter, type EventReporter } from './event-reporter.ts';
+import { createChildRuntime } from './purchase-runtime.ts';
+
+export interface RunContext {
+  request: RunRequest;
+  settings: ChildSettings;
+  providerPort: number;
+  send: (message: FromChild) => void;
+  ask: Ask;
+}
+
+export interface Run {
+  readonly runId: string;
+  execute(): Promise<RunResult>;
+  cancel(): void;
+  extendLease(validForMs: number): void;
+}
+
+export function createRun(context: RunContext): Run {
+  const { request } = context;
+  const abort = new AbortController();
+  const runtime = createChildRuntime(context, abort.signal);
+  return {
+    runId: request.runId,
+    cancel: () => abort.abort(),
+    extendLease: (validForMs) => runtime.extendLease(validForMs),
+    async execute() {
+      setPurchaseRuntime(runtime.runtime);
+      const reporter = createEventReporter(request.runId, context.send);
+      const workDir = mkdtempSync(join(context.settings.scratchDir, 'run-'));
+      try {
+        runtime.runtime.crashPoint('engine_starting');
+        const stack = await openStack(context, workDir);
+        await runUpdate(stack, context, abort.signal, reporter);
+        return { ...reporter.finish(), isOk: true, errorText: null, outcomes: runtime.outcomes };
+      } catch (error) {
+        const errorText = error instanceof Error ? error.message : String(error);
+        return { ...reporter.finish(), isOk: false, errorText, outcomes: runtime.outcomes };
+      } finally {
+        rmSync(workDir, { recursive: true, force: true });
+      }
+    },
+  };
+}
+
+async function openStack({ request, settings, providerPort }: RunContext, workDir: string): Promise<Stack> {
+  const program = request.program ? await makeProgram(request.program) : async () => ({});
+  const workspace = await LocalWorkspace.create({
+    workDir,
+    pulumiCommand: getCommand(settings),
+    program,
+    projectSettings: { name: PROJECT, runtime: 'nodejs', main: settings.projectRoot },
+    stackSettings: { [request.stackName]: { encryptionSalt: request.backend.encryptionSalt } },
+    envVars: {
+      PULUMI_HOME: join(settings.scratchDir, 'home'),
+      PULUMI_BACKEND_URL: request.backend.url,
+      PULUMI_CONFIG_PASSPHRASE: request.backend.passphrase,
+      PULUMI_DEBUG_PROVIDERS: `pulumi-nodejs:${providerPort}`,
+      PULUMI_SKIP_UPDATE_CHECK: 'true',
+      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
+      PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
+      PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
+      PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK: 'true',
+      GOGC: '400',
+    },
+  });
+  // One CLI process per update: the stack is named on the command line, results come from events.
+  workspace.selectStack = async () => {};
+  const stack = await Stack.select(request.stackName, workspace);
+  const slim = stack as unknown as { outputs(): Promise<OutputMap>; info(): Promise<undefined> };
+  slim.outputs = async () => ({});
+  slim.info = async () => undefined;
+  return stack;
+}
+
+async function makeProgram(program: NonNullable<RunRequest['program']>) {
+  const run = await loadProgram(program.kind);
+  return async () => (await run(program.args)) as Record<string, unknown>;
+}
+
+async function runUpdate(
+  stack: Stack,
+  { request, settings }: RunContext,
+  signal: AbortSignal,
+  reporter: EventReporter,
+): Promise<void> {
+  const options = {
+    parallel: settings.parallel,
+    color: 'never' as const,
+    signal,
+    onEvent: (event: EngineEvent) => reporter.onEvent(event),
+  };
+  switch (request.update) {
+    case 'up':
+      await stack.up({ ...options, continueOnError: true });
+      return;
+    case 'preview':
+      await stack.preview(options);
+      return;
+    case 'destroy':
+      await stack.destroy({ ...options, continueOnError: true });
+      return;
+    case 'refresh':
+      await stack.refresh(options);
+  }
+}
+
+let command: PulumiCommand | undefined;
+
+/** Made once: the public factory starts a CLI process only to ask its version, which the worker has checked already. */
+function getCommand(settings: ChildSettings): PulumiCommand {
+  if (!command) {
+    const Constructor = PulumiCommand as unknown as new (
+      binary: string,
+      version: semver.SemVer | null,
+    ) => PulumiCommand;
+    command = new Constructor(join(settings.engineRoot, 'bin', 'pulumi'), semver.parse(settings.engineVersion));
+  }
+  return command;
+}

@@ -1,0 +1,84 @@
+/**
+ * What the worker and an operation child say to each other over their IPC channel. Everything is plain data; amounts are decimal
+ * strings because the channel is JSON. Secrets travel here and nowhere else: not in argv, not in the environment.
+ */
+import type { CrashPointName } from '../../domain/crash-points.ts';
+import type { ProviderErrorKind } from '../../domain/provider-error.ts';
+import type { ProviderName } from '../../domain/provider.ts';
+
+export type UpdateKind = 'preview' | 'up' | 'refresh' | 'destroy';
+
+export interface ChildSettings {
+  /** Folder with bin/pulumi. */
+  engineRoot: string;
+  engineVersion: string;
+  /** The project's folder: where @pulumi/pulumi resolves. */
+  projectRoot: string;
+  /** The child's own scratch folder: PULUMI_HOME and work directories. */
+  scratchDir: string;
+  providers: Partial<Record<ProviderName, { apiKey: string; baseUrl: string; listLagMs: number }>>;
+  /** Parallel resource operations of one update. */
+  parallel: number;
+}
+
+export interface RunRequest {
+  runId: string;
+  update: UpdateKind;
+  stackName: string;
+  backend: { url: string; passphrase: string; encryptionSalt: string };
+  /** Absent for destroy and refresh: they need no program. */
+  program: { kind: string; args: unknown } | null;
+  /** Labels whose machine may exist already: looked up before anything is bought. */
+  mayExist: string[];
+  deploymentSshPublicKeys: string[];
+}
+
+/** What became of a create, by label; absent where the engine never came to it. */
+export type CreateOutcome =
+  /** Every candidate was definitely refused: nothing exists. */
+  { kind: 'exhausted'; reason: string } | { kind: 'failed'; errorKind: ProviderErrorKind | 'internal'; reason: string };
+
+export interface ResourceProgress {
+  name: string;
+  type: string;
+  op: string;
+  status: 'started' | 'done' | 'failed';
+  /** Outputs of a finished create, update or read. */
+  outputs?: Record<string, unknown>;
+  id?: string;
+}
+
+export interface RunResult {
+  isOk: boolean;
+  /** Text of the engine and of the Automation API, classified by classify-error.ts. No secrets. */
+  errorText: string | null;
+  outcomes: Record<string, CreateOutcome>;
+  changes: Record<string, number>;
+  outputs: Record<string, unknown>;
+}
+
+export type ToChild =
+  | { type: 'settings'; settings: ChildSettings }
+  | { type: 'run'; request: RunRequest }
+  | { type: 'cancel'; runId: string }
+  /** The parent's lease was renewed: the child may spend for so long from now. */
+  | { type: 'lease'; runId: string; validForMs: number }
+  | { type: 'answer'; askId: number; value?: unknown; error?: { kind: ProviderErrorKind | null; message: string } };
+
+/** Questions the child asks in the middle of a run. */
+export interface Questions {
+  acquire: { ask: { provider: ProviderName; endpoint: string }; answer: null };
+  slowDown: { ask: { provider: ProviderName; endpoint: string; forMs: number }; answer: null };
+  nextCandidate: {
+    ask: { label: string; refused: { providerOfferId: string; reason: string } | null };
+    answer: { providerOfferId: string; machineId: string | null; priceMicroUsdPerHour: string } | null;
+  };
+}
+
+export type FromChild =
+  | { type: 'ready'; rssBytes: number }
+  | { type: 'ask'; askId: number; runId: string; question: keyof Questions; input: unknown }
+  | { type: 'resources'; runId: string; resources: ResourceProgress[] }
+  | { type: 'diagnostic'; runId: string; severity: 'warning' | 'error' | 'info'; message: string }
+  | { type: 'crash_point'; name: CrashPointName }
+  | { type: 'result'; runId: string; result: RunResult; rssBytes: number };

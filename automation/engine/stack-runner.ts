@@ -1,0 +1,123 @@
+/**
+ * The stack runner: runs one engine update on one stack (preview, up, refresh, destroy), cancels it, and says what is in the
+ * state afterwards. It knows the engine, not operations: leases, attempts and retries are its callers' business.
+ *
+ * Before an update that changes anything: stale locks are broken and pending creates are resolved by label, because the engine
+ * itself only warns about them and creates again.
+ */
+import { randomUUID } from 'node:crypto';
+import type { ProviderError } from '../../domain/provider-error.ts';
+import type { ChildPool, RunHooks } from './child-pool.ts';
+import { classifyEngineError, summarizeEngineError, type EngineErrorKind } from './classify-error.ts';
+import type { CreateOutcome, UpdateKind } from './protocol.ts';
+import type { StackResource, StackState, StateBackend } from './state-backend.ts';
+
+export interface UpdateRequest {
+  stackName: string;
+  program: { kind: string; args: unknown } | null;
+  mayExist: string[];
+  deploymentSshPublicKeys: string[];
+}
+
+export interface UpdateHooks extends RunHooks {
+  /**
+   * The id at the provider of what a pending create made, by its inputs (label); null when the provider believably has none.
+   * Throws ProviderError where that cannot be told: then the update does not start.
+   */
+  resolvePending(resource: StackResource): Promise<string | null>;
+  onStarted?(runId: string): void;
+}
+
+export interface UpdateOutcome {
+  update: UpdateKind;
+  isOk: boolean;
+  error: { kind: EngineErrorKind; detail: string } | null;
+  outcomes: Record<string, CreateOutcome>;
+  changes: Record<string, number>;
+  /** What the state holds now; null: the stack is not there. */
+  state: StackState | null;
+  engineMs: number;
+}
+
+export interface UpdateSignals {
+  cancel: AbortSignal;
+  kill: AbortSignal;
+}
+
+export interface StackRunner {
+  preview(request: UpdateRequest, hooks: UpdateHooks, signals: UpdateSignals): Promise<UpdateOutcome>;
+  up(request: UpdateRequest, hooks: UpdateHooks, signals: UpdateSignals): Promise<UpdateOutcome>;
+  refresh(request: UpdateRequest, hooks: UpdateHooks, signals: UpdateSignals): Promise<UpdateOutcome>;
+  destroy(request: UpdateRequest, hooks: UpdateHooks, signals: UpdateSignals): Promise<UpdateOutcome>;
+  /** What the state holds, pending creates included; null: there is no such stack. */
+  readState(stackName: string): Promise<StackState | null>;
+  /** Forgets a stack that holds nothing. Idempotent. */
+  remove(stackName: string): Promise<void>;
+  extendLease(runId: string, validForMs: number): void;
+}
+
+export interface EngineSecrets {
+  passphrase: string;
+  encryptionSalt: string;
+}
+
+export function createStackRunner(pool: ChildPool, backend: StateBackend, secrets: EngineSecrets): StackRunner {
+  async function run(
+    update: UpdateKind,
+    request: UpdateRequest,
+    hooks: UpdateHooks,
+    signals: UpdateSignals,
+  ): Promise<UpdateOutcome> {
+    if (update !== 'preview') await backend.breakLocks(request.stackName);
+    await backend.prepareStack(request.stackName);
+    if (update !== 'preview') await resolvePendingCreates(backend, request.stackName, hooks);
+    const runId = randomUUID();
+    hooks.onStarted?.(runId);
+    const startedAt = performance.now();
+    const result = await pool.run(
+      {
+        runId,
+        update,
+        stackName: request.stackName,
+        backend: { url: backend.url, ...secrets },
+        program: update === 'destroy' || update === 'refresh' ? null : request.program,
+        mayExist: request.mayExist,
+        deploymentSshPublicKeys: request.deploymentSshPublicKeys,
+      },
+      hooks,
+      signals,
+    );
+    const engineMs = Math.round(performance.now() - startedAt);
+    const errorText = result.errorText ?? '';
+    return {
+      update,
+      isOk: result.isOk,
+      error: result.isOk ? null : { kind: classifyEngineError(errorText), detail: summarizeEngineError(errorText) },
+      outcomes: result.outcomes,
+      changes: result.changes,
+      state: await backend.readState(request.stackName),
+      engineMs,
+    };
+  }
+  return {
+    preview: (request, hooks, signals) => run('preview', request, hooks, signals),
+    up: (request, hooks, signals) => run('up', request, hooks, signals),
+    refresh: (request, hooks, signals) => run('refresh', request, hooks, signals),
+    destroy: (request, hooks, signals) => run('destroy', request, hooks, signals),
+    readState: (stackName) => backend.readState(stackName),
+    remove: (stackName) => backend.removeStack(stackName),
+    extendLease: (runId, validForMs) => pool.extendLease(runId, validForMs),
+  };
+}
+
+/** Throws the ProviderError of a look-up that cannot be believed: see {@link ProviderError}. */
+async function resolvePendingCreates(backend: StateBackend, stackName: string, hooks: UpdateHooks): Promise<void> {
+  const state = await backend.readState(stackName);
+  if (!state || state.pendingCreates.length === 0) return;
+  const found: Record<string, string> = {};
+  for (const resource of state.pendingCreates) {
+    const id = await hooks.resolvePending(resource);
+    if (id !== null) found[resource.urn] = id;
+  }
+  await backend.resolvePendingCreates(stackName, found);
+}

@@ -1,0 +1,211 @@
+/**
+ * The state backend: where stacks' checkpoints are kept. Chosen here and nowhere else. Today the engine's file backend under the
+ * data directory (or MUSTER_PULUMI_BACKEND_URL when it is a file URL too); the rest of the runner sees only this interface.
+ */
+import { createCipheriv, pbkdf2 as pbkdf2Callback, randomBytes } from 'node:crypto';
+import { access, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+
+const pbkdf2 = promisify(pbkdf2Callback);
+
+export const PROJECT = 'muster';
+const ORGANIZATION = 'organization';
+
+export interface StackResource {
+  urn: string;
+  /** Last part of the urn. */
+  name: string;
+  type: string;
+  id: string | null;
+  inputs: Record<string, unknown>;
+  outputs: Record<string, unknown>;
+  initErrors: string[];
+}
+
+export interface StackState {
+  resources: StackResource[];
+  /** Creates that were begun and never ended: what they made is not in `resources`. */
+  pendingCreates: StackResource[];
+}
+
+export interface StateBackend {
+  readonly url: string;
+  /** Makes the stack where it is missing. Idempotent. */
+  prepareStack(stackName: string): Promise<void>;
+  /** null: there is no such stack. */
+  readState(stackName: string): Promise<StackState | null>;
+  /**
+   * Ends all pending creates: those in `found` (urn → provider's id) become resources that the next up makes whole (they carry an
+   * init error, so the engine calls update), the others are dropped. Only while no update runs.
+   */
+  resolvePendingCreates(stackName: string, found: Record<string, string>): Promise<void>;
+  /** Forgets an empty stack. Throws when it still has resources. Idempotent. */
+  removeStack(stackName: string): Promise<void>;
+  /**
+   * Breaks locks that dead updates left. Only for the holder of the stack's lease: a lock of a living engine of this host is
+   * from an update that lost its lease, so that engine is killed first.
+   */
+  breakLocks(stackName: string): Promise<void>;
+}
+
+export async function chooseStateBackend(backendUrl: string | null, dataDir: string): Promise<StateBackend> {
+  const url = backendUrl ?? pathToFileURL(join(dataDir, 'engine', 'state')).href;
+  if (!url.startsWith('file://'))
+    throw new Error(`MUSTER_PULUMI_BACKEND_URL: only file:// URLs are supported, got ${url}`);
+  return openFileBackend(url);
+}
+
+async function openFileBackend(url: string): Promise<StateBackend> {
+  const root = join(fileURLToPath(url), '.pulumi');
+  const stacks = join(root, 'stacks', PROJECT);
+  const fileOf = (stackName: string) => join(stacks, `${stackName}.json`);
+  await mkdir(stacks, { recursive: true, mode: 0o700 });
+  await writeFile(join(root, 'meta.yaml'), 'version: 1\n', { flag: 'wx' }).catch(ignoreExisting);
+  return {
+    url,
+    async prepareStack(stackName) {
+      const empty = { version: 3, checkpoint: { stack: `${ORGANIZATION}/${PROJECT}/${stackName}`, latest: null } };
+      if (!(await exists(fileOf(stackName)))) await replaceFile(fileOf(stackName), JSON.stringify(empty));
+    },
+    async readState(stackName) {
+      const text = await readFile(fileOf(stackName), 'utf8').catch(missingIsNull);
+      return text === null ? null : parseCheckpoint(text);
+    },
+    async resolvePendingCreates(stackName, found) {
+      const file = JSON.parse(await readFile(fileOf(stackName), 'utf8')) as CheckpointFile;
+      const latest = file.checkpoint.latest;
+      if (!latest?.pending_operations) return;
+      for (const { resource, type } of latest.pending_operations) {
+        const id = found[resource.urn];
+        const isKnown = latest.resources?.some((known) => known.urn === resource.urn && known.id === id);
+        if (type !== 'creating' || id === undefined || isKnown) continue;
+        const adopted = {
+          ...resource,
+          id,
+          outputs: { ...resource.inputs },
+          initErrors: ['adopted after an interrupted create'],
+        };
+        latest.resources = [...(latest.resources ?? []), adopted];
+      }
+      delete latest.pending_operations;
+      await replaceFile(fileOf(stackName), JSON.stringify(file));
+    },
+    async removeStack(stackName) {
+      const text = await readFile(fileOf(stackName), 'utf8').catch(missingIsNull);
+      if (text === null) return;
+      const state = parseCheckpoint(text);
+      if (state.resources.length > 0)
+        throw new Error(`stack ${stackName} still has ${state.resources.length} resources`);
+      await rm(fileOf(stackName), { force: true });
+      await rm(`${fileOf(stackName)}.bak`, { force: true });
+      await rm(`${fileOf(stackName)}.attrs`, { force: true });
+      for (const part of ['history', 'backups'])
+        await rm(join(root, part, PROJECT, stackName), { recursive: true, force: true });
+      await rm(join(root, 'locks', ORGANIZATION, PROJECT, stackName), { recursive: true, force: true });
+    },
+    async breakLocks(stackName) {
+      const folder = join(root, 'locks', ORGANIZATION, PROJECT, stackName);
+      for (const file of await readdir(folder).catch(() => [])) {
+        const lock = await readFile(join(folder, file), 'utf8').catch(missingIsNull);
+        if (lock !== null) await killLockHolder(lock);
+        await rm(join(folder, file), { force: true });
+      }
+    },
+  };
+}
+
+async function killLockHolder(text: string): Promise<void> {
+  const lock = JSON.parse(text) as { pid?: number; hostname?: string };
+  if (typeof lock.pid !== 'number' || lock.hostname !== hostname()) return;
+  const command = await readFile(`/proc/${lock.pid}/cmdline`, 'utf8').catch(() => '');
+  if (!/pulumi/.test(command.split('\0')[0] ?? '')) return;
+  try {
+    process.kill(lock.pid, 'SIGKILL');
+  } catch {
+    return; // gone meanwhile
+  }
+  for (let tries = 0; tries < 200 && (await exists(`/proc/${lock.pid}/exe`)); tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+interface CheckpointResource {
+  urn: string;
+  type: string;
+  id?: string;
+  custom?: boolean;
+  inputs?: Record<string, unknown>;
+  outputs?: Record<string, unknown>;
+  initErrors?: string[];
+}
+
+interface CheckpointFile {
+  checkpoint: {
+    latest: {
+      resources?: CheckpointResource[];
+      pending_operations?: { resource: CheckpointResource; type: string }[];
+    } | null;
+  };
+}
+
+function parseCheckpoint(text: string): StackState {
+  const file = JSON.parse(text) as CheckpointFile;
+  const latest = file.checkpoint.latest;
+  return {
+    resources: (latest?.resources ?? []).filter((resource) => resource.custom).map(toResource),
+    pendingCreates: (latest?.pending_operations ?? [])
+      .filter((operation) => operation.type === 'creating')
+      .map((operation) => toResource(operation.resource)),
+  };
+}
+
+function toResource(resource: CheckpointResource): StackResource {
+  return {
+    urn: resource.urn,
+    name: resource.urn.split('::').at(-1) ?? '',
+    type: resource.type,
+    id: resource.id ?? null,
+    inputs: resource.inputs ?? {},
+    outputs: resource.outputs ?? {},
+    initErrors: resource.initErrors ?? [],
+  };
+}
+
+async function replaceFile(path: string, text: string): Promise<void> {
+  await writeFile(`${path}.new`, text, { mode: 0o600 });
+  await rename(`${path}.new`, path);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+function missingIsNull(error: NodeJS.ErrnoException): null {
+  if (error.code === 'ENOENT') return null;
+  throw error;
+}
+
+function ignoreExisting(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EEXIST') throw error;
+}
+
+/**
+ * The engine's passphrase and its salt line, made once per deployment: with the salt given in every stack's settings no update
+ * has to make one. Format of the engine's passphrase secrets manager, version 1 (PBKDF2-SHA-256, a million rounds, AES-256-GCM).
+ */
+export async function makePassphrase(): Promise<{ passphrase: string; encryptionSalt: string }> {
+  const passphrase = randomBytes(32).toString('base64url');
+  const salt = randomBytes(8);
+  const key = await pbkdf2(passphrase, salt, 1_000_000, 32, 'sha256');
+  const nonce = randomBytes(12);
+  const cipher = createCipheriv('aes-256-gcm', key, nonce);
+  const sealed = Buffer.concat([cipher.update('pulumi', 'utf8'), cipher.final(), cipher.getAuthTag()]);
+  const encryptionSalt = `v1:${salt.toString('base64')}:v1:${nonce.toString('base64')}:${sealed.toString('base64')}`;
+  return { passphrase, encryptionSalt };
+}

@@ -1,0 +1,125 @@
+/** Candidates: which offer an attempt tries now. Assigned under the claim and recorded before the child may use it. */
+import { requirementsOf, MAX_ATTEMPTS_PER_INSTANCE, type ProvisionRequest } from '../../domain/provision-request.ts';
+import { nextCandidates } from '../../domain/provisioning/plan.ts';
+import { offerKey } from '../../domain/provisioning/match.ts';
+import type { PlanInput } from '../../domain/provisioning/planner.ts';
+import { priceWithDisk } from '../../domain/offer.ts';
+import type { ProviderName } from '../../domain/provider.ts';
+import { countPurchaseCall, findAttemptByLabel, recordRefusal, type AttemptRow } from '../../db/attempts.ts';
+import type { Executor } from '../../db/database.ts';
+import { listMachines, machineRecordFromRow } from '../../db/machines.ts';
+import { listOffersFor, listReservedKeys, markOfferRefused, reserveOffer } from '../../db/offers.ts';
+import { listProviders } from '../../db/providers.ts';
+import { withClaim } from '../../db/operations.ts';
+import type { InstanceRow } from '../../db/instances.ts';
+import type { Questions } from '../engine/protocol.ts';
+import type { StackView } from './run-update.ts';
+import type { StepContext } from './step.ts';
+
+/** Machine records considered in a plan: those we used last. */
+const MACHINE_RECORDS = 5_000;
+
+/** Everything the planner looks at, read now. */
+export async function readPlanInput(
+  context: StepContext,
+  executor: Executor,
+  operationId: string,
+  instances: InstanceRow[],
+  attempts: AttemptRow[],
+): Promise<PlanInput> {
+  const request = instances[0]?.request as ProvisionRequest;
+  const [offers, machines, reserved, providers] = await Promise.all([
+    listOffersFor(executor, request.gpu, request.gpuCount),
+    listMachines(executor, { limit: MACHINE_RECORDS }),
+    listReservedKeys(executor),
+    listProviders(executor),
+  ]);
+  const wanted = request.providers.length > 0 ? request.providers : context.enabledProviders;
+  const usable = providers.filter(
+    (row) => row.enabled && row.mode !== 'off' && wanted.includes(row.name as ProviderName),
+  );
+  const believed = usable.filter((row) => row.status === 'ok' && row.offers_seen_at !== null).map((row) => row.name);
+  return {
+    spec: {
+      strategy: request.strategy,
+      raceWidth: request.raceWidth,
+      maxRaceCostMicroUsd: BigInt(request.maxRaceCostMicroUsd),
+      requirements: requirementsOf(request),
+      bootTimeoutMs: request.bootTimeoutMs,
+      maxAttemptsPerInstance: MAX_ATTEMPTS_PER_INSTANCE,
+    },
+    instances: instances.map((row) => ({ id: row.id, status: row.status, winnerAttemptId: row.winner_attempt_id })),
+    attempts: attempts.map(plannedAttempt),
+    offers: offers.filter((offer) => believed.includes(offer.provider)),
+    machines: machines.map(machineRecordFromRow),
+    reserved,
+    seed: operationId,
+    // With every provider switched off there is nothing to wait for: the planner says that nothing fits.
+    offersBelievable: believed.length > 0 || usable.length === 0,
+    requestedAt: instances[0]?.created_at.getTime() ?? 0,
+    now: context.now().getTime(),
+  };
+}
+
+function plannedAttempt(row: AttemptRow): PlanInput['attempts'][number] {
+  return {
+    id: row.id,
+    instanceId: row.instance_id,
+    status: row.status,
+    provider: row.provider as ProviderName,
+    providerOfferId: row.provider_offer_id,
+    machineId: row.machine_id,
+    priceMicroUsdPerHour: row.price_micro_usd_per_hour,
+    purchasedAt: row.purchased_at?.getTime() ?? null,
+    readyAt: row.ready_at?.getTime() ?? null,
+    bootDeadline: row.boot_deadline?.getTime() ?? null,
+    createdAt: row.created_at.getTime(),
+    failureCode: row.failure_code,
+  };
+}
+
+/** Answers a child: the same candidate until it is refused, then the next one that nobody else holds. */
+export async function assignCandidate(
+  context: StepContext,
+  view: StackView,
+  question: Questions['nextCandidate']['ask'],
+): Promise<Questions['nextCandidate']['answer']> {
+  return withClaim(context.db, context.claim, async (tx) => {
+    const attempt = await findAttemptByLabel(tx, question.label);
+    if (!attempt) throw new Error(`no attempt has the label ${question.label}`);
+    const isAlreadyRecorded = attempt.provider_offer_id !== question.refused?.providerOfferId;
+    if (question.refused === null || isAlreadyRecorded) {
+      await countPurchaseCall(tx, attempt.id);
+      return candidateOf(attempt);
+    }
+    await markOfferRefused(tx, attempt.provider, question.refused.providerOfferId);
+    const input = await readPlanInput(context, tx, context.operation.id, view.instances, view.attempts);
+    const tried = new Set(
+      [...attempt.refusals, question.refused].map((one) =>
+        offerKey({ ...one, provider: attempt.provider as ProviderName }),
+      ),
+    );
+    for (const offer of nextCandidates(input, attempt.id, tried)) {
+      if (offer.provider !== attempt.provider || !(await reserveOffer(tx, offer, attempt.id))) continue;
+      const price = priceWithDisk(offer, input.spec.requirements.diskGib);
+      await recordRefusal(tx, attempt, question.refused.reason, { offer, priceMicroUsdPerHour: price });
+      await countPurchaseCall(tx, attempt.id);
+      return {
+        providerOfferId: offer.providerOfferId,
+        machineId: offer.machineId,
+        priceMicroUsdPerHour: price.toString(),
+      };
+    }
+    await recordRefusal(tx, attempt, question.refused.reason, null);
+    return null;
+  });
+}
+
+function candidateOf(attempt: AttemptRow): Questions['nextCandidate']['answer'] {
+  if (attempt.provider_offer_id === null) return null;
+  return {
+    providerOfferId: attempt.provider_offer_id,
+    machineId: attempt.machine_id,
+    priceMicroUsdPerHour: (attempt.price_micro_usd_per_hour ?? 0n).toString(),
+  };
+}

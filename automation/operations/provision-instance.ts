@@ -1,0 +1,290 @@
+/**
+ * Provisioning: plan, reserve and record, let the engine buy, apply, wait for readiness, plan again; until every instance of the
+ * request has its winner or has failed. Whatever is given up is destroyed by a destroy operation of its own.
+ */
+import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
+import { formatLabel } from '../../domain/label.ts';
+import { priceWithDisk } from '../../domain/offer.ts';
+import { plan } from '../../domain/provisioning/plan.ts';
+import type { PlanAction, PlanInput } from '../../domain/provisioning/planner.ts';
+import { destroyInstancesOf } from '../../db/accept-cancel.ts';
+import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { insertAttempt, markDestroying, markEngineRun, markGone, type AttemptRow } from '../../db/attempts.ts';
+import { SYSTEM } from '../../db/audit.ts';
+import { retryWhileAway, type Tx } from '../../db/database.ts';
+import { listInstancesOfOperation, setInstanceStatus, updateInstance, type InstanceRow } from '../../db/instances.ts';
+import { newId } from '../../db/new-id.ts';
+import { reserveOffer } from '../../db/offers.ts';
+import { acceptOperation, appendEvents, findOperation, finishOperation, withClaim } from '../../db/operations.ts';
+import type { UpdateOutcome } from '../engine/stack-runner.ts';
+import { engineErrorCode } from '../engine/classify-error.ts';
+import { readPlanInput } from './candidates.ts';
+import { applyBought, loadStack, runStackUpdate, type StackView } from './run-update.ts';
+import type { StepContext, StepResult } from './step.ts';
+
+/** Engine runs in one step; a step that needs more lets others on first. */
+const MAX_ROUNDS = 10;
+/** How long purchases are tried while a provider or the engine is in trouble before the request fails. */
+const MAX_PURCHASE_TROUBLE_MS = 30 * 60_000;
+const ENGINE_WAIT_MS = 2_000;
+
+export async function provisionInstance(context: StepContext): Promise<StepResult> {
+  context.crashPoint('operation_claimed');
+  const stackId = context.operation.stack_id as string;
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    if (await isCancelRequested(context)) return cancelProvision(context);
+    if (context.cancel.aborted) return { kind: 'release' };
+    const view = await loadStack(context, stackId);
+    const toBuy = view.attempts.filter((attempt) => attempt.status === 'reserved' || attempt.status === 'buying');
+    if (toBuy.length > 0) {
+      if (!context.engineReady()) return wait(context, ENGINE_WAIT_MS, 'waiting for the engine');
+      const trouble = await buy(context, view, toBuy);
+      if (trouble) return trouble;
+      continue;
+    }
+    const next = await planAndApply(context, view);
+    if (next) return next;
+  }
+  return { kind: 'release' };
+}
+
+/** Plans on the rows as they are and applies what changes rows. null: something is to be bought, or to be planned again. */
+async function planAndApply(context: StepContext, view: StackView): Promise<StepResult | null> {
+  const input = await readPlanInput(context, context.db, context.operation.id, view.instances, view.attempts);
+  const actions = plan(input);
+  if (actions.length === 0) return finish(context);
+  const [first] = actions;
+  if (first?.kind === 'wait') {
+    context.crashPoint('wait_recorded');
+    return { kind: 'wait', until: new Date(first.until), note: first.reason };
+  }
+  await retryWhileAway(
+    () => withClaim(context.db, context.claim, (tx) => applyActions(context, tx, view, input, actions)),
+    10_000,
+  );
+  if (actions.some((action) => action.kind === 'buy')) context.crashPoint('attempts_committed');
+  if (actions.some((action) => action.kind === 'win')) context.crashPoint('instance_ready_applied');
+  if (actions.some((action) => action.kind === 'abandon')) context.crashPoint('losers_marked');
+  return null;
+}
+
+async function applyActions(
+  context: StepContext,
+  tx: Tx,
+  view: StackView,
+  input: PlanInput,
+  actions: PlanAction[],
+): Promise<void> {
+  for (const action of actions) {
+    switch (action.kind) {
+      case 'buy':
+        await reserveAttempt(context, tx, view, input, action);
+        break;
+      case 'win':
+        await declareWinner(tx, context, action.instanceId, action.attemptId);
+        break;
+      case 'abandon':
+        await abandonAttempt(context, tx, view, action);
+        break;
+      case 'fail':
+        await acceptDestroy(tx, context.queue, {
+          orgId: null,
+          instanceId: action.instanceId,
+          actor: SYSTEM,
+          reason: action.reason,
+          failure: { code: action.code, detail: action.reason },
+        });
+        break;
+      case 'wait':
+        break;
+    }
+  }
+}
+
+/** The attempt and its label are committed before anything is sent: record before you buy. */
+async function reserveAttempt(
+  context: StepContext,
+  tx: Tx,
+  view: StackView,
+  input: PlanInput,
+  action: Extract<PlanAction, { kind: 'buy' }>,
+): Promise<void> {
+  // Refused where somebody began to destroy the instance since the plan was made.
+  if (!(await setInstanceStatus(tx, action.instanceId, 'creating', { phase: 'purchasing', note: null }))) return;
+  const id = newId('attempt');
+  for (const offer of action.candidates) {
+    if (!(await reserveOffer(tx, offer, id))) continue;
+    await insertAttempt(tx, {
+      id,
+      orgId: context.operation.org_id as string,
+      instanceId: action.instanceId,
+      stackId: view.stackId,
+      label: formatLabel(context.deploymentId, id, context.labelMac),
+      offer,
+      priceMicroUsdPerHour: priceWithDisk(offer, input.spec.requirements.diskGib),
+    });
+    return;
+  }
+  // Every candidate was taken by another operation in between: the next plan sees that.
+}
+
+async function declareWinner(tx: Tx, context: StepContext, instanceId: string, attemptId: string): Promise<void> {
+  await setInstanceStatus(tx, instanceId, 'ready', { phase: 'active', note: null, winnerAttemptId: attemptId });
+  await appendEvents(tx, context.operation.id, [
+    { type: 'instance', data: { instanceId, status: 'ready', attemptId } },
+  ]);
+}
+
+async function abandonAttempt(
+  context: StepContext,
+  tx: Tx,
+  view: StackView,
+  action: Extract<PlanAction, { kind: 'abandon' }>,
+): Promise<void> {
+  await markDestroying(tx, [action.attemptId], { code: action.code, detail: action.reason });
+  await acceptOperation(tx, context.queue, {
+    orgId: context.operation.org_id,
+    kind: 'destroy_machine',
+    targetKind: 'attempt',
+    targetId: action.attemptId,
+    stackId: view.stackId,
+    input: { reason: action.reason },
+    deterministicKey: `destroy:${action.attemptId}`,
+    createdBy: context.operation.id,
+  });
+}
+
+/** One engine run that buys; undefined when all went well and the plan can go on. */
+async function buy(context: StepContext, view: StackView, toBuy: AttemptRow[]): Promise<StepResult | undefined> {
+  await retryWhileAway(
+    () =>
+      withClaim(context.db, context.claim, (tx) =>
+        markEngineRun(
+          tx,
+          toBuy.map((attempt) => attempt.id),
+        ),
+      ),
+    10_000,
+  );
+  const fresh = await loadStack(context, view.stackId);
+  // What is being destroyed stays in the program: destroying is its own operation's work.
+  const held = new Set((await context.runner.readState(view.stackName))?.resources.map((resource) => resource.name));
+  const inProgram = fresh.attempts.filter(
+    (attempt) => attempt.status === 'reserved' || attempt.status === 'buying' || held.has(attempt.id),
+  );
+  const outcome = await runStackUpdate(context, fresh, inProgram);
+  if (context.kill.aborted) return { kind: 'release' };
+  const unresolved = await applyOutcome(context, fresh, toBuy, outcome);
+  if (unresolved === 0 && !hasUnfinished(outcome)) return undefined;
+  if (context.cancel.aborted) return (await isCancelRequested(context)) ? undefined : { kind: 'release' };
+  return troubleResult(context, outcome);
+}
+
+function hasUnfinished(outcome: UpdateOutcome): boolean {
+  return (outcome.state?.resources ?? []).some((resource) => resource.initErrors.length > 0);
+}
+
+/** Applies what became of each purchase; returns how many are still unknown. */
+async function applyOutcome(
+  context: StepContext,
+  view: StackView,
+  toBuy: AttemptRow[],
+  outcome: UpdateOutcome,
+): Promise<number> {
+  const inState = new Map((outcome.state?.resources ?? []).map((resource) => [resource.name, resource]));
+  const bought = toBuy.flatMap((attempt) => {
+    const resource = inState.get(attempt.id);
+    return resource?.id ? [{ attempt, id: resource.id, outputs: resource.outputs }] : [];
+  });
+  await applyBought(context, view, bought);
+  const isPending = (attempt: AttemptRow) =>
+    outcome.state?.pendingCreates.some((pending) => pending.name === attempt.id) ?? true;
+  const refused = toBuy.flatMap((attempt) => {
+    const created = outcome.outcomes[attempt.label];
+    if (inState.get(attempt.id)?.id || isPending(attempt) || !created) return [];
+    const failure = definiteFailure(created);
+    return failure ? [{ attempt, failure }] : [];
+  });
+  await retryWhileAway(
+    () =>
+      withClaim(context.db, context.claim, async (tx) => {
+        for (const { attempt, failure } of refused) {
+          await markGone(tx, [attempt.id], failure);
+          await updateInstance(tx, attempt.instance_id, { note: failure.detail });
+        }
+      }),
+    10_000,
+  );
+  return toBuy.length - bought.length - refused.length;
+}
+
+/** Why nothing was bought, where that is certain. */
+function definiteFailure(created: UpdateOutcome['outcomes'][string]): { code: ErrorCode; detail: string } | null {
+  if (created.kind === 'exhausted') return { code: 'no_capacity', detail: created.reason };
+  switch (created.errorKind) {
+    case 'no_capacity':
+      return { code: 'no_capacity', detail: created.reason };
+    case 'auth':
+    case 'billing':
+      return { code: 'provider_auth', detail: created.reason };
+    case 'invalid':
+      return { code: 'invalid_request', detail: created.reason };
+    default:
+      return null;
+  }
+}
+
+/** The purchase may or may not have happened, or is half done: again, looking the label up first. */
+async function troubleResult(context: StepContext, outcome: UpdateOutcome): Promise<StepResult> {
+  const startedAt = context.operation.started_at ?? context.now();
+  const reasons = Object.values(outcome.outcomes).map((one) => one.reason);
+  const detail = reasons[0] ?? outcome.error?.detail ?? 'a machine is not set up completely';
+  const { code } = engineErrorCode(outcome.error?.kind ?? 'resource_failed');
+  if (context.now().getTime() - startedAt.getTime() > MAX_PURCHASE_TROUBLE_MS) {
+    await withClaim(context.db, context.claim, (tx) =>
+      destroyInstancesOf(tx, context.queue, context.operation.id, detail, { code, detail }),
+    );
+    return { kind: 'fail', error: { code, detail } };
+  }
+  return { kind: 'retry', afterMs: 0, note: detail };
+}
+
+async function isCancelRequested(context: StepContext): Promise<boolean> {
+  const row = await findOperation(context.db, null, context.operation.id);
+  return row?.cancel_requested_at != null;
+}
+
+/** Everything that was begun is handed to destroy operations, in the transaction that ends this one. */
+async function cancelProvision(context: StepContext): Promise<StepResult> {
+  const row = await findOperation(context.db, null, context.operation.id);
+  const reason = row?.cancel_reason ?? 'canceled';
+  await withClaim(context.db, context.claim, async (tx) => {
+    await destroyInstancesOf(tx, context.queue, context.operation.id, reason, { code: 'canceled', detail: reason });
+    await finishOperation(tx, context.queue, context.operation.id, 'canceled', {
+      error: { code: 'canceled', detail: reason },
+    });
+  });
+  return { kind: 'recorded' };
+}
+
+/** Every instance has its winner, or is ending. */
+async function finish(context: StepContext): Promise<StepResult> {
+  const instances = await listInstancesOfOperation(context.db, context.operation.id);
+  const ready = instances.filter((instance) => instance.status === 'ready').length;
+  const failed = instances.find(
+    (instance): instance is InstanceRow & { failure_code: string } => instance.failure_code !== null,
+  );
+  if (failed) {
+    const detail = failed.failure_detail ?? new MusterError(failed.failure_code as ErrorCode, '').message;
+    const prefix = instances.length > 1 ? `${ready} of ${instances.length} instances are ready; ` : '';
+    return { kind: 'fail', error: { code: failed.failure_code as ErrorCode, detail: `${prefix}${detail}` } };
+  }
+  return {
+    kind: 'done',
+    note: ready === instances.length ? 'ready' : `${ready} of ${instances.length} instances are ready`,
+  };
+}
+
+function wait(context: StepContext, afterMs: number, note: string): StepResult {
+  return { kind: 'wait', until: new Date(context.now().getTime() + afterMs), note };
+}

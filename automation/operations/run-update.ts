@@ -1,0 +1,236 @@
+/**
+ * One engine update of an operation's stack, with its progress recorded: purchases are applied the moment the engine reports
+ * them, candidates are assigned from our reservations, and every question of the child is answered under the claim.
+ */
+import { isWanted } from '../../domain/attempt.ts';
+import { ProviderError } from '../../domain/provider-error.ts';
+import type { ProviderName } from '../../domain/provider.ts';
+import type { ProvisionRequest } from '../../domain/provision-request.ts';
+import { listAttemptsOfStack, recordPurchase, type AttemptRow } from '../../db/attempts.ts';
+import { retryWhileAway } from '../../db/database.ts';
+import { listInstancesOfStack, setInstanceStatus, type InstanceRow } from '../../db/instances.ts';
+import { saveProgress, withClaim } from '../../db/operations.ts';
+import { findStackName } from '../../db/stacks.ts';
+import { LEASE_MS } from '../../domain/operation.ts';
+import { openEnv } from '../../secrets/instance-env.ts';
+import type { ResourceProgress } from '../engine/protocol.ts';
+import type { StackResource } from '../engine/state-backend.ts';
+import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
+import { assignCandidate } from './candidates.ts';
+import type { StepContext } from './step.ts';
+
+/** How long a result that must be applied waits for a database that is away: as long as the lease can last. */
+const APPLY_PATIENCE_MS = LEASE_MS;
+
+export interface StackView {
+  stackId: string;
+  stackName: string;
+  instances: InstanceRow[];
+  attempts: AttemptRow[];
+}
+
+export async function loadStack(context: StepContext, stackId: string): Promise<StackView> {
+  const [stackName, instances, attempts] = await Promise.all([
+    findStackName(context.db, stackId),
+    listInstancesOfStack(context.db, stackId),
+    listAttemptsOfStack(context.db, stackId),
+  ]);
+  return { stackId, stackName, instances, attempts };
+}
+
+/** Makes the stack contain exactly `attempts`; what else is in its state is destroyed. */
+export async function runStackUpdate(
+  context: StepContext,
+  view: StackView,
+  attempts: AttemptRow[],
+): Promise<UpdateOutcome> {
+  const hooks = createHooks(context, view);
+  const signals = { cancel: context.cancel, kill: context.kill };
+  const request = {
+    stackName: view.stackName,
+    program: { kind: 'instance', args: programArgs(context, view, attempts) },
+    mayExist: attempts.filter((attempt) => attempt.engine_runs > 1).map((attempt) => attempt.label),
+    deploymentSshPublicKeys: [context.deploymentSshPublicKey],
+  };
+  const outcome =
+    attempts.length > 0
+      ? await context.runner.up(request, hooks, signals)
+      : await context.runner.destroy(request, hooks, signals);
+  await hooks.settle();
+  context.crashPoint('engine_finished');
+  await retryWhileAway(
+    () =>
+      withClaim(context.db, context.claim, (tx) =>
+        saveProgress(tx, context.claim, {
+          update: {
+            kind: outcome.update,
+            at: context.now().toISOString(),
+            engineMs: outcome.engineMs,
+            changes: outcome.changes,
+            error: outcome.error?.detail ?? null,
+          },
+        }),
+      ),
+    APPLY_PATIENCE_MS,
+  );
+  return outcome;
+}
+
+/** The arguments of the instance program. The same rows give the same arguments, so nothing changes that was not changed. */
+function programArgs(context: StepContext, view: StackView, attempts: AttemptRow[]) {
+  const instances = new Map(view.instances.map((instance) => [instance.id, instance]));
+  return {
+    attempts: attempts.map((attempt) => {
+      const request = (instances.get(attempt.instance_id) as InstanceRow).request as ProvisionRequest;
+      return {
+        attemptId: attempt.id,
+        provider: attempt.provider as ProviderName,
+        label: attempt.label,
+        gpu: request.gpu,
+        gpuCount: request.gpuCount,
+        minGpuMemoryGib: request.minGpuMemoryGib,
+        diskGib: request.diskGib,
+        maxPriceMicroUsdPerHour: request.maxPriceMicroUsdPerHour,
+        regions: request.regions,
+        minReliability: request.minReliability,
+        interruptible: request.interruptible,
+        bidMicroUsdPerHour: request.interruptible ? request.maxPriceMicroUsdPerHour : null,
+        image: request.image,
+        env: openEnv(context.envelope, view.stackId, request.envSealed),
+        onStart: request.onStart,
+        sshPublicKeys: request.sshPublicKeys,
+      };
+    }),
+  };
+}
+
+function createHooks(context: StepContext, view: StackView): UpdateHooks & { settle(): Promise<void> } {
+  const byId = new Map(view.attempts.map((attempt) => [attempt.id, attempt]));
+  let writing: Promise<void> = Promise.resolve();
+  let failure: unknown;
+  function enqueue(work: () => Promise<void>): void {
+    writing = writing.then(work).catch((error: unknown) => {
+      failure = error;
+      context.log.warn({ err: error }, 'progress of an update could not be recorded');
+    });
+  }
+  return {
+    onStarted: (runId) => context.onRunStarted(runId),
+    onResources(resources) {
+      enqueue(async () => {
+        await applyPurchases(context, view, byId, resources);
+        await context.emit(resources.map((resource) => ({ type: 'resource', data: describe(resource, byId) })));
+      });
+    },
+    onDiagnostic(severity, message) {
+      enqueue(() =>
+        context.emit([{ type: severity === 'info' ? 'progress' : 'diagnostic', data: { severity, message } }]),
+      );
+    },
+    async answer(question, input) {
+      switch (question) {
+        case 'acquire': {
+          const { provider, endpoint } = input as { provider: ProviderName; endpoint: string };
+          await context.limiter.acquire(provider, endpoint, context.cancel);
+          return null as never;
+        }
+        case 'slowDown': {
+          const { provider, endpoint, forMs } = input as { provider: ProviderName; endpoint: string; forMs: number };
+          await context.limiter.slowDown(provider, endpoint, forMs);
+          return null as never;
+        }
+        default:
+          return (await assignCandidate(context, view, input as Parameters<typeof assignCandidate>[2])) as never;
+      }
+    },
+    resolvePending: (resource) => resolvePending(context, byId, resource),
+    async settle() {
+      await writing;
+      if (failure) context.log.debug('the end of the step applies what its progress could not');
+    },
+  };
+}
+
+/** Looks the label up for as long as the vendor's list may lag; an answer that cannot be had throws. */
+async function resolvePending(
+  context: StepContext,
+  attempts: Map<string, AttemptRow>,
+  resource: StackResource,
+): Promise<string | null> {
+  const attempt = attempts.get(resource.name);
+  if (!attempt) throw new ProviderError('invalid', `a pending create of ${resource.name} belongs to no attempt`);
+  const provider = attempt.provider as ProviderName;
+  const client = context.client(provider);
+  const endsAt = performance.now() + context.listLagMs(provider);
+  for (;;) {
+    const [found] = await client.findByLabel(attempt.label, context.kill);
+    if (found) return found.providerInstanceId;
+    const leftMs = endsAt - performance.now();
+    if (leftMs <= 0) return null;
+    await new Promise((resolve) => setTimeout(resolve, Math.min(leftMs, 2_000)));
+  }
+}
+
+async function applyPurchases(
+  context: StepContext,
+  view: StackView,
+  attempts: Map<string, AttemptRow>,
+  resources: ResourceProgress[],
+): Promise<void> {
+  const bought = resources.filter(
+    (one) => one.status === 'done' && (one.op === 'create' || one.op === 'update') && one.id,
+  );
+  if (bought.length === 0) return;
+  await applyBought(
+    context,
+    view,
+    bought.flatMap((one) => {
+      const attempt = attempts.get(one.name);
+      return attempt ? [{ attempt, id: one.id as string, outputs: one.outputs ?? {} }] : [];
+    }),
+  );
+}
+
+/** Records machines that the state holds as bought. Idempotent; what is no longer wanted stays as it is. */
+export async function applyBought(
+  context: StepContext,
+  view: StackView,
+  bought: { attempt: AttemptRow; id: string; outputs: Record<string, unknown> }[],
+): Promise<void> {
+  const instances = new Map(view.instances.map((instance) => [instance.id, instance]));
+  await retryWhileAway(
+    () =>
+      withClaim(context.db, context.claim, async (tx) => {
+        for (const { attempt, id, outputs } of bought) {
+          const request = (instances.get(attempt.instance_id) as InstanceRow).request as ProvisionRequest;
+          const price = outputs['priceMicroUsdPerHour'];
+          await recordPurchase(
+            tx,
+            attempt.id,
+            {
+              providerInstanceId: id,
+              machineId: typeof outputs['machineId'] === 'string' ? outputs['machineId'] : null,
+              priceMicroUsdPerHour: typeof price === 'number' ? BigInt(price) : null,
+            },
+            request.bootTimeoutMs,
+          );
+          if (isWanted(attempt.status))
+            await setInstanceStatus(tx, attempt.instance_id, 'booting', { phase: 'starting' });
+        }
+      }),
+    APPLY_PATIENCE_MS,
+  );
+  context.crashPoint('purchase_applied');
+}
+
+function describe(resource: ResourceProgress, attempts: Map<string, AttemptRow>): Record<string, unknown> {
+  const attempt = attempts.get(resource.name);
+  return {
+    resource: resource.name,
+    instanceId: attempt?.instance_id ?? null,
+    type: resource.type,
+    op: resource.op,
+    status: resource.status,
+    providerInstanceId: resource.id ?? null,
+  };
+}

@@ -1,0 +1,292 @@
+/**
+ * The worker: takes dispatched operations off the queue, claims them, runs their steps and keeps their leases. A step whose lease
+ * is lost is killed; one whose operation is canceled is told; at a drain all steps wind down and are given back.
+ */
+import type pg from 'pg';
+import { retryDelayMs } from '../../domain/backoff.ts';
+import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
+import { LEASE_MS, LEASE_RENEW_MS, type OperationKind } from '../../domain/operation.ts';
+import { isConnectionError, retryWhileAway, type Database } from '../../db/database.ts';
+import {
+  appendEvents,
+  CANCEL_CHANNEL,
+  claimOperation,
+  expireLeases,
+  finishOperation,
+  listAbandoned,
+  listLeaseOwners,
+  recordWait,
+  releaseClaim,
+  renewLeases,
+  StaleClaim,
+  withClaim,
+  type Claim,
+  type OperationRow,
+} from '../../db/operations.ts';
+import { DISPATCH_CHANNEL } from '../../db/queue.ts';
+import { destroyInstance, destroyMachine } from './destroy.ts';
+import { isOwnerDead } from './owner.ts';
+import { provisionInstance } from './provision-instance.ts';
+import type { StepContext, StepHandler, StepResult, StepServices } from './step.ts';
+
+const HANDLERS: Record<OperationKind, StepHandler> = {
+  provision_instance: provisionInstance,
+  destroy_instance: destroyInstance,
+  destroy_machine: destroyMachine,
+};
+
+/** How soon a dispatch is seen when its notification was lost. */
+const POLL_MS = 1_000;
+const SWEEP_MS = 3_000;
+/** A step that could not renew for so long must stop before somebody else may claim: the lease is LEASE_MS. */
+const RENEW_PATIENCE_MS = LEASE_MS - 2_000;
+const APPLY_PATIENCE_MS = LEASE_MS;
+
+interface RunningStep {
+  claim: Claim;
+  cancel: AbortController;
+  kill: AbortController;
+  runId: string | null;
+  renewedAt: number;
+  done: Promise<void>;
+}
+
+export interface Worker {
+  start(): Promise<void>;
+  /** Takes no more, interrupts what runs and gives it back; resolves when nothing runs. */
+  drain(): Promise<void>;
+  runningCount(): number;
+}
+
+export interface WorkerOptions {
+  services: StepServices;
+  database: Database;
+  owner: string;
+  /** Steps at once. */
+  concurrency: number;
+}
+
+export function createWorker({ services, database, owner, concurrency }: WorkerOptions): Worker {
+  const { db, queue, log } = services;
+  const running = new Map<string, RunningStep>();
+  const timers: NodeJS.Timeout[] = [];
+  let listener: pg.Client | undefined;
+  let isDraining = false;
+  let isTaking = false;
+  let takeAgain = false;
+
+  async function takeMore(): Promise<void> {
+    if (isTaking) {
+      takeAgain = true;
+      return;
+    }
+    isTaking = true;
+    try {
+      do {
+        takeAgain = false;
+        const free = concurrency - running.size;
+        if (isDraining || free <= 0) break;
+        const ids = await queue.take(db, free);
+        await Promise.all(ids.map(claimAndRun));
+        takeAgain ||= ids.length === free && running.size < concurrency;
+      } while (takeAgain);
+    } catch (error) {
+      logTrouble(error, 'operations could not be taken');
+    } finally {
+      isTaking = false;
+    }
+  }
+
+  async function claimAndRun(operationId: string): Promise<void> {
+    if (running.has(operationId) || isDraining) return;
+    const claimed = await claimOperation(db, operationId, owner);
+    if (claimed.kind === 'claimed') begin(claimed.claim, claimed.operation);
+  }
+
+  function begin(claim: Claim, operation: OperationRow): void {
+    const step: RunningStep = {
+      claim,
+      cancel: new AbortController(),
+      kill: new AbortController(),
+      runId: null,
+      renewedAt: performance.now(),
+      done: Promise.resolve(),
+    };
+    running.set(operation.id, step);
+    if (operation.cancel_requested_at !== null) step.cancel.abort();
+    step.done = runStep(step, operation).finally(() => {
+      running.delete(operation.id);
+      void takeMore();
+    });
+  }
+
+  async function runStep(step: RunningStep, operation: OperationRow): Promise<void> {
+    const context: StepContext = {
+      ...services,
+      operation,
+      claim: step.claim,
+      cancel: step.cancel.signal,
+      kill: step.kill.signal,
+      onRunStarted(runId) {
+        step.runId = runId;
+        services.runner.extendLease(runId, leaseLeft(step));
+      },
+      emit: (events) => retryWhileAway(() => appendEvents(db, operation.id, events), 2_000),
+    };
+    let result: StepResult;
+    try {
+      result = await HANDLERS[operation.kind](context);
+    } catch (error) {
+      if (error instanceof StaleClaim)
+        return log.warn({ operation: operation.id }, 'the lease was lost; the result is dropped');
+      result = resultOfError(error, operation);
+    }
+    if (step.kill.signal.aborted) return;
+    try {
+      await retryWhileAway(() => recordResult(step.claim, operation, result), APPLY_PATIENCE_MS);
+    } catch (error) {
+      if (!(error instanceof StaleClaim)) logTrouble(error, 'the end of a step could not be recorded');
+    }
+  }
+
+  async function recordResult(claim: Claim, operation: OperationRow, result: StepResult): Promise<void> {
+    switch (result.kind) {
+      case 'recorded':
+        return;
+      case 'release':
+        return releaseClaim(db, queue, claim);
+      case 'done':
+        return withClaim(db, claim, (tx) =>
+          finishOperation(tx, queue, claim.operationId, 'succeeded', { note: result.note ?? null }),
+        );
+      case 'fail':
+        return withClaim(db, claim, (tx) =>
+          finishOperation(tx, queue, claim.operationId, 'failed', { error: result.error, note: result.error.detail }),
+        );
+      case 'wait':
+        return withClaim(db, claim, async (tx) => {
+          if (result.note !== operation.note) {
+            await appendEvents(tx, claim.operationId, [{ type: 'note', data: { note: result.note } }]);
+          }
+          await recordWait(tx, queue, claim, result.until, { note: result.note, failures: 0 });
+        });
+      case 'retry':
+        return recordRetry(claim, operation, result);
+    }
+  }
+
+  function recordRetry(
+    claim: Claim,
+    operation: OperationRow,
+    result: Extract<StepResult, { kind: 'retry' }>,
+  ): Promise<void> {
+    const delay = result.afterMs > 0 ? result.afterMs : retryDelayMs('operation', operation.failures, Math.random());
+    return withClaim(db, claim, async (tx) => {
+      await appendEvents(tx, claim.operationId, [
+        { type: 'retry', data: { note: result.note, afterMs: Math.round(delay), failures: operation.failures + 1 } },
+      ]);
+      const until = new Date(services.now().getTime() + delay);
+      await recordWait(tx, queue, claim, until, { note: result.note, failures: operation.failures + 1 });
+    });
+  }
+
+  function resultOfError(error: unknown, operation: OperationRow): StepResult {
+    if (!isConnectionError(error)) log.error({ err: error, operation: operation.id }, 'a step failed unexpectedly');
+    const note = error instanceof MusterError ? error.detail : 'an internal error; it is tried again';
+    // A destroy is never given up; a provision that keeps failing for reasons of ours must not hold machines for ever.
+    if (operation.kind !== 'provision_instance' || operation.failures < 20) return { kind: 'retry', afterMs: 0, note };
+    return { kind: 'fail', error: { code: 'internal' satisfies ErrorCode, detail: note } };
+  }
+
+  async function renew(): Promise<void> {
+    if (running.size === 0) return;
+    const startedAt = performance.now();
+    try {
+      const held = new Set(await renewLeases(db, owner));
+      for (const [id, step] of running) {
+        if (held.has(id)) {
+          step.renewedAt = startedAt;
+          if (step.runId !== null) services.runner.extendLease(step.runId, leaseLeft(step));
+        } else if (step.renewedAt < startedAt - LEASE_RENEW_MS) step.kill.abort();
+      }
+    } catch (error) {
+      logTrouble(error, 'leases could not be renewed');
+    }
+  }
+
+  /** Not in renew(): a database that hangs must not keep an outdated step alive. */
+  function killOutdated(): void {
+    for (const step of running.values()) {
+      if (performance.now() - step.renewedAt > RENEW_PATIENCE_MS) step.kill.abort();
+    }
+  }
+
+  /** The safety net under the queue: what a crash, a lost dispatch or a dead process left behind. */
+  async function sweep(): Promise<void> {
+    try {
+      for (const holder of await listLeaseOwners(db)) {
+        if (isOwnerDead(holder, owner)) {
+          const taken = await expireLeases(db, holder);
+          log.info({ holder, operations: taken.length }, 'took over from a process that is dead');
+        }
+      }
+      for (const id of await listAbandoned(db)) {
+        if (running.size >= concurrency || isDraining) return;
+        await claimAndRun(id);
+      }
+    } catch (error) {
+      logTrouble(error, 'the sweep failed');
+    }
+  }
+
+  async function listen(): Promise<void> {
+    if (isDraining) return;
+    try {
+      const client = await database.connectListener();
+      client.on('notification', ({ channel, payload }) => {
+        if (channel === DISPATCH_CHANNEL) void takeMore();
+        else if (payload) running.get(payload)?.cancel.abort();
+      });
+      client.on('error', () => {});
+      client.on('end', () => {
+        if (listener === client) listener = undefined;
+        if (!isDraining) timers.push(setTimeout(() => void listen(), POLL_MS));
+      });
+      await client.query(`listen ${DISPATCH_CHANNEL}`);
+      await client.query(`listen ${CANCEL_CHANNEL}`);
+      listener = client;
+    } catch (error) {
+      logTrouble(error, 'the worker cannot listen for dispatches');
+      timers.push(setTimeout(() => void listen(), POLL_MS));
+    }
+  }
+
+  function logTrouble(error: unknown, message: string): void {
+    if (isConnectionError(error)) log.debug({ err: error }, message);
+    else log.error({ err: error }, message);
+  }
+
+  return {
+    async start() {
+      await listen();
+      await sweep();
+      timers.push(setInterval(() => void renew(), LEASE_RENEW_MS));
+      timers.push(setInterval(killOutdated, 500));
+      timers.push(setInterval(() => void takeMore(), POLL_MS));
+      timers.push(setInterval(() => void sweep(), SWEEP_MS));
+      void takeMore();
+    },
+    async drain() {
+      isDraining = true;
+      for (const step of running.values()) step.cancel.abort();
+      await Promise.all([...running.values()].map((step) => step.done));
+      for (const timer of timers) clearTimeout(timer);
+      await listener?.end().catch(() => {});
+    },
+    runningCount: () => running.size,
+  };
+}
+
+function leaseLeft(step: { renewedAt: number }): number {
+  return Math.max(0, step.renewedAt + LEASE_MS - performance.now());
+}

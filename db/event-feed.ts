@@ -1,0 +1,72 @@
+/**
+ * The event feed: events of many operations in one order that can be resumed. The order is (transaction id, operation, number);
+ * only events of transactions older than any still running are read, so none appears later behind a position already passed.
+ */
+import { sql } from 'kysely';
+import type { Executor } from './database.ts';
+
+export interface FeedPosition {
+  xid: string;
+  operationId: string;
+  seq: number;
+}
+
+export interface FeedEvent extends FeedPosition {
+  at: Date;
+  type: string;
+  data: Record<string, unknown>;
+}
+
+export interface FeedFilter {
+  /** null: all orgs and what belongs to none. */
+  orgId: string | null;
+  /** Only of this stack. */
+  stackId?: string;
+  /** Only what concerns this instance, or no single one. */
+  instanceId?: string;
+}
+
+/** `${xid}-${operationId}-${seq}`, as the id of a Server-Sent Event. */
+export function formatPosition(position: FeedPosition): string {
+  return `${position.xid}-${position.operationId}-${position.seq}`;
+}
+
+export function parsePosition(text: string): FeedPosition | null {
+  const match = /^(\d{1,19})-(op_[a-z2-7]{16})-(\d{1,9})$/.exec(text);
+  return match ? { xid: match[1] as string, operationId: match[2] as string, seq: Number(match[3]) } : null;
+}
+
+/** Before everything. */
+export const FEED_START: FeedPosition = { xid: '0', operationId: '', seq: 0 };
+
+/** Where a stream begins that wants only what happens from now. */
+export async function readFeedEnd(executor: Executor): Promise<FeedPosition> {
+  const { rows } = await sql<{ xid: string }>`select pg_snapshot_xmin(pg_current_snapshot())::text as xid`.execute(executor);
+  return { xid: rows[0]?.xid ?? '0', operationId: '', seq: 0 };
+}
+
+/** `isSettled` false: events were committed that cannot be read yet; ask again soon. */
+export async function readFeed(
+  executor: Executor,
+  filter: FeedFilter,
+  after: FeedPosition,
+  limit: number,
+): Promise<{ events: FeedEvent[]; isSettled: boolean }> {
+  const conditions = [
+    filter.orgId === null ? null : sql`o.org_id = ${filter.orgId}`,
+    filter.stackId === undefined ? null : sql`o.stack_id = ${filter.stackId}`,
+    filter.instanceId === undefined
+      ? null
+      : sql`(o.target_id = ${filter.instanceId} or o.target_kind = 'stack') and coalesce(e.data->>'instanceId', ${filter.instanceId}) = ${filter.instanceId}`,
+  ].flatMap((condition) => (condition === null ? [] : [condition]));
+  const where = conditions.length === 0 ? sql`true` : sql.join(conditions, sql` and `);
+  const { rows } = await sql<FeedEvent & { isReadable: boolean }>`
+    select e.xid::text as xid, e.operation_id as "operationId", e.seq, e.at, e.type, e.data,
+           e.xid < pg_snapshot_xmin(pg_current_snapshot()) as "isReadable"
+    from operation_events e join operations o on o.id = e.operation_id
+    where (e.xid, e.operation_id, e.seq) > (${after.xid}::xid8, ${after.operationId}, ${after.seq}) and ${where}
+    order by e.xid, e.operation_id, e.seq
+    limit ${limit}`.execute(executor);
+  const events = rows.filter((row) => row.isReadable).map(({ isReadable: _, ...event }) => event);
+  return { events, isSettled: events.length === rows.length };
+}
