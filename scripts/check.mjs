@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { stopWithUs } from './supervise.mjs';
 
 const AT_ONCE = 2;
+/** What the tools remember of unchanged files: a second check takes a third of the time. */
+const CACHE = 'node_modules/.cache/muster';
 
 /** Runs every check; resolves to 0 when all passed, else 1. */
 export async function runChecks(root, node, env, say) {
@@ -36,7 +38,19 @@ function listChecks(root) {
     )
     .map((entry) => entry.name);
   const checks = [
-    { name: 'types', args: ['node_modules/typescript/bin/tsc', '-p', '.', '--pretty', 'false'] },
+    {
+      name: 'types',
+      args: [
+        'node_modules/typescript/bin/tsc',
+        '-p',
+        '.',
+        '--pretty',
+        'false',
+        '--incremental',
+        '--tsBuildInfoFile',
+        `${CACHE}/types.json`,
+      ],
+    },
     { name: 'lint', args: ['node_modules/oxlint/bin/oxlint', '--type-aware', '--deny-warnings', ...sources] },
     {
       name: 'import rules',
@@ -49,7 +63,19 @@ function listChecks(root) {
         ...sources,
       ],
     },
-    { name: 'formatting', args: ['node_modules/prettier/bin/prettier.cjs', '--check', '--log-level', 'warn', '.'] },
+    {
+      name: 'formatting',
+      args: [
+        'node_modules/prettier/bin/prettier.cjs',
+        '--check',
+        '--log-level',
+        'warn',
+        '--cache',
+        '--cache-location',
+        `${CACHE}/formatting`,
+        '.',
+      ],
+    },
     { name: 'OpenAPI document', args: ['api/openapi.ts', '--check'] },
     { name: 'configuration page', args: ['scripts/configuration-page.ts', '--check'] },
   ];

@@ -7,7 +7,9 @@ describe('test databases', () => {
     const [first, second] = await Promise.all([createTestDatabase(), createTestDatabase()]);
     const client = new pg.Client({ connectionString: first.url });
     await client.connect();
-    const { rows } = await client.query<{ count: string }>(`select count(*) from information_schema.tables where table_name = 'operations'`);
+    const { rows } = await client.query<{ count: string }>(
+      `select count(*) from information_schema.tables where table_name = 'operations'`,
+    );
     await client.end();
     expect(Number(rows[0]?.count)).toBe(1);
     expect(first.url).not.toBe(second.url);
