@@ -82,9 +82,16 @@ describe('obtaining the engine', () => {
     expect(cwd).toMatch(/\/engine$/);
     expect(cgo).toBe('0');
     expect(args).toEqual([
-      ...['build', '-v', '-trimpath', '-tags', 'osusergo,grpcnotrace', '-ldflags'],
+      'build',
+      '-v',
+      '-trimpath',
+      '-tags',
+      'osusergo,grpcnotrace',
+      '-ldflags',
       `-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v${ENGINE_VERSION}`,
-      ...['-o', expect.stringMatching(/bin\/pulumi$/) as string, 'github.com/pulumi/pulumi/pkg/v3/cmd/pulumi'],
+      '-o',
+      expect.stringMatching(/bin\/pulumi$/),
+      'github.com/pulumi/pulumi/pkg/v3/cmd/pulumi',
     ]);
     expect(await obtainEngine({ env, cacheDir, ways: [] })).toMatchObject({ path: engine.path, source: 'cache' });
   });
