@@ -31,7 +31,7 @@ export function checkOrder(order: PurchaseOrder): void {
   if ((order.onStart?.length ?? 0) > MAX_ON_START_LENGTH)
     throw invalid('onStart', `has more than ${MAX_ON_START_LENGTH} characters`);
   const entries = Object.entries(order.env);
-  const long = entries.find(([key, value]) => key.length > MAX_ENV_ENTRY_LENGTH || value.length > MAX_ENV_ENTRY_LENGTH);
+  const long = entries.find(([key, value]) => key.length + value.length > MAX_ENV_ENTRY_LENGTH);
   if (long) throw invalid(`env.${long[0].slice(0, 40)}`, `is longer than ${MAX_ENV_ENTRY_LENGTH} characters`);
   const total = entries.reduce((sum, [key, value]) => sum + key.length + value.length, 0);
   if (total > MAX_ENV_LENGTH) throw invalid('env', `has more than ${MAX_ENV_LENGTH} characters in all`);
@@ -40,7 +40,7 @@ export function checkOrder(order: PurchaseOrder): void {
 export function purchaseBody(order: PurchaseOrder): Record<string, unknown> {
   return {
     client_id: 'me',
-    image: order.image,
+    image: withTag(order.image),
     disk: order.diskGib,
     label: order.label,
     runtype: 'ssh_direct',
@@ -52,6 +52,12 @@ export function purchaseBody(order: PurchaseOrder): Record<string, unknown> {
       ? { cancel_unavail: true }
       : { price: Number(order.bidMicroUsdPerHour) / 1e6 }),
   };
+}
+
+/** Without a tag the vendor was seen to answer a bare server error, which says nothing about the purchase. */
+function withTag(image: string): string {
+  const name = image.slice(image.lastIndexOf('/') + 1);
+  return /[:@]/.test(name) ? image : `${image}:latest`;
 }
 
 function invalid(field: string, message: string): ProviderError {

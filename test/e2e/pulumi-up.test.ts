@@ -1,0 +1,128 @@
+/**
+ * Plain `pulumi`, without the control plane: the real engine on the project's own directory, with the stock plugin process for
+ * dynamic providers, against the sandbox.
+ */
+import { execFile } from 'node:child_process';
+import { cp, mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { locateEngine } from '../../engine/locate.ts';
+import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
+import { startLanguageHost, type LanguageHost } from '../support/language-host.ts';
+
+const PROJECT = join(import.meta.dirname, '..', '..');
+const SECRET = 'env-value-that-stays-secret';
+const run = promisify(execFile);
+
+let folder: string;
+let sandbox: Sandbox;
+let languageHost: LanguageHost;
+let environment: NodeJS.ProcessEnv;
+
+beforeAll(async () => {
+  const tried: string[] = [];
+  const engine = await locateEngine({ env: process.env }, tried);
+  if (!engine) throw new Error(`no engine: ${tried.join('; ')}`);
+  folder = await mkdtemp(join(tmpdir(), 'muster-up-'));
+  await makeProject(engine.path);
+  sandbox = await startSandbox({ dir: null, port: 0 });
+  languageHost = await startLanguageHost();
+  await mkdir(join(folder, 'state'));
+  environment = {
+    PATH: [join(folder, 'bin'), dirname(process.execPath), '/usr/bin', '/bin'].join(delimiter),
+    HOME: folder,
+    PULUMI_HOME: join(folder, 'home'),
+    PULUMI_BACKEND_URL: `file://${join(folder, 'state')}`,
+    PULUMI_CONFIG_PASSPHRASE: 'test',
+    PULUMI_SKIP_UPDATE_CHECK: 'true',
+    PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
+    PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
+    PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
+    PULUMI_DEBUG_LANGUAGES: `nodejs:${languageHost.port}`,
+    MUSTER_VASTAI_URL: sandbox.urls.vastai,
+  };
+});
+
+afterAll(async () => {
+  languageHost?.close();
+  await sandbox?.close();
+  if (folder) await rm(folder, { recursive: true, force: true });
+});
+
+/** As a clone has it: our files, the packages, and beside the engine the plugin that the npm package brings. */
+async function makeProject(enginePath: string): Promise<void> {
+  for (const part of ['Pulumi.yaml', 'package.json', 'stacks', 'providers-dynamic', 'domain']) {
+    await cp(join(PROJECT, part), join(folder, 'project', part), { recursive: true });
+  }
+  await symlink(join(PROJECT, 'node_modules'), join(folder, 'project', 'node_modules'));
+  await mkdir(join(folder, 'bin'));
+  await symlink(enginePath, join(folder, 'bin', 'pulumi'));
+  const plugin = 'pulumi-resource-pulumi-nodejs';
+  await symlink(join(PROJECT, 'node_modules', '@pulumi', 'pulumi', plugin), join(folder, 'bin', plugin));
+}
+
+async function pulumi(...args: string[]): Promise<string> {
+  const options = { cwd: join(folder, 'project'), env: environment, maxBuffer: 16 * 1024 * 1024 };
+  const { stdout } = await run(
+    join(folder, 'bin', 'pulumi'),
+    [...args, '--non-interactive', '--color', 'never'],
+    options,
+  ).catch((error: Error & { stdout?: string; stderr?: string }) => {
+    throw new Error(`pulumi ${args.join(' ')} failed:\n${error.stdout}\n${error.stderr}`);
+  });
+  return stdout;
+}
+
+function ownMachines() {
+  return sandbox.state().vastai.machines.filter((machine) => machine.label.startsWith('muster-ext-'));
+}
+
+describe('pulumi up on the directory', () => {
+  it('refuses a wrong configuration and names each problem', async () => {
+    await pulumi('stack', 'init', 'wrong');
+    await pulumi('config', 'set', 'muster:kind', 'instance');
+    await pulumi('config', 'set', 'muster:gpus', '2');
+    await expect(pulumi('preview')).rejects.toThrow(/muster:gpu: .*[\s\S]*muster:maxPriceUsdPerHour: /);
+  });
+
+  it('previews without buying, buys once, changes nothing the second time, and destroys verified', async () => {
+    await pulumi('stack', 'init', 'dev');
+    for (const [name, value] of Object.entries({
+      kind: 'instance',
+      gpu: 'rtx_4090',
+      maxPriceUsdPerHour: '1.50',
+      count: '2',
+    })) {
+      await pulumi('config', 'set', `muster:${name}`, value);
+    }
+    await pulumi('config', 'set', '--secret', 'muster:env', JSON.stringify({ TOKEN: SECRET }));
+
+    expect(await pulumi('preview')).toMatch(/\+ 3 to create/);
+    expect(ownMachines()).toEqual([]);
+
+    expect(await pulumi('up', '--yes')).toMatch(/\+ 3 created/);
+    const machines = ownMachines();
+    expect(machines.map((machine) => machine.gpuName)).toEqual(['RTX 4090', 'RTX 4090']);
+    expect(new Set(machines.map((machine) => machine.machineId)).size).toBe(2);
+    const outputs = JSON.parse(await pulumi('stack', 'output', '--json')) as Record<
+      string,
+      { providerInstanceId: string }
+    >;
+    expect(
+      Object.values(outputs)
+        .map((output) => Number(output.providerInstanceId))
+        .sort(),
+    ).toEqual(machines.map((machine) => machine.id).sort());
+
+    expect(await pulumi('up', '--yes')).toMatch(/3 unchanged/);
+    expect(await pulumi('refresh', '--yes')).not.toMatch(/deleted/);
+    const state = await readFile(join(folder, 'state/.pulumi/stacks/muster/dev.json'), 'utf8');
+    expect(state).not.toContain(SECRET);
+
+    expect(await pulumi('destroy', '--yes')).toMatch(/- 3 deleted/);
+    expect(ownMachines().map((machine) => machine.destroyedAtMs)).toEqual([expect.any(Number), expect.any(Number)]);
+    expect(Object.values(sandbox.state().vastai.purchases).map((purchase) => purchase.accepted)).toEqual([1, 1]);
+  });
+});
