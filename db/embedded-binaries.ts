@@ -5,9 +5,10 @@
  * here. Used where they lie when that is possible, else copied once (60 MB, 0.3 s) to a cache folder that the account can read.
  */
 import { createRequire } from 'node:module';
-import { access, constants, cp, lstat, mkdir, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { access, chmod, constants, cp, lstat, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
+import { acquireProcessLock } from '../scripts/process-lock.mjs';
 import type { EmbeddedAccount } from './embedded-account.ts';
 import { findBarrier } from './embedded-account.ts';
 
@@ -17,8 +18,11 @@ export interface EmbeddedBinaries {
 }
 
 /** Throws when this platform has no package, or when no folder could be made that the account can read (with what was tried). Idempotent. */
-export async function prepareEmbeddedBinaries(account: EmbeddedAccount, cacheDir: string): Promise<EmbeddedBinaries> {
-  const { root, version } = findPackage();
+export async function prepareEmbeddedBinaries(
+  account: EmbeddedAccount,
+  cacheDir: string,
+  { root, version } = findPackage(),
+): Promise<EmbeddedBinaries> {
   const native = join(root, 'native');
   const barrier = await findBarrier(join(native, 'bin'), account);
   if (!barrier && (await linkLibraries(root).then(() => true, isReadOnlyError))) return programsIn(native);
@@ -63,16 +67,29 @@ function cacheFolders(account: EmbeddedAccount, cacheDir: string): string[] {
 async function copyTo(root: string, cache: string, target: string): Promise<void> {
   await mkdir(cache, { recursive: true, mode: 0o755 });
   await refuseForeign(cache);
-  if (await exists(join(target, 'native', 'bin', 'postgres'))) return;
-  const partial = `${target}.${process.pid}.partial`;
-  await rm(partial, { recursive: true, force: true });
-  await cp(join(root, 'native'), join(partial, 'native'), { recursive: true });
-  await linkLibraries(root, partial);
-  // Two processes may copy at once: whoever renames first wins, the other's copy is thrown away.
-  await rename(partial, target).catch(async () => {
+  const release = await acquireProcessLock(`postgres-binaries:${target}`);
+  try {
+    if (await exists(target)) return;
+    const partial = `${target}.partial`;
     await rm(partial, { recursive: true, force: true });
-    if (!(await exists(join(target, 'native', 'bin', 'postgres')))) throw new Error(`cannot be created at ${target}`);
-  });
+    // Verbatim: otherwise the copied links lead back to the folder that the account may not read.
+    await cp(join(root, 'native'), join(partial, 'native'), { recursive: true, verbatimSymlinks: true });
+    await linkLibraries(root, partial);
+    await makeReadable(partial);
+    await rename(partial, target);
+  } finally {
+    await release();
+  }
+}
+
+/** Packages unpacked under a strict umask are closed to others, file by file. */
+async function makeReadable(folder: string): Promise<void> {
+  await chmod(folder, 0o755);
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isDirectory()) await chmod(path, 0o755);
+    if (entry.isFile()) await chmod(path, (await lstat(path)).mode & 0o100 ? 0o755 : 0o644);
+  }
 }
 
 /** A cache under /tmp could have been planted by someone else: only a folder of ours that nobody else can write is believed. */
