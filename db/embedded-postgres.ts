@@ -14,7 +14,7 @@ import type { EmbeddedCluster } from './embedded-cluster.ts';
 import { EMBEDDED_DATABASE, EMBEDDED_OWNER, choosePort, homeOf, openEmbeddedCluster } from './embedded-cluster.ts';
 import type { Postmaster } from './embedded-postmaster.ts';
 import { PortTaken, startPostmaster, stopPostmaster, waitUntilReady } from './embedded-postmaster.ts';
-import { addUser, isProcessAlive, listOtherUsers, removeUser } from './embedded-processes.ts';
+import { addUser, isProcessAlive, listUsers, removeUser } from './embedded-processes.ts';
 
 /** `restarting`: the server died and is being started again; `failed`: given up after RESTART_LIMIT tries in a row. */
 export type EmbeddedState = 'starting' | 'ready' | 'restarting' | 'failed' | 'stopped';
@@ -66,6 +66,7 @@ function createSupervision(options: EmbeddedPostgresOptions) {
   let state: EmbeddedState = 'starting';
   let place: Place;
   let server: Postmaster;
+  let userName: string;
   let stopped: Promise<void> | null = null;
   let watching: Promise<void> = Promise.resolve();
 
@@ -90,7 +91,7 @@ function createSupervision(options: EmbeddedPostgresOptions) {
       const found = await waitUntilReady(cluster.clusterDir, signal);
       isAdopted = found !== null;
       server = found ?? (await startAnywhere(place, signal));
-      await addUser(cluster.usersDir);
+      userName = await addUser(cluster.usersDir);
     } finally {
       await release();
     }
@@ -159,8 +160,8 @@ function createSupervision(options: EmbeddedPostgresOptions) {
     await watching;
     const release = await acquireProcessLock(place.lockName);
     try {
-      await removeUser(place.cluster.usersDir);
-      const others = await listOtherUsers(place.cluster.usersDir);
+      await removeUser(place.cluster.usersDir, userName);
+      const others = await listUsers(place.cluster.usersDir);
       if (others.length === 0) await stopPostmaster(place.cluster.clusterDir);
       enter(
         'stopped',

@@ -4,27 +4,30 @@
  * An identity is a pid and, on Linux, the process's start time, so that a recycled pid is not mistaken for the process that died. Entries of the dead
  * are ignored and swept. Callers hold the cluster's lock; this is no lock itself.
  */
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-export async function addUser(folder: string): Promise<void> {
+/** Enters this process; the entry's name is what removes it. A process may be a user several times. */
+export async function addUser(folder: string): Promise<string> {
+  const name = `${identityOf(process.pid)}-${randomBytes(4).toString('hex')}`;
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  await writeFile(join(folder, identityOf(process.pid)), '');
+  await writeFile(join(folder, name), '');
+  return name;
 }
 
-export async function removeUser(folder: string): Promise<void> {
-  await rm(join(folder, identityOf(process.pid)), { force: true });
+export async function removeUser(folder: string, name: string): Promise<void> {
+  await rm(join(folder, name), { force: true });
 }
 
-/** The pids of the live users other than this process; sweeps the dead ones' entries. */
-export async function listOtherUsers(folder: string): Promise<number[]> {
+/** The pids of the live users; sweeps the dead ones' entries. */
+export async function listUsers(folder: string): Promise<number[]> {
   const names = await readdir(folder).catch(() => []);
   const live: number[] = [];
   for (const name of names) {
     const pid = Number(name.split('-')[0]);
-    if (pid === process.pid) continue;
-    if (isProcessAlive(pid) && identityOf(pid) === name) live.push(pid);
+    if (isProcessAlive(pid) && name.startsWith(`${identityOf(pid)}-`)) live.push(pid);
     else await rm(join(folder, name), { force: true });
   }
   return live;

@@ -69,8 +69,10 @@ describe('the embedded Postgres', () => {
     expect(other.url).toBe(mine.url);
     expect(third.url).toBe(mine.url);
     expect([mine.isAdopted, other.isAdopted, third.isAdopted].filter((isAdopted) => !isAdopted)).toHaveLength(1);
+    const mineAgain = await start();
     await mine.stop();
     await other.stop();
+    await mineAgain.stop();
     expect(await query(third.url, 'select 1 as n')).toEqual([{ n: 1 }]);
     await third.stop();
     await until(() => !isProcessAlive(third.pid));
