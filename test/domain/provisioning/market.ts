@@ -109,14 +109,14 @@ export function planInput(over: Partial<PlanInput> = {}): PlanInput {
 export const anyOffers: fc.Arbitrary<Offer[]> = fc
   .array(
     fc.record({
-      machine: fc.option(fc.integer({ min: 1, max: 15 }), { freq: 8 }),
+      machine: fc.option(fc.integer({ min: 1, max: 25 }), { freq: 8 }),
       price: fc.bigInt({ min: 50_000n, max: 900_000n }),
       disk: fc.bigInt({ min: 0n, max: 2_000n }),
-      gpu: fc.constantFrom('RTX 4090', 'rtx_4090', 'RTX 4090', 'H100 SXM'),
+      gpu: fc.constantFrom('RTX 4090', 'rtx_4090', 'RTX 4090', 'RTX 4090', 'H100 SXM'),
       reliability: fc.option(fc.double({ min: 0.5, max: 1, noNaN: true })),
       pricedDiskGib: fc.constantFrom(8, 40),
     }),
-    { maxLength: 40 },
+    { maxLength: 60, size: 'max' },
   )
   .map((rows) =>
     rows.map((row, index) =>
@@ -136,8 +136,8 @@ export const anySpec: fc.Arbitrary<ProvisionSpec> = fc
     strategy: fc.constantFrom('race' as const, 'coldstart' as const),
     raceWidth: fc.integer({ min: 1, max: 6 }),
     maxRaceCostMicroUsd: fc.bigInt({ min: 0n, max: 600_000n }),
-    bootTimeoutMs: fc.integer({ min: 60_000, max: 1_800_000 }),
-    maxAttemptsPerInstance: fc.integer({ min: 1, max: 8 }),
+    bootTimeoutMs: fc.integer({ min: 60_000, max: 900_000 }),
+    maxAttemptsPerInstance: fc.integer({ min: 1, max: 10 }),
     maxPrice: fc.bigInt({ min: 100_000n, max: 800_000n }),
   })
   .map(({ maxPrice, ...rest }) => spec({ ...rest, requirements: requirements({ maxPriceMicroUsdPerHour: maxPrice }) }));
