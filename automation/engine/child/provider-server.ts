@@ -26,7 +26,10 @@ import { providerOfShim } from '../../../providers-dynamic/shim.ts';
 import { fromStruct, toStruct } from './struct.ts';
 
 export interface ProviderServerOptions {
-  /** The engine was interrupted. Handlers that wait should end soon; the server stays up. */
+  /**
+   * The engine wants no more: it was interrupted, or the update is over (it says so at the end of every one). Handlers that still
+   * wait should end soon; the server stays up for the next update.
+   */
   onCancel: () => void;
   /** A create, update or delete failed, with the error as it was thrown: the engine passes on its text only. */
   onError?: (urn: string, error: unknown) => void;
@@ -85,18 +88,21 @@ function configure() {
 async function check(request: CheckRequest) {
   const olds = fromStruct(request.getOlds());
   const news = fromStruct(request.getNews());
-  const { inputs, failures } = await crudOf(news[PROVIDER_KEY] === UNKNOWN_VALUE ? olds : news).check(olds, news);
+  const crud = crudOf(news[PROVIDER_KEY] === UNKNOWN_VALUE ? olds : news);
+  const { inputs, failures } = (await crud.check?.(olds, news)) ?? {};
   return new CheckResponse()
-    .setInputs(toStruct({ ...inputs, [PROVIDER_KEY]: news[PROVIDER_KEY] }))
+    .setInputs(toStruct({ ...(inputs ?? news), [PROVIDER_KEY]: news[PROVIDER_KEY] }))
     .setFailuresList(
-      failures.map((failure) => new CheckFailure().setProperty(failure.property).setReason(failure.reason)),
+      (failures ?? []).map((failure) => new CheckFailure().setProperty(failure.property).setReason(failure.reason)),
     );
 }
 
 async function diff(request: DiffRequest) {
   const olds = fromStruct(request.getOlds());
   const news = fromStruct(request.getNews());
-  const result = await crudOf(news[PROVIDER_KEY] === UNKNOWN_VALUE ? olds : news).diff(request.getId(), olds, news);
+  const result = await crudOf(news[PROVIDER_KEY] === UNKNOWN_VALUE ? olds : news).diff?.(request.getId(), olds, news);
+  // Unknown: the engine compares the inputs itself.
+  if (!result) return new DiffResponse();
   return describeDiff(result, new Set(request.getIgnorechangesList()));
 }
 
@@ -131,8 +137,11 @@ async function create(request: CreateRequest) {
 
 async function read(request: ReadRequest) {
   const props = fromStruct(request.getProperties());
-  const result = await crudOf(props).read(request.getId(), props);
   const response = new ReadResponse();
+  const crud = crudOf(props);
+  if (!crud.read)
+    return response.setId(request.getId()).setProperties(request.getProperties()).setInputs(request.getInputs());
+  const result = await crud.read(request.getId(), props);
   if (result.id === undefined || result.id === '') return response;
   return response.setId(result.id).setProperties(withProvider(result.props, props)).setInputs(request.getInputs());
 }
@@ -142,13 +151,13 @@ async function update(request: UpdateRequest) {
   const news = fromStruct(request.getNews());
   const response = new messages.UpdateResponse();
   if (request.getPreview()) return response.setProperties(toStruct({ ...olds, ...news }));
-  const { outs } = await crudOf(news).update(request.getId(), olds, news);
-  return response.setProperties(withProvider(outs, news));
+  const result = await crudOf(news).update?.(request.getId(), olds, news);
+  return response.setProperties(withProvider(result?.outs, news));
 }
 
 async function remove(request: DeleteRequest) {
   const props = fromStruct(request.getProperties());
-  await crudOf(props).delete(request.getId(), props);
+  await crudOf(props).delete?.(request.getId(), props);
   return new empty.Empty();
 }
 
@@ -158,17 +167,19 @@ function withProvider(outs: Properties | undefined, source: Properties) {
 
 const sdkRequire = createRequire(createRequire(import.meta.url).resolve('@pulumi/pulumi/package.json'));
 const SDK_VERSION = (sdkRequire('./package.json') as { version: string }).version;
-const evaluated = new Map<string, DynamicCrud>();
+/** What a text that is not ours may offer; the stock server does without the rest. */
+type EvaluatedCrud = Partial<DynamicCrud> & Pick<DynamicCrud, 'create'>;
+const evaluated = new Map<string, EvaluatedCrud>();
 
 /** Our own shim is not run, only recognised; any other text is evaluated, as the stock server does. */
-function crudOf(properties: Properties): DynamicCrud {
+function crudOf(properties: Properties): EvaluatedCrud {
   const text = properties[PROVIDER_KEY];
   if (typeof text !== 'string' || text === UNKNOWN_VALUE) throw new Error('the resource has no provider text');
   const provider = providerOfShim(text);
   if (provider !== null) return dynamicCrud(provider);
   let crud = evaluated.get(text);
   if (!crud) {
-    const evaluate = sdkRequire('require-from-string') as (text: string) => { handler: () => DynamicCrud };
+    const evaluate = sdkRequire('require-from-string') as (text: string) => { handler: () => EvaluatedCrud };
     crud = evaluate(text).handler();
     evaluated.set(text, crud);
   }
@@ -203,7 +214,7 @@ function toGrpcError(error: unknown): Partial<grpc.StatusObject> {
       .setReasonsList(failure.reasons);
     const packed = new any.Any();
     packed.pack(detail.serializeBinary(), 'pulumirpc.ErrorResourceInitFailed');
-    const message = new status.Status().setCode(grpc.status.UNKNOWN).setMessage(details).addDetails(packed);
+    const message = new status.Status().setCode(grpc.status.UNKNOWN).setMessage(details).setDetailsList([packed]);
     // The name under which gRPC carries structured errors; the result is the engine's partial failure.
     metadata.add('grpc-status-details-bin', Buffer.from(message.serializeBinary()));
   }
