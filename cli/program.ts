@@ -1,0 +1,252 @@
+/** The commands of `muster` and their options: nouns and verbs of the API. What a command does is loaded when it is called, so that starting is quick. */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import type { OptionValues } from 'commander';
+import type { ApiError } from './api-client.ts';
+import type { Context, GlobalOptions } from './context.ts';
+import { CliError, EXIT } from './exit-code.ts';
+import type { ExitCode } from './exit-code.ts';
+import type { Environment } from './profiles.ts';
+
+type Handler<O> = (context: Context, args: string[], options: O) => Promise<ExitCode>;
+/** Gives a command its handler, loaded on call. */
+type Attach = <O extends OptionValues>(
+  command: Command,
+  load: () => Promise<Handler<O>>,
+  options?: { isLogin?: boolean },
+) => void;
+
+/** Runs one command line and tells the exit code; everything it has to say is said. */
+export async function runProgram(argv: readonly string[], env: Environment): Promise<number> {
+  let exitCode: number = EXIT.done;
+  const attach: Attach = <O extends OptionValues>(
+    command: Command,
+    load: () => Promise<Handler<O>>,
+    options?: { isLogin?: boolean },
+  ) => {
+    command.action(async (...all: unknown[]) => {
+      const self = all.at(-1) as Command;
+      const { createContext } = await import('./context.ts');
+      const context = await createContext(self.optsWithGlobals<GlobalOptions>(), env, options?.isLogin);
+      const handle = await load();
+      // A variadic argument arrives as a list of its own.
+      exitCode = await handle(
+        context,
+        self.processedArgs.flat().filter((arg): arg is string => arg !== undefined),
+        self.optsWithGlobals<O>(),
+      );
+    });
+  };
+  const program = buildProgram(attach, (code) => (exitCode = code));
+  try {
+    await program.parseAsync([...argv], { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    const own = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv;
+    return reportError(error, own.includes('--json'));
+  }
+}
+
+export function buildProgram(attach: Attach, setExitCode: (code: number) => void): Command {
+  const program = new Command('muster')
+    .description('Rents, watches and destroys GPU machines through a Muster control plane.')
+    .option('--json', "the API's JSON on standard output, and nothing else")
+    .option('--url <url>', 'address of the control plane (MUSTER_URL, or the profile)')
+    .option('--profile <name>', 'the login to use (MUSTER_PROFILE, or the last one made)')
+    .showSuggestionAfterError()
+    .exitOverride();
+  addAccess(program, attach);
+  addInventory(program, attach);
+  addInstances(program, attach);
+  addOperations(program, attach);
+  const providers = program.command('providers').description('the vendors we rent from');
+  attach(
+    providers.command('list').description('in what state each is, and why'),
+    async () => (await import('./commands/providers.ts')).listProviders,
+  );
+  attach(
+    program.command('fleet').description('what is rented now and what it costs'),
+    async () => (await import('./commands/fleet.ts')).showFleet,
+  );
+  program
+    .command('completion')
+    .description('prints the completion script of a shell')
+    .argument('<shell>', 'bash, zsh or fish')
+    .action(async (shell: string) => {
+      const { renderCompletion } = await import('./completion.ts');
+      process.stdout.write(renderCompletion(program, shell));
+      setExitCode(EXIT.done);
+    });
+  return program;
+}
+
+function addAccess(program: Command, attach: Attach): void {
+  const login = program
+    .command('login')
+    .description('keeps a login as a profile; secrets are asked for, or come by file or environment')
+    .option('--email <address>', 'log in with e-mail and password')
+    .option('--password-file <path>', 'file with the password; - for standard input')
+    .option('--api-key', 'log in with an API key: from MUSTER_API_KEY, or asked for')
+    .option('--api-key-file <path>', 'file with the API key; - for standard input');
+  attach(login, async () => (await import('./commands/login.ts')).login, { isLogin: true });
+  const logout = program.command('logout').description('forgets the login of the profile, here and at the server');
+  attach(logout, async () => (await import('./commands/login.ts')).logout);
+}
+
+function addInventory(program: Command, attach: Attach): void {
+  const list = program
+    .command('inventory')
+    .description('the offers that can be rented now')
+    .command('list')
+    .description('lists offers, the cheapest first')
+    .option('--gpu <model>', 'such as "RTX 4090"')
+    .option('--gpu-count <n>', 'GPUs of the offer', integer)
+    .option('--min-gpu-memory-gib <n>', 'memory of one GPU', integer)
+    .option('--max-price-usd-per-hour <usd>', 'at most this price')
+    .addOption(new Option('--max-price <usd>').hideHelp())
+    .option('--provider <name>')
+    .option('--region <country>', 'two letters')
+    .option('--min-reliability <share>', 'from 0 to 1', share)
+    .option('--interruptible', 'prices of what may be taken away again')
+    .addOption(new Option('--sort <by>').choices(['price', '-price', 'price_per_gpu', 'reliability', 'memory']));
+  attach(paged(list), async () => withShortPrice((await import('./commands/inventory.ts')).listInventory));
+}
+
+function addInstances(program: Command, attach: Attach): void {
+  const instances = program.command('instances').description('rented machines');
+  addCreate(instances, attach);
+  const list = instances
+    .command('list')
+    .option('--status <list>', 'any of these, such as ready,booting')
+    .option('--name <name>')
+    .option('--consumer <label>')
+    .option('--provider <name>');
+  attach(paged(list), async () => (await import('./commands/instances.ts')).listInstances);
+  const get = instances.command('get').description('one instance with its purchases').argument('<id>');
+  attach(get, async () => (await import('./commands/instances.ts')).getInstance);
+  const destroy = instances
+    .command('destroy')
+    .description('gives instances back for good; asks first')
+    .argument('<id...>')
+    .option('-y, --yes', 'do not ask')
+    .option('--watch', 'wait until the provider confirms that it is gone');
+  attach(destroy, async () => (await import('./commands/instances.ts')).destroyInstances);
+  const ssh = instances
+    .command('ssh')
+    .description("opens it with the system's ssh, directly; a command goes after --")
+    .argument('<id>')
+    .argument('[command...]')
+    .option('-i, --identity-file <path>', 'the private key to show');
+  attach(ssh, async () => (await import('./commands/instance-ssh.ts')).sshToInstance);
+  const events = instances
+    .command('events')
+    .description('prints what happens to it, until it is destroyed')
+    .argument('<id>');
+  attach(events, async () => (await import('./commands/instances.ts')).followInstance);
+}
+
+function addCreate(instances: Command, attach: Attach): void {
+  const create = instances
+    .command('create')
+    .description('shows candidates and price, asks, and rents')
+    .requiredOption('--gpu <model>', 'such as "RTX 4090"')
+    .option('--max-price-usd-per-hour <usd>', 'of one instance with all its GPUs and its disk')
+    .addOption(new Option('--max-price <usd>').hideHelp())
+    .option('--name <name>')
+    .option('--gpu-count <n>', 'GPUs of one instance (1)', integer)
+    .option('--min-gpu-memory-gib <n>', 'memory of one GPU', integer)
+    .option('--count <n>', 'how many instances (1)', integer)
+    .option('--disk-gib <n>', 'disk of one instance (40)', integer)
+    .option('--image <reference>', 'container image')
+    .option('--providers <list>', 'such as vastai (any)', list)
+    .option('--regions <list>', 'two-letter countries, such as SE,US (any)', list)
+    .option('--min-reliability <share>', 'from 0 to 1', share)
+    .option('--interruptible', 'cheaper, and may be taken away again')
+    .option('--strategy <name>', 'race or coldstart (race)')
+    .option('--race-width <n>', 'machines bought at once for each instance (5)', integer)
+    .option('--max-race-cost-usd <usd>', 'most that the losers of a race may cost (0.25)')
+    .option('--ssh-public-key-file <path>', 'who may log in; may be repeated (~/.ssh/id_*.pub)', collect)
+    .option('--no-ssh-public-key', "only the deployment's own key")
+    .option('--env <NAME[=value]>', 'variable on the machine; without a value, our own; may be repeated', collect)
+    .option('--on-start-file <path>', 'shell commands for the first start; - for standard input')
+    .option('--max-lifetime <duration>', 'hard stop, such as "4 hours"; none needs a reason')
+    .option('--override-reason <text>', 'why it may live longer than the deployment allows')
+    .option('--boot-timeout <duration>', 'how long a machine may take to become ready')
+    .option('--consumer <label>', 'to whom the cost is attributed')
+    .option('--dry-run', 'show the plan and rent nothing')
+    .option('-y, --yes', 'do not ask')
+    .option('--watch', 'show progress until it is ready');
+  attach(create, async () => withShortPrice((await import('./commands/create-instances.ts')).createInstances));
+}
+
+function addOperations(program: Command, attach: Attach): void {
+  const operations = program.command('operations').description('durable units of work');
+  const list = operations
+    .command('list')
+    .option('--status <list>', 'any of queued,running,succeeded,failed,canceled')
+    .option('--kind <kind>')
+    .option('--target-id <id>');
+  attach(paged(list), async () => (await import('./commands/operations.ts')).listOperations);
+  const get = operations.command('get').argument('<id>');
+  attach(get, async () => (await import('./commands/operations.ts')).getOperation);
+  const watch = operations.command('watch').description('shows progress until it has finished').argument('<id>');
+  attach(watch, async () => (await import('./commands/operations.ts')).watch);
+  const cancel = operations
+    .command('cancel')
+    .description('stops it; what it has bought is destroyed')
+    .argument('<id>')
+    .option('--reason <text>', 'kept in the audit log')
+    .option('--watch', 'wait until it has stopped');
+  attach(cancel, async () => (await import('./commands/operations.ts')).cancelOperation);
+}
+
+function paged(command: Command): Command {
+  return command
+    .option('--limit <n>', 'items of a page, at most 500 (50)', integer)
+    .option('--cursor <cursor>', 'where the page before ended')
+    .option('--all', 'every page');
+}
+
+/** `--max-price` is what people type. */
+function withShortPrice<O extends { maxPriceUsdPerHour?: string }>(
+  handler: Handler<O>,
+): Handler<O & { maxPrice?: string }> {
+  return (context, args, options) => {
+    const maxPriceUsdPerHour = options.maxPriceUsdPerHour ?? options.maxPrice;
+    return handler(context, args, maxPriceUsdPerHour === undefined ? options : { ...options, maxPriceUsdPerHour });
+  };
+}
+
+function integer(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.');
+  return Number(text);
+}
+
+function share(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value <= 1))
+    throw new InvalidArgumentError('It must be a number from 0 to 1.');
+  return value;
+}
+
+function list(text: string): string[] {
+  return text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
+}
+
+function collect(text: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), text];
+}
+
+/** Tells what went wrong on standard error; with `--json` the problem document of the API, as it came. */
+function reportError(error: unknown, isJson: boolean): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.wrongUse;
+  if (!(error instanceof CliError)) throw error;
+  const problem = (error as Partial<ApiError>).problem;
+  if (isJson && problem) process.stderr.write(`${JSON.stringify(problem)}\n`);
+  else process.stderr.write(`${error.exitCode === EXIT.interrupted ? '' : 'muster: '}${error.message}\n`);
+  if (error.exitCode === EXIT.notAuthorised && !isJson)
+    process.stderr.write('Log in with "muster login", or set MUSTER_API_KEY.\n');
+  return error.exitCode;
+}
