@@ -70,7 +70,8 @@ const ROUTES: readonly ControlRoute[] = [
   {
     method: 'POST',
     pattern: /^\/__sandbox\/faults$/,
-    handle: (sandbox, body) => withBody(faultSchema, body, (input) => ok(sandbox.addFault(input as FaultInput), 201)),
+    handle: (sandbox, body) =>
+      withBody(faultSchema, body, async (input) => ok(await sandbox.addFault(input as FaultInput), 201)),
   },
   {
     method: 'DELETE',
@@ -113,8 +114,8 @@ const ROUTES: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/__sandbox\/machines$/,
     handle: (sandbox, body) =>
-      withBody(machineSchema, body, ({ label, origin, state }) =>
-        ok({ id: sandbox.placeVastaiMachine({ label, origin, isStopped: state === 'stopped' }) }, 201),
+      withBody(machineSchema, body, async ({ label, origin, state }) =>
+        ok({ id: await sandbox.placeVastaiMachine({ label, origin, isStopped: state === 'stopped' }) }, 201),
       ),
   },
   {

@@ -24,6 +24,8 @@ const MAX_BODY_BYTES = 1024 * 1024;
 /** A predecessor that was just told to go may hold its port for a moment. */
 const PORT_RETRIES = 15;
 const PORT_RETRY_MS = 100;
+/** Bursts of hundreds of clients connect at once. */
+const LISTEN_BACKLOG = 1024;
 
 export class PortInUseError extends Error {
   readonly port: number;
@@ -69,11 +71,16 @@ export async function listenHttp(port: number, listener: RequestListener): Promi
 
 function listenOnce(server: Server, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, HOST, 1024, () => {
-      server.off('error', reject);
-      resolve();
-    });
+    function settle(done: () => void): void {
+      server.off('error', onError);
+      server.off('listening', onListening);
+      done();
+    }
+    const onError = (error: Error): void => settle(() => reject(error));
+    const onListening = (): void => settle(resolve);
+    server.on('error', onError);
+    server.on('listening', onListening);
+    server.listen(port, HOST, LISTEN_BACKLOG);
   });
 }
 

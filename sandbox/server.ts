@@ -43,13 +43,14 @@ export interface Sandbox {
   readonly apiKey: string;
   /** The same as GET /__sandbox/state. */
   state(): SandboxState;
-  addFault(fault: FaultInput): Fault;
+  /** A machine fault with match.instanceId happens at once and is used up. */
+  addFault(fault: FaultInput): Promise<Fault>;
   removeFault(id: string): boolean;
   clearFaults(): void;
   listFaults(): Fault[];
   setVastaiSwitches(changes: Partial<VastaiSwitches>): void;
   vastaiSwitches(): VastaiSwitches;
-  placeVastaiMachine(input: { label: string; origin: 'foreign' | 'orphan'; isStopped: boolean }): number;
+  placeVastaiMachine(input: { label: string; origin: 'foreign' | 'orphan'; isStopped: boolean }): Promise<number>;
   now(): number;
   advance(ms: number): Promise<void>;
   /** Everything as on the first day, faults and switches included. */
@@ -157,14 +158,14 @@ function createHandle({ options, apiKey, control, vastai, current, replace }: Ha
     ports: { control: control.port, vastai: vastai.port },
     apiKey,
     state: () => describeState(current().market, vastai.callCounts()),
-    addFault(input) {
-      const { faults, market } = current();
+    async addFault(input) {
+      const { faults, market, clock } = current();
       const machine = input.match?.instanceId === undefined ? undefined : market.fleet.find(input.match.instanceId);
       const fault = faults.add(input);
       if (machine === undefined || !isMachineFault(fault.kind)) return fault;
-      // About a machine that exists: it happens now and is used up.
       market.fleet.applyFault(machine, fault);
       faults.remove(fault.id);
+      await clock.settle();
       return { ...fault, hits: 1 };
     },
     removeFault: (id) => current().faults.remove(id),
@@ -172,7 +173,12 @@ function createHandle({ options, apiKey, control, vastai, current, replace }: Ha
     listFaults: () => current().faults.list(),
     setVastaiSwitches: (changes) => current().market.setSwitches(changes),
     vastaiSwitches: () => current().market.switches(),
-    placeVastaiMachine: (input) => current().market.placeMachine(input).id,
+    async placeVastaiMachine(input) {
+      const { market, clock } = current();
+      const machine = market.placeMachine(input);
+      await clock.settle();
+      return machine.id;
+    },
     now: () => current().clock.now(),
     async advance(ms) {
       const { clock, journal } = current();
@@ -183,6 +189,7 @@ function createHandle({ options, apiKey, control, vastai, current, replace }: Ha
       const old = current();
       old.journal.clear();
       closeWorld(old);
+      vastai.resetCounts();
       replace(await openWorld(options));
     },
     async close() {

@@ -1,6 +1,7 @@
 /** What the sandbox knows and a test wants to know: `GET /__sandbox/state`. */
 import type { VastaiMarket } from './vastai/market.ts';
 import type { Machine } from './vastai/machine.ts';
+import type { CallCounts } from './vastai/server.ts';
 import type { PurchaseCount } from './vastai/purchase.ts';
 
 export interface MachineReport {
@@ -22,6 +23,8 @@ export interface MachineReport {
   chargedMicroUsd: number;
   createdAtMs: number;
   destroyedAtMs: number | null;
+  /** API calls that would change it since this process started: 0 for a machine that nobody touched. */
+  changeCalls: number;
 }
 
 export interface VastaiReport {
@@ -42,22 +45,22 @@ export interface SandboxState {
   vastai: VastaiReport;
 }
 
-export function describeState(market: VastaiMarket, calls: Record<string, number>): SandboxState {
+export function describeState(market: VastaiMarket, counts: CallCounts): SandboxState {
   return {
     nowMs: market.clock.now(),
     timeMode: market.clock.mode,
     vastai: {
-      machines: [...market.fleet.all()].map((machine) => describeMachine(market, machine)),
+      machines: [...market.fleet.all()].map((machine) => describeMachine(market, machine, counts)),
       offersListed: market.offers.list().length,
       purchases: market.desk.counts(),
-      calls,
+      calls: counts.perEndpoint,
       totalChargedMicroUsd: market.totalChargedMicroUsd(),
       burnMicroUsdPerHour: market.burnMicroUsdPerHour(),
     },
   };
 }
 
-function describeMachine(market: VastaiMarket, machine: Machine): MachineReport {
+function describeMachine(market: VastaiMarket, machine: Machine, counts: CallCounts): MachineReport {
   const slot = market.offers.slot(machine.slotId);
   return {
     id: machine.id,
@@ -78,5 +81,6 @@ function describeMachine(market: VastaiMarket, machine: Machine): MachineReport 
     chargedMicroUsd: market.chargedMicroUsd(machine),
     createdAtMs: machine.createdAtMs,
     destroyedAtMs: machine.destroyedAtMs,
+    changeCalls: counts.changesPerInstance[machine.id] ?? 0,
   };
 }

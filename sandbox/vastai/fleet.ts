@@ -73,6 +73,8 @@ export interface FleetDependencies {
   offers: OfferBook;
   ssh: SshFleet;
   switches: () => VastaiSwitches;
+  /** The account costs this much more per hour from `atMs` on. */
+  onRateChange: (deltaMicroUsdPerHour: number, atMs: number) => void;
   /** The faults that hit a new machine. */
   takeMachineFaults: (subject: { label: string; instanceId: number }) => Fault[];
 }
@@ -110,7 +112,9 @@ export function createFleet(deps: FleetDependencies): Fleet {
 
   /** Ends every change: bills up to now, writes, and sets the alarm for what comes next. */
   function commit(machine: Machine, atMs: number, extra: JournalRecord[] = []): void {
-    changeRate(machine.meter, atMs, currentRate(machine));
+    const rate = currentRate(machine);
+    deps.onRateChange(rate - machine.meter.microUsdPerHour, atMs);
+    changeRate(machine.meter, atMs, rate);
     journal.put([[`${KEY_PREFIX}${machine.id}`, machine], ...extra]);
     setAlarm(machine);
   }

@@ -93,6 +93,10 @@ export function currentRate(machine: Machine): number {
   return machine.storageMicroUsdPerHour + (machine.actual === 'running' ? machine.gpuMicroUsdPerHour : 0);
 }
 
+export function isLive(machine: Machine): boolean {
+  return machine.destroyedAtMs === null;
+}
+
 /** Intended to run, and the scheduler has no GPU for it. */
 export function isScheduling(machine: Machine): boolean {
   return machine.destroyedAtMs === null && machine.intended === 'running' && machine.cur === 'stopped';

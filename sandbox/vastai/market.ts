@@ -7,9 +7,10 @@ import type { FaultBook } from '../faults.ts';
 import type { Journal } from '../journal.ts';
 import { createSshFleet, type SshFleet, type SshMachine } from '../ssh/ssh-fleet.ts';
 import { readMeter } from './billing.ts';
+import { createCreditWatch } from './credit.ts';
 import { createFleet, type Fleet, type NewMachine } from './fleet.ts';
 import { GPU_MODELS } from './hardware.ts';
-import { currentRate, type Machine } from './machine.ts';
+import { currentRate, isLive, type Machine } from './machine.ts';
 import { createOfferBook, type OfferBook } from './offers.ts';
 import { createPurchaseDesk, type PurchaseDesk } from './purchase.ts';
 import { type AccountKeys, createAccountKeys } from './ssh-keys.ts';
@@ -76,6 +77,7 @@ export function createVastaiMarket(options: MarketOptions): VastaiMarket {
     offers,
     ssh,
     switches: readSwitches,
+    onRateChange: (delta, atMs) => credit.shiftRate(delta, atMs),
     takeMachineFaults: (subject) => faults.take('vastai', 'machine', subject),
   });
   const desk = createPurchaseDesk({
@@ -84,7 +86,17 @@ export function createVastaiMarket(options: MarketOptions): VastaiMarket {
     journal,
     switches: readSwitches,
     accountKeys: () => accountKeys.list().map((key) => key.public_key),
-    hasCredit: () => market.totalChargedMicroUsd() < switches.creditUsd * 1_000_000,
+    hasCredit: () => credit.hasCredit(),
+  });
+
+  const credit = createCreditWatch({
+    clock,
+    creditMicroUsd: () => switches.creditUsd * 1_000_000,
+    charged: () => market.totalChargedMicroUsd(),
+    burn: () => market.burnMicroUsdPerHour(),
+    onExhausted() {
+      for (const machine of fleet.all()) if (machine.intended === 'running' && isLive(machine)) fleet.stop(machine);
+    },
   });
 
   const market: VastaiMarket = {
@@ -97,7 +109,8 @@ export function createVastaiMarket(options: MarketOptions): VastaiMarket {
     switches: readSwitches,
     setSwitches(changes) {
       switches = { ...switches, ...changes };
-      journal.put([[SWITCHES_KEY, { ...stored, ...switches }]]);
+      journal.put([[SWITCHES_KEY, switches]]);
+      credit.recalculate();
     },
     chargedMicroUsd: (machine) => readMeter(machine.meter, clock.now()).chargedMicroUsd,
     totalChargedMicroUsd() {
@@ -116,6 +129,7 @@ export function createVastaiMarket(options: MarketOptions): VastaiMarket {
       return fleet.create(input, origin, isStopped ? 'stopped' : 'running', () => records);
     },
     async start() {
+      credit.recalculate();
       await fleet.resume();
       if (journal.restored.get(STARTED_KEY) === true) return;
       if (options.hasForeignMachines) {

@@ -309,6 +309,7 @@ function listContext(market: VastaiMarket): ListContext {
   return {
     nowMs: market.clock.now(),
     lagMs: market.switches().listLagMs,
+    slotOf: (machine) => market.offers.slot(machine.slotId),
     toWire: (machine) => toWire(market, machine),
   };
 }

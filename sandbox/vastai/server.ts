@@ -9,7 +9,9 @@ import type { Fault, FaultSubject } from '../faults.ts';
 import { type HttpListener, type HttpReply, listenHttp, readBody, sendReply, toErrorReply } from '../http-listener.ts';
 import { authReply, goneAsk, refusal, VastaiError } from './errors.ts';
 import { createRateLimiter } from './limiter.ts';
+import { countLabels } from './listing.ts';
 import type { VastaiMarket } from './market.ts';
+import type { WireObject } from './offer-wire.ts';
 import { VASTAI_ROUTES, type VastaiCall, type VastaiRoute } from './routes.ts';
 
 export interface VastaiServerOptions {
@@ -19,8 +21,14 @@ export interface VastaiServerOptions {
 }
 
 export interface VastaiServer extends HttpListener {
-  /** Calls per endpoint since this process started. */
-  callCounts(): Record<string, number>;
+  /** Calls per endpoint, and calls that would change an instance per instance, since the start or the last reset. */
+  callCounts(): CallCounts;
+  resetCounts(): void;
+}
+
+export interface CallCounts {
+  perEndpoint: Record<string, number>;
+  changesPerInstance: Record<number, number>;
 }
 
 const HTML_PAGE = '<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>';
@@ -36,7 +44,7 @@ export async function startVastaiServer(
     () => current().clock.now(),
     () => current().switches(),
   );
-  const counts: Record<string, number> = {};
+  let counts: CallCounts = { perEndpoint: {}, changesPerInstance: {} };
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? '/', 'http://sandbox');
@@ -61,7 +69,7 @@ export async function startVastaiServer(
     const body = parseBody(request, text);
     if (body instanceof VastaiError) return body.reply;
     const endpoint = typeof route.endpoint === 'function' ? route.endpoint(body) : route.endpoint;
-    counts[endpoint] = (counts[endpoint] ?? 0) + 1;
+    countCall(endpoint, route, ids[0] ?? 0);
     const limited = limiter.check(endpoint, `${key} ${request.socket.remoteAddress}`);
     if (limited !== null) return countIfPurchase(endpoint, body, limited);
     const call: VastaiCall = {
@@ -78,6 +86,13 @@ export async function startVastaiServer(
     if (before !== undefined) return before;
     const reply = execute(route, call);
     return hits.reduce<HttpReply | 'cut' | 'silence'>((current, fault) => distort(current, fault), reply);
+  }
+
+  function countCall(endpoint: string, route: VastaiRoute, id: number): void {
+    const { perEndpoint, changesPerInstance } = counts;
+    perEndpoint[endpoint] = (perEndpoint[endpoint] ?? 0) + 1;
+    if (route.isAboutInstance !== true || route.method === 'GET') return;
+    changesPerInstance[id] = (changesPerInstance[id] ?? 0) + 1;
   }
 
   function execute(route: VastaiRoute, call: VastaiCall): HttpReply {
@@ -130,7 +145,13 @@ export async function startVastaiServer(
       sendReply(response, toErrorReply(error));
     });
   });
-  return { ...listener, callCounts: () => ({ ...counts }) };
+  return {
+    ...listener,
+    callCounts: () => structuredClone(counts),
+    resetCounts() {
+      counts = { perEndpoint: {}, changesPerInstance: {} };
+    },
+  };
 }
 
 /** What a fault makes of an answer after the vendor has acted. */
@@ -174,9 +195,7 @@ function keepRows(body: unknown, share: number): unknown {
     result[field] = kept;
     if (field === 'instances' && 'total_instances' in result) {
       Object.assign(result, { instances_found: kept.length, total_instances: kept.length, next_token: null });
-      result['label_counts'] = Object.fromEntries(
-        kept.map((row: Record<string, unknown>) => [String(row['label']), 1]),
-      );
+      result['label_counts'] = countLabels(kept as WireObject[]);
     }
   }
   return result;
