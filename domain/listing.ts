@@ -9,8 +9,6 @@ export type Belief = 'believable' | { quarantine: string };
 
 /** Without a fresh baseline a count says nothing: after this long the market or the account may really have changed. */
 export const BASELINE_MS = 3_600_000;
-/** Our machines are lost one by one. More than this share of them missing at once is taken for a truncated listing. */
-export const MAX_MISSING_PERCENT = 20;
 /** A listing below this share of the last one is a sudden drop. Between two listings a minute apart real change is a few percent. */
 export const MIN_KEPT_PERCENT = 50;
 /** Accounts with a few machines halve every day; a drop by fewer than this is none. */
@@ -37,23 +35,21 @@ export interface InstanceListing {
 }
 
 /**
- * Missing machines of ours are believed missing where they are few, or where each was confirmed gone by a direct read: read the
- * ids of `findMissing` and judge again. A drop in other people's machines is believed where the listing shows all of ours, which
- * vouches for it, or where the baseline is old.
+ * A machine of ours that is not listed is believed missing only when the provider, asked for it by id, said not-found: read what
+ * `findMissing` gives one by one (the first that exists proves the listing wrong) and judge again. However few are missing: a
+ * listing that lacks one of three machines twice in a row would otherwise cost a healthy machine. A drop in other people's machines
+ * is believed where the listing shows some of ours and lacks none, which vouches for it, or where the baseline is old.
  */
 export function judgeListing(listing: InstanceListing): Belief {
   if (listing.error !== null) return { quarantine: `the listing failed: ${listing.error}` };
   const { count, expectedOurs } = listing;
   const missing = findMissing(listing).length;
-  const shown = expectedOurs.filter((id) => listing.seen.has(id)).length;
-  if (missing > 0 && shown === 0) {
-    return { quarantine: `none of our ${countOf(expectedOurs.length, 'machine')} is in a listing of ${count}` };
+  if (missing > 0) {
+    return {
+      quarantine: `${missing} of our ${countOf(expectedOurs.length, 'machine')} not in a listing of ${count}, and not confirmed gone`,
+    };
   }
-  // One machine of a few is no sign of a truncated listing.
-  if (missing > 1 && missing * 100 > expectedOurs.length * MAX_MISSING_PERCENT) {
-    return { quarantine: `${missing} of our ${expectedOurs.length} machines are missing at once` };
-  }
-  const isVouchedFor = shown > 0 && missing === 0;
+  const isVouchedFor = expectedOurs.some((id) => listing.seen.has(id));
   const baseline = freshBaseline(listing);
   const kept = count + listing.confirmedGone.size;
   const isDrop =

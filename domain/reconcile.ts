@@ -19,7 +19,7 @@ import type { ProviderName } from './provider.ts';
 export const FINDING_CLASSES = ['orphan', 'ghost', 'stuck', 'mismatch', 'duplicate'] as const;
 export type FindingClass = (typeof FINDING_CLASSES)[number];
 
-/** An attempt as recorded, gone ones not needed: an attempt that is not given counts as gone. */
+/** An attempt as recorded. One that is not given counts as gone. */
 export interface RecordedAttempt {
   attemptId: string;
   instanceId: string;
@@ -66,7 +66,7 @@ export type AttemptUpdate =
 
 export interface FleetInput {
   provider: ProviderName;
-  /** All attempts at this provider that are not gone. */
+  /** All attempts at this provider; gone ones may be left out. */
   recorded: readonly RecordedAttempt[];
   observed: readonly ObservedInstance[];
   readLabel: (label: string | null) => { owner: 'ours'; attemptId: string } | { owner: 'foreign' };
@@ -99,7 +99,8 @@ const DEFAULT_BOOT_MS = 60 * 60_000;
 const PRICE_TOLERANCE_PERCENT = 1n;
 
 export function diffFleet(input: FleetInput): FleetDiff {
-  const { recorded, observed } = input;
+  const { observed } = input;
+  const recorded = input.recorded.filter((one) => one.status !== 'gone');
   const attempts = new Map(recorded.map((one) => [one.attemptId, one]));
   const byMachine = new Map(
     recorded.flatMap((one) => (one.providerInstanceId === null ? [] : [[one.providerInstanceId, one] as const])),
@@ -156,9 +157,8 @@ function judgeUnrecorded(
   attempt: RecordedAttempt | undefined,
   listed: ReadonlySet<string>,
 ): Finding[] {
-  if (attempt === undefined || attempt.status === 'gone') {
-    const why = attempt === undefined ? 'has no live row' : 'is recorded as gone';
-    const detail = `machine ${machine.providerInstanceId} carries the label of ${attemptId}, which ${why}`;
+  if (attempt === undefined) {
+    const detail = `machine ${machine.providerInstanceId} carries the label of ${attemptId}, which has no live row`;
     return [ofMachine(input, 'orphan', machine, attemptId, null, detail)];
   }
   // A purchase under way, or one whose answer was lost: whoever buys adopts it by its label. One that is being destroyed is
