@@ -79,6 +79,11 @@ export function listLiveAttempts(executor: Executor, provider: string): Promise<
     .execute();
 }
 
+/** Bought and not verified yet. */
+export function listBooting(executor: Executor): Promise<AttemptRow[]> {
+  return executor.selectFrom('attempts').selectAll().where('status', '=', 'bought').execute();
+}
+
 export function findAttemptByLabel(executor: Executor, label: string): Promise<AttemptRow | undefined> {
   return executor.selectFrom('attempts').selectAll().where('label', '=', label).executeTakeFirst();
 }

@@ -2,7 +2,6 @@
  * The database: one pool of connections to Postgres under the program's least-privilege role. This module opens it, sets how
  * values arrive and repeats what is safe to repeat; the statements live in one file per aggregate.
  */
-import { readFileSync } from 'node:fs';
 import { Kysely, PostgresDialect, type Transaction } from 'kysely';
 import pg from 'pg';
 import type { Schema } from './schema.ts';
@@ -21,8 +20,8 @@ export interface DatabaseOptions {
   role?: string | null;
   poolSize?: number;
   applicationName: string;
-  /** PEM file with the certificate authority of a remote server. */
-  caFile?: string | null;
+  /** Certificate authority of a remote server, PEM text. */
+  ca?: string | null;
   /** Told of errors on idle connections (the server went away); they heal by themselves. */
   onIdleError?: (error: Error) => void;
 }
@@ -98,7 +97,7 @@ function connectionSettings(options: DatabaseOptions): pg.ClientConfig {
     types: { getTypeParser },
   };
   if (role !== null) settings.options = `-c role=${role}`;
-  if (options.caFile) settings.ssl = { ca: readFileSync(options.caFile, 'utf8') };
+  if (options.ca) settings.ssl = { ca: options.ca };
   return settings;
 }
 

@@ -16,17 +16,22 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
 const LOCK_KEY = 7_306_188_215;
 
 /** @param url a login that may create tables and roles. Throws what the first failing migration threw; nothing is half-done. */
-export async function migrateDatabase(url: string): Promise<void> {
-  const guard = new pg.Client({ connectionString: url, application_name: 'muster-migrate' });
+export async function migrateDatabase(url: string, ca: string | null = null): Promise<void> {
+  const settings: pg.ClientConfig = {
+    connectionString: url,
+    application_name: 'muster-migrate',
+    ...(ca ? { ssl: { ca } } : {}),
+  };
+  const guard = new pg.Client(settings);
   await guard.connect();
   try {
     await guard.query('select pg_advisory_lock($1)', [LOCK_KEY]);
     const db = new Kysely<unknown>({
-      dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: url, max: 2 }) }),
+      dialect: new PostgresDialect({ pool: new pg.Pool({ ...settings, max: 2 }) }),
     });
     try {
       await runMigrations(db);
-      await prepareQueue(url);
+      await prepareQueue(settings);
       await grantRights(db);
     } finally {
       await db.destroy();

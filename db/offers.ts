@@ -76,18 +76,23 @@ const REFRESHED = [
   'max_duration_seconds',
 ];
 
-/** Offers that a plan may use: of the given GPU, shown by a listing since they were last refused. */
-export async function listOffersFor(executor: Executor, gpu: string, gpuCount: number): Promise<Offer[]> {
-  const rows = await executor
+/**
+ * Offers that a plan may use: of the given GPU, shown by a listing since they were last refused. An interruptible rental is the same
+ * listing at its floor price.
+ */
+export async function listOffersFor(
+  executor: Executor,
+  wanted: { gpu: string; gpuCount: number; interruptible: boolean },
+): Promise<Offer[]> {
+  let query = executor
     .selectFrom('offers')
     .selectAll()
-    .where('gpu_key', '=', canonicalGpuKey(gpu))
-    .where('gpu_count', '=', gpuCount)
-    .where('refused_at', 'is', null)
-    .orderBy('price_micro_usd_per_hour')
-    .limit(2000)
-    .execute();
-  return rows.map(offerFromRow);
+    .where('gpu_key', '=', canonicalGpuKey(wanted.gpu))
+    .where('gpu_count', '=', wanted.gpuCount)
+    .where('refused_at', 'is', null);
+  if (wanted.interruptible) query = query.where('floor_micro_usd_per_hour', 'is not', null);
+  const rows = await query.orderBy('price_micro_usd_per_hour').limit(2000).execute();
+  return rows.map((row) => ({ ...offerFromRow(row), interruptible: wanted.interruptible }));
 }
 
 export function offerFromRow(row: OfferRow): Offer {

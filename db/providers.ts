@@ -42,29 +42,27 @@ export async function setProviderEnabled(executor: Executor, name: string, isEna
 }
 
 export interface ListingOutcome {
-  /** What was listed. */
+  /** What was listed: each kind is believed or not by itself. */
   listing: 'offers' | 'instances';
   count: number;
   foreignCount?: number;
 }
 
-/** A believable listing arrived: quarantine, if any, ends. */
+/** A believable listing arrived: quarantine ends when the other kind is believed too. */
 export async function recordBelievable(executor: Executor, name: ProviderName, outcome: ListingOutcome): Promise<void> {
+  const other = outcome.listing === 'offers' ? sql.ref('instances_problem') : sql.ref('offers_problem');
   await executor
     .updateTable('providers')
     .set((eb) => ({
-      status: 'ok',
-      reason: null,
-      quarantined_at: null,
+      status: sql`case when ${other} is null then 'ok' else status end`,
+      reason: sql`${other}`,
+      quarantined_at: sql`case when ${other} is null then null else quarantined_at end`,
       believable_listings: eb('believable_listings', '+', 1),
       updated_at: sql`now()`,
       ...(outcome.listing === 'offers'
-        ? { offers_count: outcome.count, offers_seen_at: sql`now()` }
-        : {
-            instances_count: outcome.count,
-            instances_seen_at: sql`now()`,
-            foreign_count: outcome.foreignCount ?? null,
-          }),
+        ? { offers_count: outcome.count, offers_seen_at: sql`now()`, offers_problem: null }
+        : { instances_count: outcome.count, instances_seen_at: sql`now()`, instances_problem: null }),
+      ...(outcome.foreignCount === undefined ? {} : { foreign_count: outcome.foreignCount }),
     }))
     .where('name', '=', name)
     .execute();
@@ -74,6 +72,7 @@ export async function recordBelievable(executor: Executor, name: ProviderName, o
 export async function recordQuarantine(
   executor: Executor,
   name: ProviderName,
+  listing: ListingOutcome['listing'],
   status: 'quarantined' | 'auth_failed',
   reason: string,
 ): Promise<void> {
@@ -87,6 +86,7 @@ export async function recordQuarantine(
       last_error: reason,
       last_error_at: sql`now()`,
       updated_at: sql`now()`,
+      ...(listing === 'offers' ? { offers_problem: reason } : { instances_problem: reason }),
     })
     .where('name', '=', name)
     .execute();

@@ -6,6 +6,7 @@
  * blocked by a busy key, so one busy stack would hold up the others; our claim excludes per stack and is fenced besides.
  */
 import { sql } from 'kysely';
+import type pg from 'pg';
 import { fromKysely, PgBoss } from 'pg-boss';
 import type { Executor } from './database.ts';
 
@@ -61,8 +62,8 @@ export function createQueue(executor: Executor, maintain = false): Queue {
 }
 
 /** Makes the queue's own tables; part of migrating. */
-export async function prepareQueue(url: string): Promise<void> {
-  const boss = new PgBoss({ connectionString: url, schema: QUEUE_SCHEMA, schedule: false, supervise: false, max: 1 });
+export async function prepareQueue(settings: pg.ClientConfig): Promise<void> {
+  const boss = new PgBoss({ ...settings, schema: QUEUE_SCHEMA, schedule: false, supervise: false, max: 1 });
   boss.on('error', () => {});
   await boss.start();
   try {

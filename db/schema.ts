@@ -260,6 +260,8 @@ export interface Schema {
     reason: string | null;
     offers_count: number | null;
     offers_seen_at: NullableTime;
+    offers_problem: string | null;
+    instances_problem: string | null;
     instances_count: number | null;
     instances_seen_at: NullableTime;
     foreign_count: number | null;

@@ -38,8 +38,3 @@ export async function makeSshKeyPair(comment: string): Promise<MadeSecret> {
   const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment });
   return { secret: pair.private, publicPart: pair.public };
 }
-
-/** Passphrase of the engine's own secrets; printable. */
-export function makeEnginePassphrase(): MadeSecret {
-  return { secret: randomBytes(32).toString('base64url'), publicPart: null };
-}

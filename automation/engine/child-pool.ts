@@ -46,8 +46,6 @@ export interface ChildPoolOptions {
   size: number;
   settings: Omit<ChildSettings, 'scratchDir'>;
   scratchDir: string;
-  /** Module loaded into every child first (the crash matrix's hook). */
-  preload?: string;
   onChildError: (message: string) => void;
 }
 
@@ -138,7 +136,7 @@ function startChild(options: ChildPoolOptions, scratchDir: string): Child {
   const child = fork(join(import.meta.dirname, 'child', 'main.ts'), [], {
     detached: true,
     cwd: options.settings.projectRoot,
-    execArgv: ['--disable-warning=ExperimentalWarning', ...(options.preload ? ['--import', options.preload] : [])],
+    execArgv: [...process.execArgv, '--disable-warning=ExperimentalWarning'],
     env: {
       PATH: process.execPath.replace(/\/[^/]*$/, '') + ':/usr/local/bin:/usr/bin:/bin',
       HOME: scratchDir,
@@ -218,7 +216,7 @@ function runIn(
 }
 
 function died(errorText: string): RunResult {
-  return { isOk: false, errorText, outcomes: {}, changes: {}, outputs: {} };
+  return { isOk: false, errorText, failures: {}, changes: {}, outputs: {} };
 }
 
 async function answer(child: Child, hooks: RunHooks, ask: Extract<FromChild, { type: 'ask' }>): Promise<void> {

@@ -2,15 +2,14 @@
  * What the worker and an operation child say to each other over their IPC channel. Everything is plain data; amounts are decimal
  * strings because the channel is JSON. Secrets travel here and nowhere else: not in argv, not in the environment.
  */
-import type { CrashPointName } from '../../domain/crash-points.ts';
 import type { ProviderErrorKind } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 
 export type UpdateKind = 'preview' | 'up' | 'refresh' | 'destroy';
 
 export interface ChildSettings {
-  /** Folder with bin/pulumi. */
-  engineRoot: string;
+  /** The `pulumi` program. */
+  enginePath: string;
   engineVersion: string;
   /** The project's folder: where @pulumi/pulumi resolves. */
   projectRoot: string;
@@ -33,10 +32,11 @@ export interface RunRequest {
   deploymentSshPublicKeys: string[];
 }
 
-/** What became of a create, by label; absent where the engine never came to it. */
-export type CreateOutcome =
-  /** Every candidate was definitely refused: nothing exists. */
-  { kind: 'exhausted'; reason: string } | { kind: 'failed'; errorKind: ProviderErrorKind | 'internal'; reason: string };
+/** Why a resource could not be made, changed or deleted. */
+export interface ResourceFailure {
+  errorKind: ProviderErrorKind | 'internal';
+  reason: string;
+}
 
 export interface ResourceProgress {
   name: string;
@@ -52,7 +52,8 @@ export interface RunResult {
   isOk: boolean;
   /** Text of the engine and of the Automation API, classified by classify-error.ts. No secrets. */
   errorText: string | null;
-  outcomes: Record<string, CreateOutcome>;
+  /** By resource name (the attempt's id). */
+  failures: Record<string, ResourceFailure>;
   changes: Record<string, number>;
   outputs: Record<string, unknown>;
 }
@@ -80,5 +81,4 @@ export type FromChild =
   | { type: 'ask'; askId: number; runId: string; question: keyof Questions; input: unknown }
   | { type: 'resources'; runId: string; resources: ResourceProgress[] }
   | { type: 'diagnostic'; runId: string; severity: 'warning' | 'error' | 'info'; message: string }
-  | { type: 'crash_point'; name: CrashPointName }
   | { type: 'result'; runId: string; result: RunResult; rssBytes: number };

@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto';
 import type { ProviderError } from '../../domain/provider-error.ts';
 import type { ChildPool, RunHooks } from './child-pool.ts';
 import { classifyEngineError, summarizeEngineError, type EngineErrorKind } from './classify-error.ts';
-import type { CreateOutcome, UpdateKind } from './protocol.ts';
+import type { ResourceFailure, UpdateKind } from './protocol.ts';
 import type { StackResource, StackState, StateBackend } from './state-backend.ts';
 
 export interface UpdateRequest {
@@ -32,7 +32,8 @@ export interface UpdateOutcome {
   update: UpdateKind;
   isOk: boolean;
   error: { kind: EngineErrorKind; detail: string } | null;
-  outcomes: Record<string, CreateOutcome>;
+  /** By resource name (the attempt's id). */
+  failures: Record<string, ResourceFailure>;
   changes: Record<string, number>;
   /** What the state holds now; null: the stack is not there. */
   state: StackState | null;
@@ -93,7 +94,7 @@ export function createStackRunner(pool: ChildPool, backend: StateBackend, secret
       update,
       isOk: result.isOk,
       error: result.isOk ? null : { kind: classifyEngineError(errorText), detail: summarizeEngineError(errorText) },
-      outcomes: result.outcomes,
+      failures: result.failures,
       changes: result.changes,
       state: await backend.readState(request.stackName),
       engineMs,

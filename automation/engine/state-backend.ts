@@ -8,6 +8,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
+import type { MadeSecret } from '../../secrets/deployment-secrets.ts';
 
 const pbkdf2 = promisify(pbkdf2Callback);
 
@@ -155,7 +156,9 @@ function parseCheckpoint(text: string): StackState {
   const file = JSON.parse(text) as CheckpointFile;
   const latest = file.checkpoint.latest;
   return {
-    resources: (latest?.resources ?? []).filter((resource) => resource.custom).map(toResource),
+    resources: (latest?.resources ?? [])
+      .filter((resource) => resource.custom && !resource.type.startsWith('pulumi:providers:'))
+      .map(toResource),
     pendingCreates: (latest?.pending_operations ?? [])
       .filter((operation) => operation.type === 'creating')
       .map((operation) => toResource(operation.resource)),
@@ -199,7 +202,7 @@ function ignoreExisting(error: NodeJS.ErrnoException): void {
  * The engine's passphrase and its salt line, made once per deployment: with the salt given in every stack's settings no update
  * has to make one. Format of the engine's passphrase secrets manager, version 1 (PBKDF2-SHA-256, a million rounds, AES-256-GCM).
  */
-export async function makePassphrase(): Promise<{ passphrase: string; encryptionSalt: string }> {
+export async function makeEnginePassphrase(): Promise<MadeSecret> {
   const passphrase = randomBytes(32).toString('base64url');
   const salt = randomBytes(8);
   const key = await pbkdf2(passphrase, salt, 1_000_000, 32, 'sha256');
@@ -207,5 +210,5 @@ export async function makePassphrase(): Promise<{ passphrase: string; encryption
   const cipher = createCipheriv('aes-256-gcm', key, nonce);
   const sealed = Buffer.concat([cipher.update('pulumi', 'utf8'), cipher.final(), cipher.getAuthTag()]);
   const encryptionSalt = `v1:${salt.toString('base64')}:v1:${nonce.toString('base64')}:${sealed.toString('base64')}`;
-  return { passphrase, encryptionSalt };
+  return { secret: passphrase, publicPart: encryptionSalt };
 }

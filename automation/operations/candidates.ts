@@ -4,6 +4,7 @@ import { nextCandidates } from '../../domain/provisioning/plan.ts';
 import { offerKey } from '../../domain/provisioning/match.ts';
 import type { PlanInput } from '../../domain/provisioning/planner.ts';
 import { priceWithDisk } from '../../domain/offer.ts';
+import { ProviderError } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import { countPurchaseCall, findAttemptByLabel, recordRefusal, type AttemptRow } from '../../db/attempts.ts';
 import type { Executor } from '../../db/database.ts';
@@ -12,9 +13,10 @@ import { listOffersFor, listReservedKeys, markOfferRefused, reserveOffer } from 
 import { listProviders } from '../../db/providers.ts';
 import { withClaim } from '../../db/operations.ts';
 import type { InstanceRow } from '../../db/instances.ts';
+import { listBelievably } from '../readiness/list-instances.ts';
 import type { Questions } from '../engine/protocol.ts';
 import type { StackView } from './run-update.ts';
-import type { StepContext } from './step.ts';
+import { listedProvider, type StepContext } from './step.ts';
 
 /** Machine records considered in a plan: those we used last. */
 const MACHINE_RECORDS = 5_000;
@@ -29,7 +31,7 @@ export async function readPlanInput(
 ): Promise<PlanInput> {
   const request = instances[0]?.request as ProvisionRequest;
   const [offers, machines, reserved, providers] = await Promise.all([
-    listOffersFor(executor, request.gpu, request.gpuCount),
+    listOffersFor(executor, request),
     listMachines(executor, { limit: MACHINE_RECORDS }),
     listReservedKeys(executor),
     listProviders(executor),
@@ -84,6 +86,7 @@ export async function assignCandidate(
   view: StackView,
   question: Questions['nextCandidate']['ask'],
 ): Promise<Questions['nextCandidate']['answer']> {
+  await assertNotBoughtBefore(context, view, question.label);
   return withClaim(context.db, context.claim, async (tx) => {
     const attempt = await findAttemptByLabel(tx, question.label);
     if (!attempt) throw new Error(`no attempt has the label ${question.label}`);
@@ -113,6 +116,25 @@ export async function assignCandidate(
     await recordRefusal(tx, attempt, question.refused.reason, null);
     return null;
   });
+}
+
+/**
+ * An earlier run may have bought for this label, and the child's own look-up found nothing: that counts only while the provider's
+ * whole listing is believed and does not show the label either. A list that lies must not make us buy twice.
+ */
+async function assertNotBoughtBefore(context: StepContext, view: StackView, label: string): Promise<void> {
+  const attempt = view.attempts.find((one) => one.label === label);
+  if (!attempt || attempt.engine_runs <= 1) return;
+  const provider = attempt.provider as ProviderName;
+  const listing = await listBelievably(listedProvider(context, provider), context.cancel);
+  if (listing === null)
+    throw new ProviderError(
+      'unknown',
+      `${provider}'s listing is not believed: nothing is bought a second time for ${label}`,
+    );
+  if (listing.observed.some((instance) => instance.label === label)) {
+    throw new ProviderError('unknown', `a machine with label ${label} exists: the next run adopts it`);
+  }
 }
 
 function candidateOf(attempt: AttemptRow): Questions['nextCandidate']['answer'] {

@@ -14,6 +14,7 @@ import { setInstanceStatus, updateInstance } from '../../db/instances.ts';
 import { withClaim } from '../../db/operations.ts';
 import { markStackRemoved } from '../../db/stacks.ts';
 import { destroyVerified } from '../../providers-dynamic/destroy-machine.ts';
+import type { UpdateOutcome } from '../engine/stack-runner.ts';
 import type { StackState } from '../engine/state-backend.ts';
 import { loadStack, runStackUpdate, type StackView } from './run-update.ts';
 import type { StepContext, StepResult } from './step.ts';
@@ -50,15 +51,17 @@ async function removeDestroying(context: StepContext, stackId: string): Promise<
   const view = await loadStack(context, stackId);
   const destroying = view.attempts.filter((attempt) => attempt.status === 'destroying');
   const state = await context.runner.readState(view.stackName);
+  let failures: Record<string, { reason: string }> = {};
   if (destroying.length > 0 && needsEngine(state, destroying)) {
     if (!context.engineReady()) return waitFor(context, ENGINE_WAIT_MS, 'waiting for the engine');
     const held = new Set(state?.resources.map((resource) => resource.name));
     const kept = view.attempts.filter((attempt) => isWanted(attempt.status) && held.has(attempt.id));
-    const trouble = await runEngine(context, view, kept);
-    if (trouble) return trouble;
+    const ran = await runEngine(context, view, kept);
+    if ('kind' in ran) return ran;
+    failures = ran.failures;
   }
   const after = await context.runner.readState(view.stackName);
-  const { gone, trouble } = await proveGone(context, destroying, after);
+  const { gone, trouble } = await proveGone(context, destroying, after, failures);
   await apply(context, view, gone);
   if (trouble) return retry(context, trouble);
   return settleStack(context, stackId);
@@ -69,14 +72,18 @@ function needsEngine(state: StackState | null, destroying: AttemptRow[]): boolea
   return [...(state?.resources ?? []), ...(state?.pendingCreates ?? [])].some((resource) => names.has(resource.name));
 }
 
-async function runEngine(context: StepContext, view: StackView, kept: AttemptRow[]): Promise<StepResult | undefined> {
+async function runEngine(
+  context: StepContext,
+  view: StackView,
+  kept: AttemptRow[],
+): Promise<StepResult | UpdateOutcome> {
   try {
-    await runStackUpdate(context, view, kept);
+    const outcome = await runStackUpdate(context, view, kept);
+    return context.kill.aborted || context.cancel.aborted ? { kind: 'release' } : outcome;
   } catch (error) {
     if (!(error instanceof ProviderError)) throw error;
     return retry(context, error.message); // a pending create could not be resolved
   }
-  return context.kill.aborted || context.cancel.aborted ? { kind: 'release' } : undefined;
 }
 
 /** Gone is what is in no state and, where its purchase may have been lost on the way, under whose label the vendor has nothing. */
@@ -84,6 +91,7 @@ async function proveGone(
   context: StepContext,
   destroying: AttemptRow[],
   state: StackState | null,
+  failures: Record<string, { reason: string }>,
 ): Promise<{ gone: AttemptRow[]; trouble: string | null }> {
   const held = new Set(
     [...(state?.resources ?? []), ...(state?.pendingCreates ?? [])].map((resource) => resource.name),
@@ -92,7 +100,7 @@ async function proveGone(
   let trouble: string | null = null;
   for (const attempt of destroying) {
     if (held.has(attempt.id)) {
-      trouble ??= `${attempt.provider} has not confirmed that ${attempt.provider_instance_id ?? attempt.label} is gone`;
+      trouble ??= failures[attempt.id]?.reason ?? `${attempt.provider} has not confirmed that ${attempt.label} is gone`;
       continue;
     }
     try {

@@ -5,6 +5,7 @@
 import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
 import { formatLabel } from '../../domain/label.ts';
 import { priceWithDisk } from '../../domain/offer.ts';
+import type { ProviderName } from '../../domain/provider.ts';
 import { plan } from '../../domain/provisioning/plan.ts';
 import type { PlanAction, PlanInput } from '../../domain/provisioning/planner.ts';
 import { destroyInstancesOf } from '../../db/accept-cancel.ts';
@@ -18,7 +19,9 @@ import { reserveOffer } from '../../db/offers.ts';
 import { acceptOperation, appendEvents, findOperation, finishOperation, withClaim } from '../../db/operations.ts';
 import type { UpdateOutcome } from '../engine/stack-runner.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
+import { isListingBelieved } from '../readiness/list-instances.ts';
 import { readPlanInput } from './candidates.ts';
+import { listedProvider } from './step.ts';
 import { applyBought, loadStack, runStackUpdate, type StackView } from './run-update.ts';
 import type { StepContext, StepResult } from './step.ts';
 
@@ -27,6 +30,7 @@ const MAX_ROUNDS = 10;
 /** How long purchases are tried while a provider or the engine is in trouble before the request fails. */
 const MAX_PURCHASE_TROUBLE_MS = 30 * 60_000;
 const ENGINE_WAIT_MS = 2_000;
+const UNBELIEVED_WAIT_MS = 5_000;
 
 export async function provisionInstance(context: StepContext): Promise<StepResult> {
   context.crashPoint('operation_claimed');
@@ -38,6 +42,8 @@ export async function provisionInstance(context: StepContext): Promise<StepResul
     const toBuy = view.attempts.filter((attempt) => attempt.status === 'reserved' || attempt.status === 'buying');
     if (toBuy.length > 0) {
       if (!context.engineReady()) return wait(context, ENGINE_WAIT_MS, 'waiting for the engine');
+      if (!(await areListingsBelieved(context, toBuy)))
+        return wait(context, UNBELIEVED_WAIT_MS, "the provider's listing is not believed");
       const trouble = await buy(context, view, toBuy);
       if (trouble) return trouble;
       continue;
@@ -180,6 +186,13 @@ async function buy(context: StepContext, view: StackView, toBuy: AttemptRow[]): 
   return troubleResult(context, outcome);
 }
 
+async function areListingsBelieved(context: StepContext, attempts: AttemptRow[]): Promise<boolean> {
+  for (const provider of new Set(attempts.map((attempt) => attempt.provider as ProviderName))) {
+    if (!(await isListingBelieved(listedProvider(context, provider), context.cancel))) return false;
+  }
+  return true;
+}
+
 function hasUnfinished(outcome: UpdateOutcome): boolean {
   return (outcome.state?.resources ?? []).some((resource) => resource.initErrors.length > 0);
 }
@@ -200,7 +213,7 @@ async function applyOutcome(
   const isPending = (attempt: AttemptRow) =>
     outcome.state?.pendingCreates.some((pending) => pending.name === attempt.id) ?? true;
   const refused = toBuy.flatMap((attempt) => {
-    const created = outcome.outcomes[attempt.label];
+    const created = outcome.failures[attempt.id];
     if (inState.get(attempt.id)?.id || isPending(attempt) || !created) return [];
     const failure = definiteFailure(created);
     return failure ? [{ attempt, failure }] : [];
@@ -219,8 +232,7 @@ async function applyOutcome(
 }
 
 /** Why nothing was bought, where that is certain. */
-function definiteFailure(created: UpdateOutcome['outcomes'][string]): { code: ErrorCode; detail: string } | null {
-  if (created.kind === 'exhausted') return { code: 'no_capacity', detail: created.reason };
+function definiteFailure(created: UpdateOutcome['failures'][string]): { code: ErrorCode; detail: string } | null {
   switch (created.errorKind) {
     case 'no_capacity':
       return { code: 'no_capacity', detail: created.reason };
@@ -235,15 +247,12 @@ function definiteFailure(created: UpdateOutcome['outcomes'][string]): { code: Er
 }
 
 /** The purchase may or may not have happened, or is half done: again, looking the label up first. */
-async function troubleResult(context: StepContext, outcome: UpdateOutcome): Promise<StepResult> {
+function troubleResult(context: StepContext, outcome: UpdateOutcome): StepResult {
   const startedAt = context.operation.started_at ?? context.now();
-  const reasons = Object.values(outcome.outcomes).map((one) => one.reason);
+  const reasons = Object.values(outcome.failures).map((one) => one.reason);
   const detail = reasons[0] ?? outcome.error?.detail ?? 'a machine is not set up completely';
   const { code } = engineErrorCode(outcome.error?.kind ?? 'resource_failed');
   if (context.now().getTime() - startedAt.getTime() > MAX_PURCHASE_TROUBLE_MS) {
-    await withClaim(context.db, context.claim, (tx) =>
-      destroyInstancesOf(tx, context.queue, context.operation.id, detail, { code, detail }),
-    );
     return { kind: 'fail', error: { code, detail } };
   }
   return { kind: 'retry', afterMs: 0, note: detail };

@@ -12,6 +12,7 @@ import type { Claim, NewEvent, OperationRow } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
 import type { ProviderClient, RateLimiter } from '../../providers-dynamic/provider-client.ts';
 import type { Envelope } from '../../secrets/envelope.ts';
+import type { ListedProvider } from '../readiness/list-instances.ts';
 import type { StackRunner } from '../engine/stack-runner.ts';
 
 /** What every step may use; made once per process. */
@@ -58,3 +59,8 @@ export type StepResult =
   | { kind: 'release' };
 
 export type StepHandler = (context: StepContext) => Promise<StepResult>;
+
+export function listedProvider(services: StepServices, provider: ProviderName): ListedProvider {
+  const { db, now } = services;
+  return { db, provider, client: services.client(provider), lagMs: services.listLagMs(provider), now };
+}

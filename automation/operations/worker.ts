@@ -6,7 +6,10 @@ import type pg from 'pg';
 import { retryDelayMs } from '../../domain/backoff.ts';
 import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
 import { LEASE_MS, LEASE_RENEW_MS, type OperationKind } from '../../domain/operation.ts';
-import { isConnectionError, retryWhileAway, type Database } from '../../db/database.ts';
+import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { SYSTEM } from '../../db/audit.ts';
+import { isConnectionError, retryWhileAway, type Database, type Tx } from '../../db/database.ts';
+import { listInstancesOfOperation } from '../../db/instances.ts';
 import {
   appendEvents,
   CANCEL_CHANNEL,
@@ -160,9 +163,13 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
           finishOperation(tx, queue, claim.operationId, 'succeeded', { note: result.note ?? null }),
         );
       case 'fail':
-        return withClaim(db, claim, (tx) =>
-          finishOperation(tx, queue, claim.operationId, 'failed', { error: result.error, note: result.error.detail }),
-        );
+        return withClaim(db, claim, async (tx) => {
+          if (operation.kind === 'provision_instance') await destroyUnready(tx, operation.id, result.error);
+          await finishOperation(tx, queue, claim.operationId, 'failed', {
+            error: result.error,
+            note: result.error.detail,
+          });
+        });
       case 'wait':
         return withClaim(db, claim, async (tx) => {
           if (result.note !== operation.note) {
@@ -172,6 +179,19 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
         });
       case 'retry':
         return recordRetry(claim, operation, result);
+    }
+  }
+
+  /** What a failed provision leaves half made is destroyed; instances that are ready stay. */
+  async function destroyUnready(
+    tx: Tx,
+    operationId: string,
+    error: { code: ErrorCode; detail: string },
+  ): Promise<void> {
+    for (const instance of await listInstancesOfOperation(tx, operationId)) {
+      if (!['requested', 'creating', 'booting'].includes(instance.status)) continue;
+      const order = { orgId: null, instanceId: instance.id, actor: SYSTEM, reason: error.detail, failure: error };
+      await acceptDestroy(tx, queue, order);
     }
   }
 

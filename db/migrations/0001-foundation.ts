@@ -329,6 +329,9 @@ const STATEMENTS = [
      reason text,
      offers_count integer,
      offers_seen_at timestamptz,
+     -- Why the last listing of offers, or of instances, was not believed; null: it was.
+     offers_problem text,
+     instances_problem text,
      instances_count integer,
      instances_seen_at timestamptz,
      foreign_count integer,
@@ -351,7 +354,8 @@ const STATEMENTS = [
      class text not null,
      provider text not null,
      provider_instance_id text,
-     attempt_id text references attempts(id),
+     -- An orphan's label may name an attempt of which no row is left.
+     attempt_id text,
      instance_id text references instances(id),
      label text,
      detail text not null,

@@ -4,7 +4,6 @@ import { describe, expect, it } from 'vitest';
 import { formatLabel, readLabel } from '../../domain/label.ts';
 import {
   createLabelMac,
-  makeEnginePassphrase,
   makeLabelKey,
   makeSshKeyPair,
   makeTokenSigningKey,
@@ -30,10 +29,5 @@ describe('what a deployment makes once', () => {
     const parsed = ssh2.utils.parseKey(secret);
     if (parsed instanceof Error) throw parsed;
     expect(parsed.isPrivateKey()).toBe(true);
-  });
-
-  it('a passphrase that is printable and never the same', () => {
-    expect(makeEnginePassphrase().secret).toMatch(/^[A-Za-z0-9_-]{43}$/);
-    expect(makeEnginePassphrase().secret).not.toBe(makeEnginePassphrase().secret);
   });
 });

@@ -30,7 +30,10 @@ process.on('unhandledRejection', (reason) => {
   endGroup();
 });
 
-const server = await startProviderServer({ onCancel: () => current?.cancel() });
+const server = await startProviderServer({
+  onCancel: () => current?.cancel(),
+  onError: (urn, error) => current?.onResourceError(urn, error),
+});
 await primeSdk();
 send({ type: 'ready', rssBytes: process.memoryUsage.rss() });
 

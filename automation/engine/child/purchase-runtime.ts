@@ -1,11 +1,11 @@
 /** The purchase runtime of an operation child: candidates, call spacing and the right to spend are the worker's to give. */
-import type { CrashPointName } from '../../../domain/crash-points.ts';
 import { ProviderError } from '../../../domain/provider-error.ts';
 import type { ProviderName } from '../../../domain/provider.ts';
 import type { ProviderClient, RateLimiter } from '../../../providers-dynamic/provider-client.ts';
 import type { PurchaseRuntime } from '../../../providers-dynamic/purchase-runtime.ts';
 import { createVastaiClient } from '../../../providers-dynamic/vastai/client.ts';
-import type { ChildSettings, CreateOutcome } from '../protocol.ts';
+import { crashPoint } from '../../crash-point.ts';
+import type { ChildSettings } from '../protocol.ts';
 import type { RunContext } from './run.ts';
 
 /** A purchase is not begun with less of the lease left than this: its call should end while the lease lasts. */
@@ -13,7 +13,6 @@ const SPEND_MARGIN_MS = 1_000;
 
 export function createChildRuntime(context: RunContext, signal: AbortSignal) {
   const { request, settings, ask } = context;
-  const outcomes: Record<string, CreateOutcome> = {};
   const mayExist = new Set(request.mayExist);
   let leaseEndsAt = performance.now() + 10_000;
   const limiter: RateLimiter = {
@@ -30,12 +29,7 @@ export function createChildRuntime(context: RunContext, signal: AbortSignal) {
     },
     async nextCandidate(label, _provider, _requirements, refused, abort) {
       const answer = await ask('nextCandidate', { label, refused }, abort);
-      if (!answer) {
-        outcomes[label] = { kind: 'exhausted', reason: refused?.reason ?? 'no candidate is left' };
-        return null;
-      }
-      runtime.crashPoint('candidate_assigned');
-      return { ...answer, priceMicroUsdPerHour: BigInt(answer.priceMicroUsdPerHour) };
+      return answer && { ...answer, priceMicroUsdPerHour: BigInt(answer.priceMicroUsdPerHour) };
     },
     mayExist: (label) => mayExist.has(label),
     labelFor() {
@@ -51,21 +45,14 @@ export function createChildRuntime(context: RunContext, signal: AbortSignal) {
     signal: () => signal,
     progress: (label, message) =>
       context.send({ type: 'diagnostic', runId: request.runId, severity: 'info', message: `${label}: ${message}` }),
-    crashPoint: (name: CrashPointName) => markCrashPoint(name),
+    crashPoint,
   };
   return {
     runtime,
-    outcomes,
     extendLease(validForMs: number) {
       leaseEndsAt = performance.now() + validForMs;
     },
   };
-}
-
-/** Set by the crash matrix before the child's own code is loaded; does nothing otherwise. */
-function markCrashPoint(name: CrashPointName): void {
-  const hook = (globalThis as { musterCrashPoint?: (name: CrashPointName) => void }).musterCrashPoint;
-  hook?.(name);
 }
 
 function createClient(provider: ProviderName, settings: ChildSettings, limiter: RateLimiter): ProviderClient {

@@ -9,6 +9,7 @@ import {
   type OutputMap,
 } from '@pulumi/pulumi/automation/index.js';
 import semver from 'semver';
+import { ProviderError } from '../../../domain/provider-error.ts';
 import { setPurchaseRuntime } from '../../../providers-dynamic/entry.ts';
 import { loadProgram } from '../../../stacks/catalogue.ts';
 import type { ChildSettings, FromChild, RunRequest, RunResult } from '../protocol.ts';
@@ -30,16 +31,25 @@ export interface Run {
   execute(): Promise<RunResult>;
   cancel(): void;
   extendLease(validForMs: number): void;
+  onResourceError(urn: string, error: unknown): void;
 }
 
 export function createRun(context: RunContext): Run {
   const { request } = context;
   const abort = new AbortController();
   const runtime = createChildRuntime(context, abort.signal);
+  const failures: RunResult['failures'] = {};
   return {
     runId: request.runId,
     cancel: () => abort.abort(),
     extendLease: (validForMs) => runtime.extendLease(validForMs),
+    onResourceError(urn, error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      failures[urn.split('::').at(-1) ?? urn] = {
+        errorKind: error instanceof ProviderError ? error.kind : 'internal',
+        reason,
+      };
+    },
     async execute() {
       setPurchaseRuntime(runtime.runtime);
       const reporter = createEventReporter(request.runId, context.send);
@@ -48,10 +58,10 @@ export function createRun(context: RunContext): Run {
         runtime.runtime.crashPoint('engine_starting');
         const stack = await openStack(context, workDir);
         await runUpdate(stack, context, abort.signal, reporter);
-        return { ...reporter.finish(), isOk: true, errorText: null, outcomes: runtime.outcomes };
+        return { ...reporter.finish(), isOk: true, errorText: null, failures };
       } catch (error) {
         const errorText = error instanceof Error ? error.message : String(error);
-        return { ...reporter.finish(), isOk: false, errorText, outcomes: runtime.outcomes };
+        return { ...reporter.finish(), isOk: false, errorText, failures };
       } finally {
         rmSync(workDir, { recursive: true, force: true });
       }
@@ -91,7 +101,7 @@ async function openStack({ request, settings, providerPort }: RunContext, workDi
 
 async function makeProgram(program: NonNullable<RunRequest['program']>) {
   const run = await loadProgram(program.kind);
-  return async () => (await run(program.args)) as Record<string, unknown>;
+  return () => Promise.resolve(run(program.args));
 }
 
 async function runUpdate(
@@ -130,7 +140,7 @@ function getCommand(settings: ChildSettings): PulumiCommand {
       binary: string,
       version: semver.SemVer | null,
     ) => PulumiCommand;
-    command = new Constructor(join(settings.engineRoot, 'bin', 'pulumi'), semver.parse(settings.engineVersion));
+    command = new Constructor(settings.enginePath, semver.parse(settings.engineVersion));
   }
   return command;
 }

@@ -1,0 +1,241 @@
+/**
+ * The automation: what the worker and cron roles run. It puts the parts together and starts and stops them in order; each part's
+ * own file says what it does.
+ */
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import type { CrashPoint } from '../domain/crash-points.ts';
+import type { LabelMac } from '../domain/label.ts';
+import type { ProviderName } from '../domain/provider.ts';
+import type { Database } from '../db/database.ts';
+import { createSharedRateLimiter } from '../db/provider-rate-limiter.ts';
+import { recordComponent } from '../db/processes.ts';
+import { registerProvider } from '../db/providers.ts';
+import type { Queue } from '../db/queue.ts';
+import type { ProviderClient } from '../providers-dynamic/provider-client.ts';
+import { createVastaiClient } from '../providers-dynamic/vastai/client.ts';
+import type { Envelope } from '../secrets/envelope.ts';
+import { createExpireCron } from './cron/expire.ts';
+import { createPruneCron } from './cron/prune.ts';
+import { createReconcileCron } from './cron/reconcile-fleet.ts';
+import { createScheduler, type Scheduler } from './cron/scheduler.ts';
+import { createSyncOffersCron } from './cron/sync-offers.ts';
+import { createChildPool, type ChildPool } from './engine/child-pool.ts';
+import { createStackRunner, type EngineSecrets, type StackRunner } from './engine/stack-runner.ts';
+import { chooseStateBackend } from './engine/state-backend.ts';
+import { createWorker, type Worker } from './operations/worker.ts';
+import type { StepServices } from './operations/step.ts';
+import { createReadinessCron } from './readiness/watch-readiness.ts';
+
+export interface ProviderAccount {
+  mode: 'live' | 'sandbox';
+  apiKey: string;
+  baseUrl: string;
+  listLagMs: number;
+  /** Seconds between two calls per endpoint; empty: unlimited. */
+  rateLimits: Record<string, number>;
+}
+
+export interface AutomationOptions {
+  roles: readonly ('worker' | 'cron')[];
+  database: Database;
+  queue: Queue;
+  envelope: Envelope;
+  labelMac: LabelMac;
+  deploymentId: string;
+  sshKey: { privateKey: string; publicKey: string };
+  engineSecrets: EngineSecrets;
+  /** Name of this process on leases and ticks. */
+  owner: string;
+  projectDir: string;
+  dataDir: string;
+  backendUrl: string | null;
+  concurrency: number;
+  providers: Partial<Record<ProviderName, ProviderAccount>>;
+  intervals: { offerSyncMs: number; readinessMs: number; reconcileMs: number };
+  orphans: { policy: 'destroy' | 'alert'; graceMs: number };
+  log: Logger;
+  now?: () => Date;
+  crashPoint: CrashPoint;
+}
+
+export interface Automation {
+  /** Crons and workers run; what needs the engine waits for {@link engineFound}. */
+  start(): Promise<void>;
+  /** The engine is there (the `pulumi` program): warms the children. */
+  engineFound(engine: { path: string; version: string }): Promise<void>;
+  engineMissing(reason: string): Promise<void>;
+  scheduler: Scheduler | null;
+  worker: Worker | null;
+  /** Winds down within seconds: steps are interrupted and given back, children end. */
+  stop(): Promise<void>;
+}
+
+/** Parallel resource operations of one update: purchases wait for the vendor, not for the processor. */
+const PARALLEL = 64;
+const STATUS_MS = 15_000;
+/** What Vast.ai's users report for the longest lag of its list. */
+const DEFAULT_LIST_LAG_MS = 15_000;
+
+export async function createAutomation(options: AutomationOptions): Promise<Automation> {
+  const { database, queue, owner, log } = options;
+  const db = database.kysely;
+  const now = options.now ?? (() => new Date());
+  const limits = Object.fromEntries(
+    Object.entries(options.providers).map(([name, account]) => [name, account.rateLimits]),
+  );
+  const limiter = createSharedRateLimiter(db, limits);
+  const clients = new Map<ProviderName, ProviderClient>();
+  for (const [name, account] of Object.entries(options.providers)) {
+    clients.set(name as ProviderName, createClient(name as ProviderName, account, limiter));
+  }
+  const client = (provider: ProviderName): ProviderClient => {
+    const found = clients.get(provider);
+    if (!found) throw new Error(`provider ${provider} is off`);
+    return found;
+  };
+  const listLagMs = (provider: ProviderName) => options.providers[provider]?.listLagMs ?? DEFAULT_LIST_LAG_MS;
+  const enabledProviders = [...clients.keys()];
+  const engine = createEngineHolder(options);
+  const isWorker = options.roles.includes('worker');
+  const worker = isWorker
+    ? createWorker({ services: await makeServices(), database, owner, concurrency: options.concurrency + 2 })
+    : null;
+  const scheduler = options.roles.includes('cron') ? createScheduler(makeCrons(), { db, owner, log }) : null;
+  let statusTimer: NodeJS.Timeout | undefined;
+  let engineStatus = { ready: false, reason: 'looking for the engine' };
+
+  async function makeServices(): Promise<StepServices> {
+    return {
+      db,
+      queue,
+      runner: await engine.openRunner(),
+      engineReady: () => engine.isReady(),
+      client,
+      enabledProviders,
+      limiter,
+      envelope: options.envelope,
+      labelMac: options.labelMac,
+      deploymentId: options.deploymentId,
+      deploymentSshPublicKey: options.sshKey.publicKey,
+      listLagMs,
+      now,
+      crashPoint: options.crashPoint,
+      log,
+    };
+  }
+
+  function makeCrons() {
+    const shared = { db, queue, client, providers: enabledProviders, listLagMs, now, log };
+    return [
+      createSyncOffersCron({ ...shared, everyMs: options.intervals.offerSyncMs }),
+      createReadinessCron({
+        ...shared,
+        everyMs: options.intervals.readinessMs,
+        sshPrivateKey: options.sshKey.privateKey,
+      }),
+      createReconcileCron({
+        ...shared,
+        everyMs: options.intervals.reconcileMs,
+        deploymentId: options.deploymentId,
+        labelMac: options.labelMac,
+        orphans: options.orphans,
+      }),
+      createExpireCron(db, queue, now),
+      createPruneCron(db),
+    ];
+  }
+
+  async function reportEngine(ready: boolean, reason: string): Promise<void> {
+    engineStatus = { ready, reason };
+    await recordComponent(db, 'engine', owner, ready, reason);
+  }
+
+  return {
+    scheduler,
+    worker,
+    async start() {
+      for (const [name, account] of Object.entries(options.providers)) {
+        await registerProvider(db, name as ProviderName, account.mode);
+      }
+      if (worker) {
+        await reportEngine(engineStatus.ready, engineStatus.reason);
+        statusTimer = setInterval(() => {
+          recordComponent(db, 'engine', owner, engineStatus.ready, engineStatus.reason).catch(() => {});
+        }, STATUS_MS);
+        await worker.start();
+      }
+      if (scheduler) {
+        scheduler.start();
+        // What a person waits for after a start: offers to rent from.
+        scheduler
+          .runNow('sync-offers')
+          .catch((error: unknown) => log.warn({ err: error }, 'the first listing of offers failed'));
+      }
+    },
+    async engineFound(found) {
+      if (!worker) return;
+      engine.use(found);
+      await reportEngine(true, `pulumi ${found.version}`);
+    },
+    engineMissing: (reason) => (worker ? reportEngine(false, reason) : Promise.resolve()),
+    async stop() {
+      clearInterval(statusTimer);
+      await Promise.all([scheduler?.stop(), worker?.drain()]);
+      await engine.close();
+    },
+  };
+}
+
+/** The runner exists from the start; its children only once the engine is there. */
+function createEngineHolder(options: AutomationOptions) {
+  let pool: ChildPool | undefined;
+  const lazyPool: ChildPool = {
+    run: (...args) => {
+      if (!pool) throw new Error('the engine is not there yet');
+      return pool.run(...args);
+    },
+    extendLease: (runId, validForMs) => pool?.extendLease(runId, validForMs),
+    warm: () => pool?.warm(),
+    close: async () => pool?.close(),
+  };
+  return {
+    isReady: () => pool !== undefined,
+    async openRunner(): Promise<StackRunner> {
+      const backend = await chooseStateBackend(options.backendUrl, options.dataDir);
+      return createStackRunner(lazyPool, backend, options.engineSecrets);
+    },
+    use(engine: { path: string; version: string }) {
+      pool ??= createChildPool({
+        size: options.concurrency,
+        scratchDir: join(options.dataDir, 'engine', `children-${process.pid}`),
+        settings: {
+          enginePath: engine.path,
+          engineVersion: engine.version,
+          projectRoot: options.projectDir,
+          parallel: PARALLEL,
+          providers: Object.fromEntries(
+            Object.entries(options.providers).map(([name, { apiKey, baseUrl, listLagMs }]) => [
+              name,
+              { apiKey, baseUrl, listLagMs },
+            ]),
+          ),
+        },
+        onChildError: (message) => options.log.error({ message }, 'an operation child failed'),
+      });
+      pool.warm();
+    },
+    close: () => lazyPool.close(),
+  };
+}
+
+function createClient(
+  provider: ProviderName,
+  account: ProviderAccount,
+  limiter: ReturnType<typeof createSharedRateLimiter>,
+): ProviderClient {
+  switch (provider) {
+    case 'vastai':
+      return createVastaiClient({ apiKey: account.apiKey, baseUrl: account.baseUrl }, limiter);
+  }
+}

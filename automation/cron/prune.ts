@@ -1,0 +1,34 @@
+/** The prune cron: rows that nobody needs any more. The audit log is never pruned. */
+import { sql } from 'kysely';
+import type { Db } from '../../db/database.ts';
+import type { Cron } from './scheduler.ts';
+
+/** Each statement keeps what a person or a retry may still ask for. */
+const RETENTION: [name: string, statement: string][] = [
+  ['idempotencyKeys', `delete from idempotency_keys where created_at < now() - interval '24 hours'`],
+  ['refreshTokens', `delete from refresh_tokens where expires_at < now() - interval '7 days'`],
+  ['cronTicks', `delete from cron_ticks where tick_at < now() - interval '2 days'`],
+  ['componentStatus', `delete from component_status where updated_at < now() - interval '1 day'`],
+  ['reservations', `delete from offer_reservations where expires_at < now()`],
+  ['rateLimits', `delete from rate_limits where expire is not null and expire < extract(epoch from now()) * 1000`],
+  [
+    'operationEvents',
+    `delete from operation_events where operation_id in
+       (select id from operations where finished_at < now() - interval '30 days')`,
+  ],
+];
+
+export function createPruneCron(db: Db, everyMs = 24 * 3_600_000): Cron {
+  return {
+    name: 'prune',
+    everyMs,
+    async run() {
+      const counts: Record<string, number> = {};
+      for (const [name, statement] of RETENTION) {
+        const result = await sql.raw(statement).execute(db);
+        counts[name] = Number(result.numAffectedRows ?? 0n);
+      }
+      return counts;
+    },
+  };
+}

@@ -1,0 +1,74 @@
+/** The sync-offers cron: one listing of offers per provider and tick into `offers`; one that is not believed changes nothing there. */
+import { judgeOfferListing } from '../../domain/listing.ts';
+import type { Offer } from '../../domain/offer.ts';
+import { ProviderError } from '../../domain/provider-error.ts';
+import type { ProviderName } from '../../domain/provider.ts';
+import type { Db } from '../../db/database.ts';
+import { replaceOffers } from '../../db/offers.ts';
+import { findProvider, recordBelievable, recordQuarantine } from '../../db/providers.ts';
+import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
+import type { Cron, TickCounts } from './scheduler.ts';
+
+/** Offers are listed with this disk in their price; a request's own disk is added by domain/offer.ts. */
+const LISTED_DISK_GIB = 40;
+
+export interface SyncOffersOptions {
+  db: Db;
+  client: (provider: ProviderName) => ProviderClient;
+  providers: ProviderName[];
+  now: () => Date;
+  everyMs: number;
+}
+
+export function createSyncOffersCron(options: SyncOffersOptions): Cron {
+  return {
+    name: 'sync-offers',
+    everyMs: options.everyMs,
+    async run(signal) {
+      const counts: TickCounts = {};
+      for (const provider of options.providers) counts[provider] = await syncProvider(options, provider, signal);
+      return counts;
+    },
+  };
+}
+
+/** The number of offers now recorded; null: the listing was not believed, and the provider's row says why. */
+async function syncProvider(
+  options: SyncOffersOptions,
+  provider: ProviderName,
+  signal: AbortSignal,
+): Promise<number | null> {
+  const { db } = options;
+  const previous = await findProvider(db, provider);
+  const askedAt = options.now();
+  let offers: Offer[];
+  try {
+    offers = await options.client(provider).searchOffers({ diskGib: LISTED_DISK_GIB }, signal);
+  } catch (error) {
+    if (!(error instanceof ProviderError)) throw error;
+    if (error.kind !== 'canceled') {
+      await recordQuarantine(
+        db,
+        provider,
+        'offers',
+        error.kind === 'auth' ? 'auth_failed' : 'quarantined',
+        error.message,
+      );
+    }
+    return null;
+  }
+  const belief = judgeOfferListing({
+    error: null,
+    previousCount: previous?.offers_count ?? null,
+    count: offers.length,
+    now: askedAt.getTime(),
+    lastGoodAt: previous?.offers_seen_at?.getTime() ?? null,
+  });
+  if (belief !== 'believable') {
+    await recordQuarantine(db, provider, 'offers', 'quarantined', belief.quarantine);
+    return null;
+  }
+  await replaceOffers(db, provider, offers, askedAt);
+  await recordBelievable(db, provider, { listing: 'offers', count: offers.length });
+  return offers.length;
+}

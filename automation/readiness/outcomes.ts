@@ -1,0 +1,76 @@
+/** What is recorded when a machine turned out ready, failed or lost: the attempt, the machine's history, and a wake-up of whoever waits. */
+import type { ErrorCode } from '../../domain/error-table.ts';
+import type { ProviderName } from '../../domain/provider.ts';
+import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { markAttemptReady, markDestroying, markLost, type AttemptRow } from '../../db/attempts.ts';
+import { SYSTEM } from '../../db/audit.ts';
+import type { Db, Tx } from '../../db/database.ts';
+import { findInstance, setInstanceStatus, updateInstance } from '../../db/instances.ts';
+import { recordOutcome } from '../../db/machines.ts';
+import { acceptOperation, wakeOperation } from '../../db/operations.ts';
+import type { Queue } from '../../db/queue.ts';
+
+export async function recordReady(db: Db, queue: Queue, attempt: AttemptRow, now: Date): Promise<void> {
+  await db.transaction().execute(async (tx) => {
+    await markAttemptReady(tx, attempt.id);
+    const purchasedAt = attempt.purchased_at ?? attempt.created_at;
+    await countForMachine(tx, attempt, { kind: 'ready', readyMs: now.getTime() - purchasedAt.getTime() }, null, now);
+    await wakeProvision(tx, queue, attempt);
+  });
+}
+
+/** Not what we paid for, or never going to come up: destroyed by an operation of its own; the provision takes the next candidate. */
+export async function recordFailed(
+  db: Db,
+  queue: Queue,
+  attempt: AttemptRow,
+  failure: { code: ErrorCode; detail: string },
+  now: Date,
+): Promise<void> {
+  await db.transaction().execute(async (tx) => {
+    await markDestroying(tx, [attempt.id], failure);
+    await acceptOperation(tx, queue, {
+      orgId: attempt.org_id,
+      kind: 'destroy_machine',
+      targetKind: 'attempt',
+      targetId: attempt.id,
+      stackId: attempt.stack_id,
+      input: { reason: failure.detail },
+      deterministicKey: `destroy:${attempt.id}`,
+      createdBy: 'watch-readiness',
+    });
+    await countForMachine(tx, attempt, { kind: 'failed' }, failure, now);
+    await updateInstance(tx, attempt.instance_id, { note: failure.detail });
+    await wakeProvision(tx, queue, attempt);
+  });
+}
+
+/** Vanished though nobody destroyed it. A winner's instance is lost and then destroyed, because lost hardware may still bill. */
+export async function recordLost(db: Db, queue: Queue, attempt: AttemptRow, detail: string, now: Date): Promise<void> {
+  await db.transaction().execute(async (tx) => {
+    await markLost(tx, attempt.id, detail);
+    await countForMachine(tx, attempt, { kind: 'lost', wasReady: attempt.ready_at !== null }, { code: 'lost' }, now);
+    const instance = await findInstance(tx, null, attempt.instance_id);
+    if (instance?.winner_attempt_id !== attempt.id) return wakeProvision(tx, queue, attempt);
+    const failure = { code: 'lost', detail };
+    await setInstanceStatus(tx, instance.id, 'lost', { note: detail, failure });
+    await acceptDestroy(tx, queue, { orgId: null, instanceId: instance.id, actor: SYSTEM, reason: detail, failure });
+  });
+}
+
+async function countForMachine(
+  tx: Tx,
+  attempt: AttemptRow,
+  outcome: Parameters<typeof recordOutcome>[2],
+  failure: { code: string } | null,
+  now: Date,
+): Promise<void> {
+  if (attempt.machine_id === null) return;
+  const machine = { provider: attempt.provider as ProviderName, machineId: attempt.machine_id };
+  await recordOutcome(tx, machine, outcome, failure, now);
+}
+
+async function wakeProvision(tx: Tx, queue: Queue, attempt: AttemptRow): Promise<void> {
+  const instance = await findInstance(tx, null, attempt.instance_id);
+  if (instance) await wakeOperation(tx, queue, instance.operation_id);
+}

@@ -1,0 +1,58 @@
+/** Probing a machine over SSH: does it answer, does it let our key in, which GPUs does nvidia-smi show. Decides nothing. */
+import { Client, type ConnectConfig } from 'ssh2';
+import { parseNvidiaSmiCsv, type SshProbe } from '../../domain/readiness.ts';
+
+const COMMAND = 'nvidia-smi --query-gpu=name,memory.total --format=csv,noheader,nounits';
+const MAX_OUTPUT_BYTES = 64 * 1024;
+
+export interface SshTarget {
+  host: string;
+  port: number;
+  user: string;
+}
+
+/** Never throws: what went wrong is part of what it found. @param timeoutMs bound on the whole probe */
+export function probeSsh(target: SshTarget, privateKey: string, timeoutMs: number): Promise<SshProbe> {
+  return new Promise((resolve) => {
+    const client = new Client();
+    const found: SshProbe = { reached: false, authenticated: false, gpus: null, detail: null };
+    const timer = setTimeout(() => end(`no answer within ${timeoutMs / 1000} s`), timeoutMs);
+    function end(detail: string | null): void {
+      clearTimeout(timer);
+      client.destroy();
+      resolve({ ...found, detail });
+    }
+    client
+      .on('handshake', () => (found.reached = true))
+      .on('ready', () => {
+        found.reached = true;
+        found.authenticated = true;
+        client.exec(COMMAND, (error, stream) => {
+          if (error) return end(error.message);
+          let output = '';
+          stream.on('data', (data: Buffer) => (output = (output + data.toString()).slice(0, MAX_OUTPUT_BYTES)));
+          stream.on('close', (code: number | null) => {
+            found.gpus = code === 0 ? parseNvidiaSmiCsv(output) : null;
+            end(code === 0 ? null : `nvidia-smi ended with ${code}`);
+          });
+        });
+      })
+      .on('error', (error) => {
+        if (error.level === 'client-authentication') found.reached = true;
+        end(error.message);
+      });
+    client.connect(connection(target, privateKey, timeoutMs));
+  });
+}
+
+/** A rented machine's host key is new each time and told by nobody, so there is nothing to compare it with; nothing secret is sent to it. */
+function connection(target: SshTarget, privateKey: string, timeoutMs: number): ConnectConfig {
+  return {
+    host: target.host,
+    port: target.port,
+    username: target.user,
+    privateKey,
+    readyTimeout: timeoutMs,
+    keepaliveInterval: 0,
+  };
+}

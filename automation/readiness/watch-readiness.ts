@@ -1,0 +1,106 @@
+/**
+ * The readiness watcher: while something boots, one listing per provider and tick for all that boot; what runs is probed over SSH.
+ * It records what it finds and wakes who waits; what follows is the planner's and the destroy operation's.
+ */
+import type { Logger } from 'pino';
+import type { ObservedInstance } from '../../domain/observed-instance.ts';
+import type { ProviderName } from '../../domain/provider.ts';
+import { judgeReadiness, type SshProbe } from '../../domain/readiness.ts';
+import { listBooting, recordObservation, type AttemptRow } from '../../db/attempts.ts';
+import type { Db } from '../../db/database.ts';
+import { updateInstance } from '../../db/instances.ts';
+import type { Queue } from '../../db/queue.ts';
+import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
+import type { Cron, TickCounts } from '../cron/scheduler.ts';
+import { listBelievably } from './list-instances.ts';
+import { recordFailed, recordReady } from './outcomes.ts';
+import { probeSsh } from './probe-ssh.ts';
+
+/** Probes at once: each is a handshake of some 20 ms of processor time. */
+const MAX_PROBES = 16;
+const PROBE_TIMEOUT_MS = 10_000;
+
+export interface ReadinessOptions {
+  db: Db;
+  queue: Queue;
+  client: (provider: ProviderName) => ProviderClient;
+  providers: ProviderName[];
+  listLagMs: (provider: ProviderName) => number;
+  now: () => Date;
+  log: Logger;
+  everyMs: number;
+  sshPrivateKey: string;
+}
+
+export function createReadinessCron(options: ReadinessOptions): Cron {
+  return {
+    name: 'watch-readiness',
+    everyMs: options.everyMs,
+    hasWork: async () => (await listBooting(options.db)).length > 0,
+    async run(signal) {
+      const counts = { booting: 0, ready: 0, failed: 0, quarantined: 0 };
+      for (const provider of options.providers) await watchProvider(options, provider, signal, counts);
+      return counts satisfies TickCounts;
+    },
+  };
+}
+
+async function watchProvider(
+  options: ReadinessOptions,
+  provider: ProviderName,
+  signal: AbortSignal,
+  counts: { booting: number; ready: number; failed: number; quarantined: number },
+): Promise<void> {
+  const booting = (await listBooting(options.db)).filter((attempt) => attempt.provider === provider);
+  if (booting.length === 0) return;
+  counts.booting += booting.length;
+  const listed = { ...options, provider, client: options.client(provider), lagMs: options.listLagMs(provider) };
+  const listing = await listBelievably(listed, signal);
+  if (!listing) {
+    counts.quarantined++;
+    return;
+  }
+  const byId = new Map(listing.observed.map((instance) => [instance.providerInstanceId, instance]));
+  const pending = [...booting];
+  const judge = async () => {
+    for (let attempt = pending.shift(); attempt && !signal.aborted; attempt = pending.shift()) {
+      const verdict = await judgeOne(options, attempt, byId.get(attempt.provider_instance_id ?? '') ?? null);
+      if (verdict !== 'not_yet') counts[verdict]++;
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(MAX_PROBES, pending.length) }, judge));
+}
+
+async function judgeOne(
+  options: ReadinessOptions,
+  attempt: AttemptRow,
+  observed: ObservedInstance | null,
+): Promise<'ready' | 'failed' | 'not_yet'> {
+  const { db, queue } = options;
+  if (observed) await recordObservation(db, attempt.id, observed);
+  const ssh = observed?.status === 'running' && observed.ssh ? await probe(observed.ssh, options.sshPrivateKey) : null;
+  const now = options.now();
+  const verdict = judgeReadiness({
+    observed,
+    listingBelievable: true,
+    ssh,
+    promised: { gpu: attempt.gpu ?? '', gpuCount: attempt.gpu_count ?? 1, gpuMemoryGib: attempt.gpu_memory_gib },
+    attempt: { purchasedAt: attempt.purchased_at?.getTime() ?? null },
+    now: now.getTime(),
+  });
+  switch (verdict.kind) {
+    case 'ready':
+      await recordReady(db, queue, attempt, now);
+      break;
+    case 'failed':
+      await recordFailed(db, queue, attempt, { code: verdict.code, detail: verdict.reason }, now);
+      break;
+    case 'not_yet':
+      await updateInstance(db, attempt.instance_id, { phase: verdict.phase, note: verdict.note });
+  }
+  return verdict.kind;
+}
+
+function probe(target: { host: string; port: number; user: string }, privateKey: string): Promise<SshProbe> {
+  return probeSsh(target, privateKey, PROBE_TIMEOUT_MS);
+}

@@ -1,0 +1,74 @@
+/** The sandbox as a child of this process: started, told where to keep its state, and gone with us. */
+import { fork, type ChildProcess } from 'node:child_process';
+import { join } from 'node:path';
+
+export interface SandboxProcess {
+  urls: { control: string; vastai: string };
+  stop(): Promise<void>;
+  onExit(listener: (reason: string) => void): void;
+}
+
+export interface SandboxProcessOptions {
+  projectDir: string;
+  port: number;
+  dir: string;
+  time: string;
+  environment: Readonly<Record<string, string>>;
+}
+
+const START_MS = 30_000;
+
+/** Throws what the sandbox printed when it does not start, such as that its port is taken. */
+export async function startSandboxProcess(options: SandboxProcessOptions): Promise<SandboxProcess> {
+  const child = fork(join(options.projectDir, 'sandbox', 'main.ts'), [], {
+    cwd: options.projectDir,
+    // Its own process group: a terminal's Ctrl-C must not take the vendors away while we still destroy.
+    detached: true,
+    env: {
+      ...options.environment,
+      MUSTER_SANDBOX_PORT: String(options.port),
+      MUSTER_SANDBOX_DIR: options.dir,
+      MUSTER_SANDBOX_TIME: options.time,
+    },
+    execArgv: ['--disable-warning=ExperimentalWarning'],
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
+  const urls = await waitUntilReady(child);
+  return {
+    urls,
+    stop: () => stop(child),
+    onExit: (listener) => child.once('exit', (code, signal) => listener(`the sandbox ended (${signal ?? code})`)),
+  };
+}
+
+function waitUntilReady(child: ChildProcess): Promise<SandboxProcess['urls']> {
+  return new Promise((resolve, reject) => {
+    let said = '';
+    child.stderr?.on('data', (data: Buffer) => (said = (said + data.toString()).slice(-4000)));
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      reject(new Error(`the sandbox did not start within ${START_MS / 1000} s: ${said}`));
+    }, START_MS);
+    child.once('exit', (code, signal) => {
+      clearTimeout(timer);
+      reject(new Error(said.trim() || `the sandbox ended (${signal ?? code})`));
+    });
+    child.on('message', (message: { type: string; urls: SandboxProcess['urls'] }) => {
+      if (message.type !== 'ready') return;
+      clearTimeout(timer);
+      resolve(message.urls);
+    });
+  });
+}
+
+function stop(child: ChildProcess): Promise<void> {
+  return new Promise((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null) return resolve();
+    const timer = setTimeout(() => child.kill('SIGKILL'), 3_000);
+    child.once('exit', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    child.kill('SIGTERM');
+  });
+}

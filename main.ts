@@ -1,0 +1,338 @@
+/**
+ * Muster's process: reads the configuration, brings up what the roles need and takes it down again. It composes; what the parts do
+ * stands in their own files. Nothing that it imports reaches a Pulumi package: only operation children load those.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import { join } from 'node:path';
+import pino, { type Logger } from 'pino';
+import { Registry } from 'prom-client';
+import { ConfigError, loadConfig, PROJECT_DIR, readEnvironment, type Config, type RateLimits } from './config.ts';
+import type { Automation } from './automation/automation.ts';
+import { openDatabase, type Database } from './db/database.ts';
+import { registerDeployment } from './db/deployment.ts';
+import { migrateDatabase } from './db/migrate.ts';
+import { registerProvider } from './db/providers.ts';
+import { createQueue, type Queue } from './db/queue.ts';
+import { ensureSealedSecret } from './db/sealed-secrets.ts';
+import { crashPoint } from './automation/crash-point.ts';
+import { createLabelMac, makeLabelKey, makeSshKeyPair, makeTokenSigningKey } from './secrets/deployment-secrets.ts';
+import { createEnvelope, type Envelope } from './secrets/envelope.ts';
+import { ensureMasterKey, parseMasterKey } from './secrets/key-file.ts';
+
+/** Long enough to wind down running updates, short enough for whoever waits at a terminal. */
+const STOP_LIMIT_MS = 9_500;
+/** A second signal of the same kind within this time is the terminal's and npm's copy of the first. */
+const SIGNAL_ECHO_MS = 2_000;
+
+type Stop = () => Promise<void>;
+
+async function main(): Promise<void> {
+  const config = readConfig();
+  const log = pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: true }));
+  const stops: Stop[] = [];
+  const lifecycle = watchLifecycle(stops, log);
+  try {
+    await bringUp(config, log, stops, lifecycle.aborted);
+  } catch (error) {
+    if (lifecycle.aborted.aborted) return;
+    process.stderr.write(`muster: ${error instanceof Error ? error.message : String(error)}\n`);
+    log.debug({ err: error }, 'start failed');
+    await lifecycle.stop(1);
+  }
+}
+
+function readConfig(): Config {
+  try {
+    return loadConfig(readEnvironment());
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(2);
+  }
+}
+
+async function bringUp(config: Config, log: Logger, stops: Stop[], aborted: AbortSignal): Promise<void> {
+  for (const warning of config.warnings) print(`warning: ${warning}`);
+  claimDataDir(config);
+  const needsProviders = config.roles.includes('worker') || config.roles.includes('cron');
+  const sandbox = config.sandbox.isOn && needsProviders ? startSandbox(config, log, stops) : null;
+  sandbox?.catch(() => {}); // reported where it is awaited
+  const ownerUrl = config.database.url?.reveal() ?? (await startPostgres(config, log, stops, aborted));
+  await migrateDatabase(ownerUrl, config.database.ca);
+  const database = openDatabase({
+    url: ownerUrl,
+    ca: config.database.ca,
+    applicationName: `muster-${config.roles.join('-')}`,
+    poolSize: 12,
+    onIdleError: (error) => log.debug({ err: error }, 'a database connection ended'),
+  });
+  stops.unshift(() => database.close());
+  const queue = createQueue(database.kysely, config.roles.includes('cron'));
+  await queue.start();
+  stops.unshift(() => queue.stop());
+  await registerDeployment(database.kysely, {
+    deploymentId: config.deploymentId,
+    mode: config.mode,
+    maxInstances: config.safety.maxInstances,
+    maxBurnMicroUsdPerHour: config.safety.maxBurnMicroUsdPerHour,
+  });
+  const { vastai } = config.providers;
+  await registerProvider(database.kysely, 'vastai', vastai.state);
+  print(`provider vastai: ${vastai.state}${vastai.state === 'live' ? ' (real machines, real money)' : ''}`);
+
+  const envelope = createEnvelope(readMasterKey(config));
+  if (config.roles.includes('api')) await startApi(config, database, queue, envelope, log, stops);
+  if (needsProviders) {
+    const vastaiUrl = (await sandbox)?.vastai ?? vastai.url;
+    const automation = await startAutomation(config, database, queue, envelope, vastaiUrl, log);
+    stops.unshift(() => automation.stop());
+    if (config.roles.includes('worker')) void findEngine(config, automation, log, aborted);
+  }
+  print('muster is up');
+}
+
+/** The directory remembers whether it belongs to the sandbox or to real machines: the records of one must never meet the other. */
+function claimDataDir(config: Config): void {
+  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  const file = join(config.dataDir, 'mode');
+  try {
+    writeFileSync(file, config.mode, { flag: 'wx' });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  const kept = readFileSync(file, 'utf8').trim();
+  if (kept !== config.mode) {
+    throw new Error(
+      `the data directory ${config.dataDir} belongs to the ${kept} mode and the configuration says ${config.mode}: set MUSTER_DATA_DIR to another directory`,
+    );
+  }
+}
+
+async function startSandbox(config: Config, log: Logger, stops: Stop[]) {
+  const { startSandboxProcess } = await import('./automation/sandbox-process.ts');
+  const sandbox = await startSandboxProcess({
+    projectDir: PROJECT_DIR,
+    port: config.sandbox.port,
+    dir: config.sandbox.dir,
+    time: config.sandbox.time,
+    environment: config.childEnvironment,
+  });
+  stops.push(() => sandbox.stop()); // last: destroys that are under way still need their vendor
+  sandbox.onExit((reason) => log.warn(reason));
+  print(`sandbox: ${sandbox.urls.control} (nothing real is bought)`);
+  return sandbox.urls;
+}
+
+async function startPostgres(config: Config, log: Logger, stops: Stop[], aborted: AbortSignal): Promise<string> {
+  const { startEmbeddedPostgres } = await import('./db/embedded-postgres.ts');
+  const postgres = await startEmbeddedPostgres({
+    dataDir: config.dataDir,
+    cacheDir: cacheDir(config),
+    log: (message) => log.info(`postgres: ${message}`),
+    onStateChange: (state, detail) => log.debug({ state, detail }, 'postgres'),
+    signal: aborted,
+  });
+  stops.push(() => postgres.stop());
+  return postgres.url;
+}
+
+function readMasterKey(config: Config): Buffer {
+  const given = config.access.secretsKey?.reveal();
+  if (given === undefined) return ensureMasterKey(config.dataDir);
+  const key = parseMasterKey(given);
+  if (!key) throw new Error('MUSTER_SECRETS_KEY: must be 32 bytes in base64');
+  return key;
+}
+
+async function startApi(
+  config: Config,
+  database: Database,
+  queue: Queue,
+  envelope: Envelope,
+  log: Logger,
+  stops: Stop[],
+): Promise<void> {
+  const [{ createApp }, { ensureFirstAdmin }] = await Promise.all([
+    import('./api/app.ts'),
+    import('./api/first-admin.ts'),
+  ]);
+  const signingKey = await ensureSealedSecret(database.kysely, envelope, 'token_signing_key', makeTokenSigningKey);
+  const adminKey = await ensureFirstAdmin(database.kysely, config.access.adminApiKey?.reveal() ?? null);
+  const api = createApp({
+    database,
+    queue,
+    envelope,
+    tokenSigningKey: { privatePem: signingKey.secret, publicPem: signingKey.publicPart ?? '' },
+    deploymentId: config.deploymentId,
+    registration: config.access.registration,
+    rateLimitPerSecond: config.http.requestsPerSecond,
+    maxLifetimeMs: config.safety.maxLifetimeMs,
+    bootTimeoutMs: config.work.bootTimeoutMs,
+    logger: log,
+    metrics: new Registry(),
+  });
+  const server = createServer(api.app);
+  await listen(server, config);
+  stops.unshift(async () => {
+    await api.close();
+    await closeServer(server);
+  });
+  if (adminKey !== null) print(`first admin's API key (shown only now): ${adminKey}`);
+  print(`API: http://${config.http.host}:${portOf(server)}/api/v1 (docs at /api/v1/docs)`);
+}
+
+async function startAutomation(
+  config: Config,
+  database: Database,
+  queue: Queue,
+  envelope: Envelope,
+  vastaiUrl: string,
+  log: Logger,
+): Promise<Automation> {
+  const [{ createAutomation }, { VASTAI_RATE_LIMITS: documented }, { describeOwner }, { makeEnginePassphrase }] =
+    await Promise.all([
+      import('./automation/automation.ts'),
+      import('./providers-dynamic/vastai/rate-limits.ts'),
+      import('./automation/operations/owner.ts'),
+      import('./automation/engine/state-backend.ts'),
+    ]);
+  const db = database.kysely;
+  const labelKey = await ensureSealedSecret(db, envelope, 'label_key', makeLabelKey);
+  const sshKey = await ensureSealedSecret(db, envelope, 'ssh_key', () =>
+    makeSshKeyPair(`muster-${config.deploymentId}`),
+  );
+  const passphrase = await ensureSealedSecret(db, envelope, 'engine_passphrase', makeEnginePassphrase);
+  const { vastai } = config.providers;
+  const automation = await createAutomation({
+    roles: config.roles.filter((role) => role !== 'api'),
+    database,
+    queue,
+    envelope,
+    labelMac: createLabelMac(labelKey.secret),
+    deploymentId: config.deploymentId,
+    sshKey: { privateKey: sshKey.secret, publicKey: sshKey.publicPart ?? '' },
+    engineSecrets: { passphrase: passphrase.secret, encryptionSalt: passphrase.publicPart ?? '' },
+    owner: describeOwner(config.dataDir),
+    projectDir: PROJECT_DIR,
+    dataDir: config.dataDir,
+    backendUrl: config.work.pulumiBackendUrl,
+    concurrency: config.work.concurrency,
+    providers:
+      vastai.state === 'off' || vastai.apiKey === null
+        ? {}
+        : {
+            vastai: {
+              mode: vastai.state,
+              apiKey: vastai.apiKey.reveal(),
+              baseUrl: vastaiUrl,
+              listLagMs: vastai.listLagMs,
+              rateLimits: spacing(vastai.rateLimits, documented),
+            },
+          },
+    intervals: {
+      offerSyncMs: config.work.offerSyncMs,
+      readinessMs: config.work.readinessMs,
+      reconcileMs: config.work.reconcileMs,
+    },
+    orphans: { policy: config.safety.orphanPolicy, graceMs: config.safety.orphanGraceMs },
+    log,
+    crashPoint,
+  });
+  await automation.start();
+  return automation;
+}
+
+/** Operations wait until the engine is there; a failure is kept for /ready and tried again with the next start. */
+async function findEngine(config: Config, automation: Automation, log: Logger, aborted: AbortSignal): Promise<void> {
+  const { obtainEngine } = await import('./engine/obtain.ts');
+  try {
+    const engine = await obtainEngine({
+      env: { ...config.childEnvironment },
+      signal: aborted,
+      onProgress: (message) => {
+        print(`engine: ${message}`);
+        automation.engineMissing(message).catch(() => {});
+      },
+    });
+    await automation.engineFound(engine);
+    print(`engine: pulumi ${engine.version} (${engine.source})`);
+  } catch (error) {
+    if (aborted.aborted) return;
+    const reason = error instanceof Error ? error.message : String(error);
+    log.error(reason);
+    await automation.engineMissing(reason).catch(() => {});
+  }
+}
+
+/** Stops on SIGINT, SIGTERM and when the process that started us is gone; a second signal ends us at once. */
+function watchLifecycle(stops: Stop[], log: Logger) {
+  const aborted = new AbortController();
+  let stopping: Promise<void> | undefined;
+  let firstSignalAt = 0;
+  async function stop(exitCode: number): Promise<void> {
+    stopping ??= (async () => {
+      aborted.abort();
+      const limit = setTimeout(() => process.exit(exitCode || 1), STOP_LIMIT_MS);
+      limit.unref();
+      for (let next = stops.shift(); next; next = stops.shift()) {
+        await next().catch((error: unknown) => log.warn({ err: error }, 'a part did not stop cleanly'));
+      }
+      process.exit(exitCode);
+    })();
+    return stopping;
+  }
+  function onSignal(signal: NodeJS.Signals): void {
+    if (firstSignalAt === 0) {
+      firstSignalAt = Date.now();
+      print(`${signal}: stopping`);
+      void stop(0);
+    } else if (Date.now() - firstSignalAt > SIGNAL_ECHO_MS) process.exit(1);
+  }
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal).on('SIGHUP', onSignal);
+  process.on('disconnect', () => void stop(0));
+  return { stop, aborted: aborted.signal };
+}
+
+async function listen(server: Server, config: Config): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(
+        error.code === 'EADDRINUSE'
+          ? new Error(`port ${config.http.port} on ${config.http.host} is taken: set MUSTER_PORT to another`)
+          : error,
+      ),
+    );
+    server.listen(config.http.port, config.http.host, resolve);
+  });
+}
+
+function portOf(server: Server): number {
+  const address = server.address();
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeIdleConnections();
+    setTimeout(() => server.closeAllConnections(), 1_000).unref();
+  });
+}
+
+function cacheDir(config: Config): string {
+  const { XDG_CACHE_HOME, HOME } = config.childEnvironment;
+  return join(XDG_CACHE_HOME ?? join(HOME ?? config.dataDir, '.cache'), 'muster');
+}
+
+/** Seconds between two calls of each endpoint. */
+function spacing(limits: RateLimits, documented: Record<string, number>): Record<string, number> {
+  if (limits === 'off') return {};
+  return limits === 'documented' ? documented : { ...limits };
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+await main();
