@@ -99,6 +99,7 @@ async function tryCandidate(
   } catch (error) {
     if (!(error instanceof ProviderError)) throw error;
     if (error.createdInstanceId !== undefined) {
+      runtime.crashPoint('purchase_answered');
       await destroyRejected(client, error, timings);
     } else if (error.kind === 'unknown') {
       return adoptAfterUnknown(runtime, client, label, error);
