@@ -22,6 +22,8 @@ export interface FollowOptions {
 
 const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 5_000;
+/** The server gives a sign of life every 15 s. */
+const LONGEST_SILENCE_MS = 45_000;
 /** A control plane that is away for longer is not restarting. */
 const GIVE_UP_AFTER_MS = 120_000;
 
@@ -36,8 +38,9 @@ export async function* followEvents(api: ApiClient, path: string, options: Follo
   let lostAt: number | null = null;
   while (!signal.aborted) {
     try {
-      const response = await api.openStream(path, lastEventId, signal);
-      for await (const event of parseEvents(response)) {
+      const connection = watchSilence(signal);
+      const response = await api.openStream(path, lastEventId, connection.signal);
+      for await (const event of parseEvents(response, connection.heard)) {
         lostAt = null;
         wait = FIRST_WAIT_MS;
         if (event.id !== null) lastEventId = event.id;
@@ -58,19 +61,28 @@ export async function* followEvents(api: ApiClient, path: string, options: Follo
   }
 }
 
+/** A signal that also aborts, as a lost connection, when nothing was heard for too long: a network that fell silent tells nobody. */
+function watchSilence(outer: AbortSignal): { signal: AbortSignal; heard: () => void } {
+  const silent = new AbortController();
+  const timer = setTimeout(() => silent.abort(), LONGEST_SILENCE_MS);
+  timer.unref();
+  return { signal: AbortSignal.any([outer, silent.signal]), heard: () => void timer.refresh() };
+}
+
 function isPassing(error: unknown): boolean {
   if (error instanceof ApiError) return error.status >= 500 || error.status === 429;
-  // A body that breaks off ("terminated") is a TypeError of fetch.
-  return error instanceof ConnectionError || error instanceof TypeError;
+  // A body that breaks off ("terminated") is a TypeError of fetch; an AbortError that is not the person's is our own, for silence.
+  return error instanceof ConnectionError || error instanceof TypeError || (error as Error).name === 'AbortError';
 }
 
 /** The events of one connection. Comments (the server's sign of life) are skipped. */
-export async function* parseEvents(response: Response): AsyncGenerator<StreamEvent> {
+export async function* parseEvents(response: Response, heard: () => void = () => {}): AsyncGenerator<StreamEvent> {
   if (response.body === null) return;
   const decoder = new TextDecoder();
   let rest = '';
   let fields = emptyFields();
   for await (const chunk of response.body) {
+    heard();
     const lines = (rest + decoder.decode(chunk, { stream: true })).split(/\r\n|\n|\r(?!$)/);
     rest = lines.pop() ?? '';
     for (const line of lines) {

@@ -2,12 +2,13 @@
  * What a watcher of an operation sees: a pure fold of the operation's events into lines. How they reach the screen is watch-operation.ts's.
  */
 import type { OperationEvent } from '../api/contract/operations.ts';
+import { formatSpan } from './format.ts';
 
 export interface Progress {
   readonly status: string;
   /** The last sentence about the whole. */
   readonly note: string | null;
-  /** One line for each resource of the engine, in the order of their appearance. */
+  /** One line for each resource of the engine and each instance with news, in the order of their appearance. */
   readonly resources: ReadonlyMap<string, string>;
 }
 
@@ -21,6 +22,10 @@ export function applyEvent(progress: Progress, event: OperationEvent): Progress 
   if (event.type === 'resource') {
     const key = text(event.data['resource']) ?? '?';
     return { ...progress, resources: new Map(progress.resources).set(key, describeResource(event.data)) };
+  }
+  if (event.type === 'instance') {
+    const key = text(event.data['instanceId']) ?? '?';
+    return { ...progress, resources: new Map(progress.resources).set(key, describeEvent(event) ?? key) };
   }
   return { ...progress, note: describeEvent(event) ?? progress.note };
 }
@@ -40,8 +45,12 @@ export function describeEvent(event: OperationEvent): string | null {
     }
     case 'resource':
       return describeResource(data);
+    case 'instance':
+      return `${text(data['instanceId']) ?? 'an instance'} is ${text(data['status']) ?? 'changed'}`;
     case 'cancel_requested':
       return `cancel requested: ${text(data['reason']) ?? 'no reason given'}`;
+    case 'retry':
+      return `trying again in ${formatSpan(Number(data['afterMs'] ?? 0))}: ${text(data['note']) ?? 'no reason given'}`;
     default:
       return text(data['message']) ?? text(data['note']) ?? text(data['detail']);
   }

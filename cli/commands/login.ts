@@ -38,9 +38,7 @@ export async function login(context: Context, _args: string[], options: LoginOpt
 export async function logout(context: Context): Promise<ExitCode> {
   const { folder, credentials, terminal } = context;
   const profile = (await readProfiles(folder)).profiles[credentials.profileName];
-  if (profile?.refreshToken !== undefined && (await credentials.bearer()) !== null) {
-    await endTokens(context, profile.refreshToken);
-  }
+  if (profile?.refreshToken !== undefined) await endTokens(context);
   await changeProfiles(folder, (profiles) => {
     const stored = profiles.profiles[credentials.profileName];
     if (stored !== undefined) profiles.profiles[credentials.profileName] = { url: stored.url };
@@ -86,9 +84,9 @@ async function readMe(url: string, bearer: string): Promise<Me> {
 }
 
 /** The server forgets the tokens too. One that refuses, or is away, does not keep us from forgetting ours. */
-async function endTokens(context: Context, refreshToken: string): Promise<void> {
+async function endTokens(context: Context): Promise<void> {
   try {
-    await context.api.post('/auth/logout', { refreshToken }, { isPlain: true });
+    await context.api.post('/auth/logout', {}, { isPlain: true });
   } catch (error) {
     if (!(error instanceof CliError)) throw error;
     if (error instanceof ApiError && error.status === 401) return;

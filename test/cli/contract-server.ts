@@ -119,7 +119,9 @@ export async function startContractServer(): Promise<ContractServer> {
     if (path === '/auth/refresh') return refresh(seen);
     const bearer = seen.authorization?.replace('Bearer ', '');
     if (bearer !== API_KEY && bearer !== accessToken) return refuse('unauthenticated', 'the credentials are not valid');
-    if (path === '/auth/logout') return { status: 204, body: null };
+    if (path === '/auth/logout') {
+      return isEmpty(seen.body) ? { status: 204, body: null } : refuse('invalid_request', 'there is no such field');
+    }
     if (path === '/users/me') return send(me, meReply());
     if (path === '/inventory') {
       const query = inventoryQuery.safeParse(Object.fromEntries(url.searchParams));
@@ -218,6 +220,10 @@ function refuse(code: ErrorCode, detail: string, errors?: { path: string; messag
 function refuseShape(error: z.ZodError): Reply {
   const errors = error.issues.map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
   return refuse('invalid_request', 'the request is not valid', errors);
+}
+
+function isEmpty(body: unknown): boolean {
+  return body === undefined || JSON.stringify(body) === '{}';
 }
 
 async function readBody(request: IncomingMessage): Promise<string> {
