@@ -41,7 +41,9 @@ export const FEED_START: FeedPosition = { xid: '0', operationId: '', seq: 0 };
 
 /** Where a stream begins that wants only what happens from now. */
 export async function readFeedEnd(executor: Executor): Promise<FeedPosition> {
-  const { rows } = await sql<{ xid: string }>`select pg_snapshot_xmin(pg_current_snapshot())::text as xid`.execute(executor);
+  const { rows } = await sql<{ xid: string }>`select pg_snapshot_xmin(pg_current_snapshot())::text as xid`.execute(
+    executor,
+  );
   return { xid: rows[0]?.xid ?? '0', operationId: '', seq: 0 };
 }
 

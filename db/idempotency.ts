@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { sql } from 'kysely';
 import { MusterError } from '../domain/error-table.ts';
-import type { Db, Executor, Tx } from './database.ts';
+import type { Db, Tx } from './database.ts';
 
 const KEPT_HOURS = 24;
 /** How long a second request waits for the first one. */
@@ -51,15 +51,6 @@ export async function doOnce(
       .execute();
     return { ...answer, isReplay: false };
   });
-}
-
-/** For the prune cron. */
-export async function pruneIdempotencyKeys(executor: Executor): Promise<number> {
-  const result = await executor
-    .deleteFrom('idempotency_keys')
-    .where('created_at', '<', sql<Date>`now() - ${KEPT_HOURS} * interval '1 hour'`)
-    .executeTakeFirst();
-  return Number(result.numDeletedRows);
 }
 
 /** Inserts the key, or returns what was answered under it. */

@@ -11,10 +11,7 @@ export interface RateLimit {
  * `points` per `seconds` for each key. While Postgres is away each process counts for itself. A key over its limit is refused
  * from memory until its window ends, so a flood costs no statements.
  */
-export function createRateLimit(
-  pool: pg.Pool,
-  options: { name: string; points: number; seconds: number },
-): RateLimit {
+export function createRateLimit(pool: pg.Pool, options: { name: string; points: number; seconds: number }): RateLimit {
   const { name: keyPrefix, points, seconds: duration } = options;
   const limiter = new RateLimiterPostgres({
     // The limiter subtracts numbers from `expire`; our pool gives bigints for int8, the standard parsers do not.

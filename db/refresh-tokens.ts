@@ -87,12 +87,3 @@ export function findLogin(
     )
     .executeTakeFirst();
 }
-
-/** Rows that no longer matter. For the prune cron. */
-export async function pruneRefreshTokens(executor: Executor): Promise<number> {
-  const result = await executor
-    .deleteFrom('refresh_tokens')
-    .where('expires_at', '<', sql<Date>`now() - interval '1 day'`)
-    .executeTakeFirst();
-  return Number(result.numDeletedRows);
-}

@@ -90,13 +90,10 @@ export const createInstancesBody = z
     sshPublicKeys: z.array(sshPublicKey).max(20).default([]),
     env: env.default({}),
     onStart: z.string().max(4096).optional().meta({ description: 'Shell commands run at the first start' }),
-    maxLifetime: lifetime
-      .nullable()
-      .optional()
-      .meta({
-        description:
-          "Hard stop. Default: the deployment's (12 hours); longer, or null for none, needs an `overrideReason`",
-      }),
+    maxLifetime: lifetime.nullable().optional().meta({
+      description:
+        "Hard stop. Default: the deployment's (12 hours); longer, or null for none, needs an `overrideReason`",
+    }),
     overrideReason: reason.optional(),
     bootTimeout: duration(10_000, 86_400_000, 'from 10 seconds to 24 hours').optional(),
     consumer: consumer.optional(),

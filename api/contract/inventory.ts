@@ -57,7 +57,6 @@ export const machine = z
     machineId: z.string(),
     attempts: z.int(),
     successes: z.int(),
-    failures: z.int(),
     losses: z.int(),
     meanReadyMs: z.int().nullable(),
     lastFailureCode: z.string().nullable(),

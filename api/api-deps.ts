@@ -1,0 +1,44 @@
+/** What the API is given: main.ts makes it, routes use it. */
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import type { Database } from '../db/database.ts';
+import type { Queue } from '../db/queue.ts';
+import type { RateLimit } from '../db/rate-limits.ts';
+import type { Envelope } from '../secrets/envelope.ts';
+import type { AccessTokens } from './access-token.ts';
+import type { EventHub } from './event-hub.ts';
+import type { GpuCatalogue } from './gpu-catalogue.ts';
+
+export interface ApiDeps {
+  /** At least 10 connections: a request that spends holds one for its whole transaction. */
+  database: Database;
+  queue: Queue;
+  /** Seals what requests bring that is secret (environment variables). */
+  envelope: Envelope;
+  /** The deployment's token signing key (secrets/deployment-secrets.ts), PEM. */
+  tokenSigningKey: { privatePem: string; publicPem: string };
+  deploymentId: string;
+  registration: 'closed' | 'invite' | 'open';
+  /** Requests a second per key or user; null: no limit. */
+  rateLimitPerSecond: number | null;
+  /** Default and hard maximum of a lifetime. */
+  maxLifetimeMs: number;
+  /** Default for a request that names none. */
+  bootTimeoutMs: number;
+  logger: Logger;
+  /** What GET /metrics shows; the API adds its own. */
+  metrics: Registry;
+  /** How long a silent event stream waits before it sends a comment. @default 15000 */
+  heartbeatMs?: number;
+  /** Every reply is held against its schema, a mismatch answers 500. For tests. @default false */
+  checkReplies?: boolean;
+}
+
+/** What handlers are given: the same, and what app.ts made of it. */
+export interface ApiContext extends ApiDeps {
+  hub: EventHub;
+  accessTokens: AccessTokens;
+  /** Of passwords and invites, by address and email. */
+  guessLimit: RateLimit;
+  gpus: GpuCatalogue;
+}

@@ -1,0 +1,70 @@
+/** Authentication: from the Authorization header to the caller. */
+import type { Request } from 'express';
+import { MusterError } from '../domain/error-table.ts';
+import { findUsableApiKey, touchApiKey } from '../db/api-keys.ts';
+import type { Db } from '../db/database.ts';
+import { findLogin } from '../db/refresh-tokens.ts';
+import type { AccessTokens } from './access-token.ts';
+import type { Caller } from './caller.ts';
+import { API_KEY_PREFIX, hashCredential } from './credential.ts';
+
+const MAX_CREDENTIAL_LENGTH = 4096;
+/** How exact `lastUsedAt` of a key is. */
+const TOUCH_EVERY_MS = 60_000;
+
+export interface Authenticator {
+  /** Throws MusterError `unauthenticated`. */
+  authenticate(credential: string): Promise<Caller>;
+}
+
+export function createAuthenticator(db: Db, accessTokens: AccessTokens): Authenticator {
+  const touchedAt = new Map<string, number>();
+  return {
+    async authenticate(credential) {
+      const caller = credential.startsWith(API_KEY_PREFIX)
+        ? await findKeyCaller(db, credential, touchedAt)
+        : await findUserCaller(db, accessTokens, credential);
+      if (!caller) throw new MusterError('unauthenticated', 'the credential is unknown, expired or revoked');
+      return caller;
+    },
+  };
+}
+
+/** Throws MusterError `unauthenticated` where there is none of the right form. */
+export function credentialOf(request: Request): string {
+  const header = request.headers.authorization;
+  if (header === undefined) {
+    throw new MusterError('unauthenticated', 'send "Authorization: Bearer" with an access token or an API key');
+  }
+  const credential = /^Bearer +([\x21-\x7e]+)$/i.exec(header)?.[1];
+  if (credential === undefined || credential.length > MAX_CREDENTIAL_LENGTH) {
+    throw new MusterError('unauthenticated', 'the Authorization header must be "Bearer" and one credential');
+  }
+  return credential;
+}
+
+async function findKeyCaller(db: Db, key: string, touchedAt: Map<string, number>): Promise<Caller | null> {
+  const row = await findUsableApiKey(db, hashCredential(key));
+  if (!row) return null;
+  const now = performance.now();
+  if (now - (touchedAt.get(row.id) ?? -Infinity) > TOUCH_EVERY_MS) {
+    touchedAt.set(row.id, now);
+    touchApiKey(db, row.id).catch(() => touchedAt.delete(row.id));
+  }
+  return {
+    kind: 'api_key',
+    id: row.id,
+    userId: row.user_id,
+    orgId: row.org_id,
+    role: row.role,
+    isAdmin: row.is_admin,
+    familyId: null,
+  };
+}
+
+async function findUserCaller(db: Db, accessTokens: AccessTokens, token: string): Promise<Caller | null> {
+  const login = await accessTokens.verify(token);
+  const row = login ? await findLogin(db, login) : undefined;
+  if (!login || !row) return null;
+  return { kind: 'user', id: login.userId, ...login, role: row.role, isAdmin: row.is_admin };
+}

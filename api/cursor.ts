@@ -1,0 +1,41 @@
+/** Cursors: where a page ended, as opaque text. They hold the sort values of the last item, so pages stay stable while rows come. */
+import { z } from 'zod';
+import { MusterError } from '../domain/error-table.ts';
+
+/** Throws MusterError `invalid_request` for text that is no cursor of that shape. */
+export function readCursor<T>(shape: z.ZodType<T>, cursor: string | undefined): T | undefined {
+  if (cursor === undefined) return undefined;
+  const parsed = shape.safeParse(decode(cursor));
+  if (parsed.success) return parsed.data;
+  throw new MusterError('invalid_request', 'cursor is not the `nextCursor` of a page of this list', {
+    errors: [{ path: 'cursor', message: 'is not the `nextCursor` of a page of this list' }],
+  });
+}
+
+/** The page out of one row more than asked for. `positionOf` the last item gives the next cursor. */
+export function cutPage<Row, Item>(
+  rows: Row[],
+  limit: number,
+  positionOf: (row: Row) => unknown,
+  toItem: (row: Row) => Item,
+): { items: Item[]; nextCursor: string | null } {
+  const kept = rows.slice(0, limit);
+  const last = kept.at(-1);
+  const hasMore = rows.length > limit && last !== undefined;
+  return { items: kept.map(toItem), nextCursor: hasMore ? encode(positionOf(last)) : null };
+}
+
+/** Newest first, by time and id. */
+export const byTime = z.tuple([z.iso.datetime(), z.string().max(64)]);
+
+function encode(position: unknown): string {
+  return Buffer.from(JSON.stringify(position)).toString('base64url');
+}
+
+function decode(cursor: string): unknown {
+  try {
+    return JSON.parse(Buffer.from(cursor, 'base64url').toString('utf8')) as unknown;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,114 @@
+/** An instance with its attempts as the API shows it. */
+import { isWanted, mayExist } from '../../domain/attempt.ts';
+import { allowedActions } from '../../domain/instance.ts';
+import { accrue } from '../../domain/money.ts';
+import type { ProvisionRequest } from '../../domain/provision-request.ts';
+import type { AttemptRow } from '../../db/attempts.ts';
+import type { InstanceRow } from '../../db/instances.ts';
+import type { Attempt, Instance, InstanceCost } from '../contract/instances.ts';
+import { iso, isoOrNull, micro, microOrNull } from '../reply-values.ts';
+
+/** @param attempts of this instance, oldest first */
+export function instanceReply(row: InstanceRow, attempts: AttemptRow[], now: number): Instance {
+  const request = row.request as ProvisionRequest;
+  const shown = attemptShown(row, attempts);
+  return {
+    id: row.id,
+    name: row.name,
+    status: row.status,
+    phase: row.phase,
+    phaseAt: Object.fromEntries(Object.entries(row.phase_at).map(([phase, at]) => [phase, iso(new Date(at))])),
+    note: row.note,
+    allowedActions: allowedActions(row.status),
+    provider: shown?.provider ?? null,
+    providerInstanceId: shown?.provider_instance_id ?? null,
+    machineId: shown?.machine_id ?? null,
+    gpu: shown?.gpu ?? request.gpu,
+    gpuCount: shown?.gpu_count ?? request.gpuCount,
+    gpuMemoryGib: shown?.gpu_memory_gib ?? null,
+    diskGib: request.diskGib,
+    image: request.image,
+    interruptible: request.interruptible,
+    priceMicroUsdPerHour: microOrNull(shown?.price_micro_usd_per_hour ?? null),
+    maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
+    accruedMicroUsd: micro(attempts.reduce((sum, attempt) => sum + accruedBy(attempt, now), 0n)),
+    ssh: sshOf(shown),
+    region: shown?.region ?? null,
+    strategy: request.strategy,
+    attempts: attempts.map((attempt) => attemptReply(attempt, now)),
+    createdAt: iso(row.created_at),
+    readyAt: isoOrNull(row.ready_at),
+    expiresAt: isoOrNull(row.expires_at),
+    unbounded: row.unbounded,
+    destroyRequestedAt: isoOrNull(row.destroy_requested_at),
+    destroyedAt: isoOrNull(row.destroyed_at),
+    failureCode: row.failure_code,
+    failureDetail: row.failure_detail,
+    operationId: row.operation_id,
+    stackId: row.stack_id,
+    consumer: row.consumer,
+  };
+}
+
+export function instanceCostReply(row: InstanceRow, attempts: AttemptRow[], now: number): InstanceCost {
+  const billing = attempts.filter((attempt) => attempt.purchased_at !== null && mayExist(attempt.status));
+  return {
+    instanceId: row.id,
+    accruedMicroUsd: micro(attempts.reduce((sum, attempt) => sum + accruedBy(attempt, now), 0n)),
+    burnMicroUsdPerHour: micro(billing.reduce((sum, attempt) => sum + (attempt.price_micro_usd_per_hour ?? 0n), 0n)),
+    asOf: iso(new Date(now)),
+    attempts: attempts.map((attempt) => ({
+      id: attempt.id,
+      provider: attempt.provider,
+      status: attempt.status,
+      priceMicroUsdPerHour: microOrNull(attempt.price_micro_usd_per_hour),
+      accruedMicroUsd: micro(accruedBy(attempt, now)),
+      from: isoOrNull(attempt.purchased_at),
+      to: isoOrNull(attempt.gone_at),
+    })),
+  };
+}
+
+export function sshOf(attempt: AttemptRow | undefined): Instance['ssh'] {
+  if (!attempt || !isWanted(attempt.status) || attempt.ssh_host === null || attempt.ssh_port === null) return null;
+  return { host: attempt.ssh_host, port: attempt.ssh_port, user: attempt.ssh_user ?? 'root' };
+}
+
+/** The machine that stands for the instance: its winner, or the only one that may still become it. */
+export function attemptShown(row: InstanceRow, attempts: AttemptRow[]): AttemptRow | undefined {
+  const winner = attempts.find((attempt) => attempt.id === row.winner_attempt_id);
+  if (winner) return winner;
+  const wanted = attempts.filter((attempt) => isWanted(attempt.status));
+  return wanted.length === 1 ? wanted[0] : undefined;
+}
+
+/** From purchase until proven gone: what is being destroyed still bills. */
+function accruedBy(attempt: AttemptRow, now: number): bigint {
+  if (attempt.purchased_at === null || attempt.price_micro_usd_per_hour === null) return 0n;
+  return accrue(attempt.price_micro_usd_per_hour, (attempt.gone_at?.getTime() ?? now) - attempt.purchased_at.getTime());
+}
+
+function attemptReply(attempt: AttemptRow, now: number): Attempt {
+  return {
+    id: attempt.id,
+    status: attempt.status,
+    provider: attempt.provider,
+    providerInstanceId: attempt.provider_instance_id,
+    machineId: attempt.machine_id,
+    gpu: attempt.gpu,
+    gpuCount: attempt.gpu_count,
+    region: attempt.region,
+    priceMicroUsdPerHour: microOrNull(attempt.price_micro_usd_per_hour),
+    accruedMicroUsd: micro(accruedBy(attempt, now)),
+    purchaseCalls: attempt.purchase_calls,
+    refusals: attempt.refusals,
+    observedStatus: attempt.observed_status,
+    failureCode: attempt.failure_code,
+    failureDetail: attempt.failure_detail,
+    createdAt: iso(attempt.created_at),
+    purchasedAt: isoOrNull(attempt.purchased_at),
+    runningAt: isoOrNull(attempt.running_at),
+    readyAt: isoOrNull(attempt.ready_at),
+    goneAt: isoOrNull(attempt.gone_at),
+  };
+}

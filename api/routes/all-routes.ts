@@ -1,0 +1,21 @@
+/** All routes: what app.ts mounts, openapi.ts documents and the surface test walks over. */
+import type { Route } from '../route.ts';
+import { apiKeyRoutes } from './api-keys.ts';
+import { authRoutes } from './auth.ts';
+import { fleetRoutes } from './fleet.ts';
+import { healthRoutes } from './health.ts';
+import { instanceRoutes } from './instances.ts';
+import { inventoryRoutes } from './inventory.ts';
+import { operationRoutes } from './operations.ts';
+import { orgRoutes } from './orgs.ts';
+
+export const ALL_ROUTES: readonly Route[] = [
+  ...healthRoutes,
+  ...authRoutes,
+  ...orgRoutes,
+  ...apiKeyRoutes,
+  ...inventoryRoutes,
+  ...instanceRoutes,
+  ...operationRoutes,
+  ...fleetRoutes,
+];
