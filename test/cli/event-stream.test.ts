@@ -11,7 +11,9 @@ async function parse(...chunks: string[]): Promise<StreamEvent[]> {
       controller.close();
     },
   });
-  return Array.fromAsync(parseEvents(new Response(body)));
+  const events: StreamEvent[] = [];
+  for await (const event of parseEvents(new Response(body))) events.push(event);
+  return events;
 }
 
 describe('an event stream', () => {
