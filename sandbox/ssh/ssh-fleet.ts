@@ -125,7 +125,7 @@ function serveClient(client: Connection, current: () => SshMachine | undefined):
     session.on('exec', (acceptExec, _reject, info) => {
       const machine = current();
       const channel = acceptExec();
-      if (machine === undefined) return void channel.close();
+      if (machine === undefined) return channel.close();
       const result = runCommandLine(info.command, machine.facts);
       if (result.stderr !== '') channel.stderr.write(result.stderr);
       channel.write(result.stdout);

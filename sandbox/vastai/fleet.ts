@@ -137,7 +137,7 @@ export function createFleet(deps: FleetDependencies): Fleet {
     if (planned.step === 'report_running') {
       const port = await openSsh(machine);
       // While the port opened the machine may have been stopped or destroyed.
-      if (machine.plan[0] !== planned || machine.destroyedAtMs !== null) return void ssh.close(machine.id);
+      if (machine.plan[0] !== planned || machine.destroyedAtMs !== null) return ssh.close(machine.id);
       machine.sshPort = port;
     }
     machine.plan.shift();

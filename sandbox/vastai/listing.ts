@@ -6,6 +6,7 @@ import { refusal } from './errors.ts';
 import type { Slot } from './hardware.ts';
 import type { Machine } from './machine.ts';
 import type { WireObject } from './offer-wire.ts';
+import { toText } from './wire-value.ts';
 
 export interface ListContext {
   nowMs: number;
@@ -138,7 +139,7 @@ function isMatch(actual: unknown, op: string, wanted: unknown): boolean {
   if (op === 'notin') return Array.isArray(wanted) && !wanted.some((one) => isSame(actual, one));
   if (op === 'eq') return isSame(actual, wanted);
   if (op === 'neq') return !isSame(actual, wanted);
-  if (op === 'like' || op === 'ilike') return isLike(String(actual ?? ''), String(wanted), op === 'ilike');
+  if (op === 'like' || op === 'ilike') return isLike(toText(actual), toText(wanted), op === 'ilike');
   const difference = compareValues(actual, typeof actual === 'number' ? Number(wanted) : wanted);
   if (op === 'gt') return difference > 0;
   if (op === 'lt') return difference < 0;
@@ -147,7 +148,7 @@ function isMatch(actual: unknown, op: string, wanted: unknown): boolean {
 
 function isSame(actual: unknown, wanted: unknown): boolean {
   if (actual === null || wanted === null) return actual === wanted;
-  return String(actual) === String(wanted);
+  return toText(actual) === toText(wanted);
 }
 
 function isLike(text: string, pattern: string, ignoresCase: boolean): boolean {
@@ -208,13 +209,13 @@ function compareRows(a: WireObject, b: WireObject, rules: readonly Rule[]): numb
 
 function compareValues(a: unknown, b: unknown): number {
   if (typeof a === 'number' && typeof b === 'number') return a - b;
-  const [left, right] = [String(a ?? ''), String(b ?? '')];
+  const [left, right] = [toText(a), toText(b)];
   return left < right ? -1 : left > right ? 1 : 0;
 }
 
 export function countLabels(rows: readonly WireObject[]): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const row of rows) counts[String(row['label'])] = (counts[String(row['label'])] ?? 0) + 1;
+  for (const row of rows) counts[toText(row['label'])] = (counts[toText(row['label'])] ?? 0) + 1;
   return counts;
 }
 

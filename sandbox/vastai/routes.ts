@@ -178,7 +178,7 @@ function answerSearch(market: VastaiMarket, query: Record<string, unknown>): Htt
 function buyMany(market: VastaiMarket, { body }: VastaiCall): HttpReply {
   const ids = needIds(body, 'ids');
   const { ids: _ids, ...rest } = body;
-  const results = ids.map((id) => ({ ask_id: id, ...(market.desk.buy(id, rest).body as object) }) as WireObject);
+  const results: WireObject[] = ids.map((id) => ({ ask_id: id, ...(market.desk.buy(id, rest).body as WireObject) }));
   const bought = results.filter((result) => result['success'] === true);
   return ok({
     success: bought.length > 0,

@@ -5,6 +5,7 @@
 import { refusal } from './errors.ts';
 import { toWireOffer, type WireObject } from './offer-wire.ts';
 import type { Offer } from './offers.ts';
+import { toText } from './wire-value.ts';
 
 export interface SearchContext {
   nowMs: number;
@@ -100,10 +101,10 @@ function readField(offer: WireObject, field: string): unknown {
 }
 
 function isEqual(field: string, actual: unknown, wanted: unknown): boolean {
-  if (field === 'geolocation') return isPlace(String(actual), String(wanted));
+  if (field === 'geolocation') return isPlace(toText(actual), toText(wanted));
   if (typeof actual === 'number') return wanted !== null && wanted !== '' && Number(wanted) === actual;
-  if (typeof actual === 'boolean') return String(wanted).toLowerCase() === String(actual);
-  if (typeof actual === 'string') return normalizeName(actual) === normalizeName(String(wanted));
+  if (typeof actual === 'boolean') return toText(wanted).toLowerCase() === toText(actual);
+  if (typeof actual === 'string') return normalizeName(actual) === normalizeName(toText(wanted));
   return actual === wanted;
 }
 
@@ -118,7 +119,7 @@ function normalizeName(name: string): string {
 }
 
 function isOrdered(op: 'gt' | 'lt' | 'gte' | 'lte', actual: unknown, wanted: unknown, field: string): boolean {
-  if (field === 'driver_version') return compare(op, toVersion(String(actual)), toVersion(String(wanted)));
+  if (field === 'driver_version') return compare(op, toVersion(toText(actual)), toVersion(toText(wanted)));
   if (typeof actual !== 'number') return false;
   return compare(op, actual, toNumber(wanted, field));
 }

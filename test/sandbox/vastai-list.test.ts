@@ -20,12 +20,15 @@ describe('the paged list', () => {
     const recorded = fixture('list-v1').body;
     const { body } = await list({ limit: '2' });
     expect(Object.keys(body).toSorted()).toEqual(Object.keys(recorded).toSorted());
-    const instance = (await list({ select_filters: { label: { eq: 'list-1' } } })).body['instances'] as Json[];
+    const instances = (await list({})).body['instances'] as Json[];
     for (const [field, value] of Object.entries((recorded['instances'] as Json[])[0]!)) {
-      expect(instance[0], field).toHaveProperty(field);
-      if (value !== null && field !== 'score' && field !== 'dlperf') {
-        expect(typeof instance[0]![field], field).toBe(typeof value);
-      }
+      expect(instances.at(-1), field).toHaveProperty(field);
+      // Some may be null in one instance and not in another.
+      if (value !== null)
+        expect(
+          instances.map((one) => typeof one[field]),
+          field,
+        ).toContain(typeof value);
     }
   });
 
