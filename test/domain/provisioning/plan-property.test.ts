@@ -244,7 +244,7 @@ describe('planners in a random market', () => {
           expect(alive.map((a) => a.id)).toEqual([one.winnerAttemptId]);
         }
       }),
-      { numRuns: 400, endOnFailure: true },
+      { numRuns: 150, endOnFailure: true },
     );
   });
 
