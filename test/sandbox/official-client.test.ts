@@ -71,9 +71,19 @@ it(
     expect((await cli('destroy', 'instance', id, '-y')).stdout).toContain(`destroying instance ${id}`);
     expect(await vendor.read(Number(id))).toBeNull();
     const again = await cli('destroy', 'instance', id, '-y');
-  expect(again.stderr).toContain(`Failed with error 404: Instance ${id} not found.`);
-  expect(again.exitCode).toBe(0);
-});
+    expect(again.stderr).toContain(`Failed with error 404: Instance ${id} not found.`);
+  },
+);
+
+it('the CLI bids, and manages SSH keys', { timeout: CLIENT_TIMEOUT_MS }, async (context) => {
+  const cli = useCli(context);
+  const query = ['num_gpus=1', '--type', 'bid', '-o', 'min_bid+', '--limit', '1'];
+  const offers = readJson(await cli('search', 'offers', ...query, '--raw')) as Json[];
+  const floor = Number(offers[0]!['min_bid']);
+  const order = ['--image', 'a/b', '--bid_price', String(floor)];
+  const created = readJson(await cli('create', 'instance', String(offers[0]!['id']), ...order, '--raw')) as Json;
+  const id = Number(created['new_contract']);
+  expect(await vendor.read(id)).toMatchObject({ is_bid: true, dph_base: floor });
   await cli('change', 'bid', String(id), '--price', '0.9');
   expect(await vendor.read(id)).toMatchObject({ dph_base: 0.9 });
 
