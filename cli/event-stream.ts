@@ -14,8 +14,6 @@ export interface StreamEvent {
 
 export interface FollowOptions {
   readonly signal: AbortSignal;
-  /** Called when a connection has ended in good order; true: there will be no more, so stop. */
-  readonly isOver?: () => Promise<boolean>;
   /** Told once for each time the connection is lost. */
   readonly onLost?: () => void;
 }
@@ -28,7 +26,8 @@ const LONGEST_SILENCE_MS = 45_000;
 const GIVE_UP_AFTER_MS = 120_000;
 
 /**
- * The events at `path` from the first one on. Ends when `signal` aborts or `isOver`. Throws ApiError where the API refuses, and
+ * The events at `path` from the first one on, until the server says that there will be no more (an event `end`; a stream that only stops
+ * is a server that goes down) or `signal` aborts. Throws ApiError where the API refuses, and
  * ConnectionError when it stays away for two minutes.
  */
 export async function* followEvents(api: ApiClient, path: string, options: FollowOptions): AsyncGenerator<StreamEvent> {
@@ -41,12 +40,12 @@ export async function* followEvents(api: ApiClient, path: string, options: Follo
       const connection = watchSilence(signal);
       const response = await api.openStream(path, lastEventId, connection.signal);
       for await (const event of parseEvents(response, connection.heard)) {
+        if (event.event === 'end') return;
         lostAt = null;
         wait = FIRST_WAIT_MS;
         if (event.id !== null) lastEventId = event.id;
         yield event;
       }
-      if (signal.aborted || (await options.isOver?.())) return;
     } catch (error) {
       if (signal.aborted) return;
       if (!isPassing(error)) throw error;

@@ -30,10 +30,6 @@ export function applyEvent(progress: Progress, event: OperationEvent): Progress 
   return { ...progress, note: describeEvent(event) ?? progress.note };
 }
 
-export function isFinishedStatus(status: string): boolean {
-  return status === 'succeeded' || status === 'failed' || status === 'canceled';
-}
-
 /** One event as a line for a log; null where it says nothing to people. */
 export function describeEvent(event: OperationEvent): string | null {
   const { data } = event;

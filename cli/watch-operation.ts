@@ -8,7 +8,7 @@ import { followEvents } from './event-stream.ts';
 import { CliError, EXIT, exitCodeOfOperation } from './exit-code.ts';
 import type { ExitCode } from './exit-code.ts';
 import { printable } from './format.ts';
-import { applyEvent, describeEvent, isFinishedStatus, NO_PROGRESS } from './operation-progress.ts';
+import { applyEvent, describeEvent, NO_PROGRESS } from './operation-progress.ts';
 import type { Progress } from './operation-progress.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -21,15 +21,13 @@ export async function watchOperation(api: ApiClient, terminal: Terminal, operati
   process.on('SIGINT', interrupt);
   const display = await openDisplay(terminal, operationId);
   let progress = NO_PROGRESS;
-  const isOver = async () => isFinishedStatus((await readOperation(api, operationId)).status);
   const onLost = () => display.note('connection lost; trying again');
   try {
     const path = `/operations/${encodeURIComponent(operationId)}/events`;
-    for await (const { data } of followEvents(api, path, { signal: stop.signal, isOver, onLost })) {
+    for await (const { data } of followEvents(api, path, { signal: stop.signal, onLost })) {
       const event = JSON.parse(data) as OperationEvent;
       progress = applyEvent(progress, event);
       display.show(event, progress);
-      if (event.type === 'status' && isFinishedStatus(progress.status)) break;
     }
     if (stop.signal.aborted) throw new CliError(explainInterruption(operationId), EXIT.interrupted);
     const operation = await readOperation(api, operationId);

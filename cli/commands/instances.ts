@@ -93,10 +93,9 @@ export async function followInstance(context: Context, [id]: string[]): Promise<
   const { terminal, api } = context;
   const stop = new AbortController();
   process.once('SIGINT', () => stop.abort());
-  const isOver = async () => (await readInstance(context, id as string)).status === 'destroyed';
   const onLost = () => terminal.say('connection lost; trying again');
   const path = `/instances/${encodeURIComponent(id as string)}/events`;
-  for await (const { data } of followEvents(api, path, { signal: stop.signal, isOver, onLost })) {
+  for await (const { data } of followEvents(api, path, { signal: stop.signal, onLost })) {
     const event = JSON.parse(data) as OperationEvent;
     if (terminal.isJson) terminal.printJsonLine(event);
     const line = describeEvent(event);

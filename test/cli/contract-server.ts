@@ -162,9 +162,10 @@ export async function startContractServer(): Promise<ContractServer> {
     if (!body.success) return refuseShape(body.error);
     if (body.data.dryRun) return send(provisionPlan, makePlan(state.candidates));
     const made = makeOperation('op_createcreatecrea', 'provision_instance', 'ins_aaaaaaaaaaaaaaaa');
-    state.operations.set(made.id, made);
     const row = makeInstance('ins_aaaaaaaaaaaaaaaa', body.data.name ?? 'calm-otter', 'requested');
-    state.instances.set(row.id, row);
+    // What a test has put there already is what a worker makes of it.
+    if (!state.operations.has(made.id)) state.operations.set(made.id, made);
+    if (!state.instances.has(row.id)) state.instances.set(row.id, row);
     const { id, kind, status } = made;
     return { status: 202, body: instancesAccepted.parse({ operation: { id, kind, status }, instances: [row] }) };
   }
@@ -200,6 +201,8 @@ export async function startContractServer(): Promise<ContractServer> {
         `id: ${event.seq}\nevent: ${event.type}\ndata: ${JSON.stringify(operationEvent.parse(event))}\n\n`,
       );
     }
+    const isOver = state.operations.get(id)?.finishedAt != null || state.instances.get(id)?.status === 'destroyed';
+    if (limit === undefined && isOver) return void response.end('event: end\ndata: {}\n\n');
     // A stream that breaks goes in the middle of an event; the others stay open, as a live one does.
     if (limit !== undefined) response.write('id: 99\ndata: {"ha', () => response.destroy());
   }

@@ -24,7 +24,7 @@ describe('an event stream', () => {
       { id: '1', event: 'status', data: '{"a":\n1}' },
       { id: '2', event: 'message', data: 'x' },
     ]);
-    expect(await parse(...text)).toEqual(whole);
+    expect(await parse(...text.split(''))).toEqual(whole);
   });
 });
 

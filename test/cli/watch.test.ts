@@ -103,12 +103,8 @@ describe('instances create --watch', () => {
 
   it('ends with the address to log in at', async () => {
     makeHistory({ status: 'succeeded' });
-    const watching = startMuster(home, create, { env: env() });
-    await watching.shows('Accepted as');
-    // Accepting made fresh rows; now it becomes what a worker would have made of them.
-    makeHistory({ status: 'succeeded' });
     server.instances.set(INSTANCE, makeInstance(INSTANCE, 'train-1', 'ready'));
-    const { code, stdout } = await watching.ended;
+    const { code, stdout } = await runMuster(home, create, { env: env() });
     expect(code).toBe(0);
     expect(stdout).toContain(`Open it: muster instances ssh ${INSTANCE}`);
     expect(stdout).toContain('root@203.0.113.7:41022');
@@ -128,6 +124,19 @@ describe('operations cancel', () => {
 });
 
 describe('instances events', () => {
+  it('ends by itself when the instance is destroyed', async () => {
+    makeHistory({ status: 'succeeded' });
+    server.instances.set(INSTANCE, makeInstance(INSTANCE, 'train-1', 'destroyed'));
+    const { code, stdout } = await runMuster(home, ['instances', 'events', INSTANCE, '--json'], { env: env() });
+    expect(code).toBe(0);
+    expect(
+      stdout
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line).seq),
+    ).toEqual([1, 2, 3, 4, 5]);
+  });
+
   it('prints what happens until the person stops it', async () => {
     makeHistory();
     server.instances.set(INSTANCE, makeInstance(INSTANCE, 'train-1', 'booting'));
