@@ -172,11 +172,12 @@ async function startApi(
     logger: log,
     metrics: new Registry(),
   });
-  const server = createServer(api.app);
+  const server = createServer(api.express);
   await listen(server, config);
   stops.unshift(async () => {
+    const closed = closeServer(server);
     await api.close();
-    await closeServer(server);
+    await closed;
   });
   if (adminKey !== null) print(`first admin's API key (shown only now): ${adminKey}`);
   print(`API: http://${config.http.host}:${portOf(server)}/api/v1 (docs at /api/v1/docs)`);

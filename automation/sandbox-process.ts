@@ -18,8 +18,12 @@ export interface SandboxProcessOptions {
 
 const START_MS = 30_000;
 
-/** Throws what the sandbox printed when it does not start, such as that its port is taken. */
+/**
+ * Starts the sandbox, or shares the one that another process of ours (or a person) runs on the port. Throws what the sandbox printed
+ * when it does not start, such as that its port is taken by something else.
+ */
 export async function startSandboxProcess(options: SandboxProcessOptions): Promise<SandboxProcess> {
+  if (await isSandbox(options.port)) return shareSandbox(options.port);
   const child = fork(join(options.projectDir, 'sandbox', 'main.ts'), [], {
     cwd: options.projectDir,
     // Its own process group: a terminal's Ctrl-C must not take the vendors away while we still destroy.
@@ -38,6 +42,25 @@ export async function startSandboxProcess(options: SandboxProcessOptions): Promi
     urls,
     stop: () => stop(child),
     onExit: (listener) => child.once('exit', (code, signal) => listener(`the sandbox ended (${signal ?? code})`)),
+  };
+}
+
+async function isSandbox(port: number): Promise<boolean> {
+  if (port === 0) return false;
+  try {
+    const reply = await fetch(`http://127.0.0.1:${port}/__sandbox/switches`, { signal: AbortSignal.timeout(2_000) });
+    return reply.ok;
+  } catch {
+    return false;
+  }
+}
+
+/** The simulated vendors are on the ports after the control page's. */
+function shareSandbox(port: number): SandboxProcess {
+  return {
+    urls: { control: `http://127.0.0.1:${port}`, vastai: `http://127.0.0.1:${port + 1}` },
+    stop: () => Promise.resolve(),
+    onExit: () => {},
   };
 }
 

@@ -100,9 +100,10 @@ async function openFileBackend(url: string): Promise<StateBackend> {
       const state = parseCheckpoint(text);
       if (state.resources.length > 0)
         throw new Error(`stack ${stackName} still has ${state.resources.length} resources`);
-      await rm(fileOf(stackName), { force: true });
-      await rm(`${fileOf(stackName)}.bak`, { force: true });
-      await rm(`${fileOf(stackName)}.attrs`, { force: true });
+      // The engine keeps backups and attributes beside it: <name>.json, .json.bak, .json.attrs, …
+      for (const file of await readdir(stacks)) {
+        if (file.startsWith(`${stackName}.json`)) await rm(join(stacks, file), { force: true });
+      }
       for (const part of ['history', 'backups'])
         await rm(join(root, part, PROJECT, stackName), { recursive: true, force: true });
       await rm(join(root, 'locks', ORGANIZATION, PROJECT, stackName), { recursive: true, force: true });

@@ -4,6 +4,8 @@ import type { FromChild, ResourceProgress } from '../protocol.ts';
 
 const BATCH_MS = 50;
 const STACK_TYPE = 'pulumi:pulumi:Stack';
+/** The engine's own bookkeeping is no resource of anybody's. */
+const isShown = (type: string) => type !== STACK_TYPE && !type.startsWith('pulumi:providers:');
 
 export interface EventReporter {
   onEvent(event: EngineEvent): void;
@@ -29,10 +31,10 @@ export function createEventReporter(runId: string, send: (message: FromChild) =>
   return {
     onEvent(event) {
       const started = event.resourcePreEvent?.metadata;
-      if (started && started.type !== STACK_TYPE && started.op !== 'same') add(describe(started, 'started'));
+      if (started && isShown(started.type) && started.op !== 'same') add(describe(started, 'started'));
       const done = event.resOutputsEvent?.metadata;
       if (done && done.type === STACK_TYPE) outputs = (done.new?.outputs ?? {}) as Record<string, unknown>;
-      else if (done && done.op !== 'same') add(withOutputs(describe(done, 'done'), done.new));
+      else if (done && isShown(done.type) && done.op !== 'same') add(withOutputs(describe(done, 'done'), done.new));
       const failed = event.resOpFailedEvent?.metadata;
       if (failed) add(describe(failed, 'failed'));
       if (event.summaryEvent) changes = event.summaryEvent.resourceChanges as Record<string, number>;

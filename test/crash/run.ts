@@ -1,0 +1,58 @@
+/**
+ * The crash matrix as a program: `npm run test:crash -- --seeds 300 [--first 1] [--point NAME] [--victim NAME]`. Each seed is one cell:
+ * a kill point and victim (all pairs in turn), a strategy and faults drawn from the seed. Exits 1 when any invariant broke.
+ */
+import { parseArgs } from 'node:util';
+import { CRASH_POINTS, type CrashPointName } from '../../domain/crash-points.ts';
+import { startCrashFleet, VICTIMS, type CrashCell, type Victim } from '../support/crash-fleet.ts';
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '300' },
+    first: { type: 'string', default: '1' },
+    point: { type: 'string' },
+    victim: { type: 'string' },
+  },
+});
+
+const first = Number(values.first);
+const last = first + Number(values.seeds) - 1;
+let broken = 0;
+let fired = 0;
+let bought = 0;
+const fleet = await startCrashFleet();
+for (let seed = first; seed <= last; seed++) {
+  const cell = drawCell(seed);
+  const startedAt = performance.now();
+  try {
+    const report = await fleet.run(cell);
+    if (report.fired) fired++;
+    bought += report.machinesBought;
+    if (report.problems.length > 0) broken++;
+    const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+    console.log(`seed ${seed} ${cell.point} ${cell.victim} ${cell.strategy}×${cell.count} ${report.fired ? 'killed' : 'not reached'} ${seconds} s ${report.problems.join('; ') || 'ok'}`);
+  } catch (error) {
+    broken++;
+    console.log(`seed ${seed} ${cell.point} ${cell.victim} ${cell.strategy}×${cell.count} FAILED ${String(error)}`);
+  }
+}
+await fleet.close();
+console.log(`${last - first + 1} seeds, ${fired} kills, ${bought} machines bought, ${broken} broken`);
+process.exit(broken > 0 ? 1 : 0);
+
+export function drawCell(seed: number): CrashCell {
+  const pair = seed % (CRASH_POINTS.length * VICTIMS.length);
+  const point = (values.point ?? CRASH_POINTS[pair % CRASH_POINTS.length]) as CrashPointName;
+  // Points that only a race or only a refusal reaches are drawn with one.
+  const needsRace = point === 'losers_marked';
+  const victim = (values.victim ?? VICTIMS[Math.floor(pair / CRASH_POINTS.length)]) as Victim;
+  return {
+    seed,
+    point,
+    victim,
+    strategy: needsRace || seed % 3 === 0 ? 'race' : 'coldstart',
+    count: seed % 5 === 0 ? 3 : 1,
+    lostResponses: seed % 2 === 0 ? 0.3 : 0,
+    staleOffers: 0.1,
+  };
+}

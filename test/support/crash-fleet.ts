@@ -1,0 +1,192 @@
+/**
+ * One seeded run of the crash matrix: a real Muster and a sandbox, a kill at a named place, faults in between, and at the end the
+ * count that matters: what exists at the vendor against what is recorded.
+ */
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { CrashPointName } from '../../domain/crash-points.ts';
+import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
+import type { Armed } from './crash-hook.ts';
+import { createMusterProcess, findFreePort, type MusterProcess } from './muster-process.ts';
+
+export type Victim = Armed['victim'];
+export const VICTIMS: readonly Victim[] = ['control', 'child', 'engine', 'postgres'];
+
+export interface CrashCell {
+  seed: number;
+  point: CrashPointName;
+  victim: Victim;
+  strategy: 'coldstart' | 'race';
+  count: number;
+  /** The vendor's answers to purchases that get lost, and offers that are stale, as probabilities. */
+  lostResponses: number;
+  staleOffers: number;
+}
+
+export interface CrashFleet {
+  sandbox: Sandbox;
+  muster: MusterProcess;
+  run(cell: CrashCell): Promise<CrashReport>;
+  close(): Promise<void>;
+}
+
+export interface CrashReport {
+  fired: boolean;
+  machinesBought: number;
+  problems: string[];
+}
+
+const BOUND_MS = 90_000;
+
+interface InstanceReply {
+  id: string;
+  status: string;
+  attempts: { id: string; label: string; status: string; providerInstanceId: string | null }[];
+}
+
+export async function startCrashFleet(): Promise<CrashFleet> {
+  const dir = mkdtempSync(join(tmpdir(), 'muster-crash-'));
+  const hookDir = join(dir, 'hook');
+  mkdirSync(hookDir);
+  const sandboxPort = await findFreePort(2);
+  const sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), time: 'explicit', offers: 400 });
+  const dataDir = join(dir, 'data');
+  const hook = pathToFileURL(join(import.meta.dirname, 'crash-hook.ts'));
+  hook.searchParams.set('dir', hookDir);
+  const muster = await createMusterProcess({
+    dataDir,
+    sandboxPort,
+    preload: hook.href,
+    env: { MUSTER_READINESS_INTERVAL: '1 seconds', MUSTER_OFFER_SYNC_INTERVAL: '5 seconds', MUSTER_LOG_LEVEL: 'info' },
+  });
+  await muster.start();
+  const foreign = () => sandbox.state().vastai.machines.filter((machine) => machine.origin === 'foreign');
+  const foreignBefore = foreign().length;
+
+  /** Restarts what was killed, lets the vendor's time pass, and asks. */
+  async function until(check: () => Promise<boolean>, what: string): Promise<void> {
+    const deadline = performance.now() + BOUND_MS;
+    for (;;) {
+      if (!muster.isRunning()) await muster.start();
+      await sandbox.advance(2_000);
+      try {
+        if (await check()) return;
+      } catch {
+        // killed, starting, or its database is: asked again
+      }
+      if (performance.now() > deadline) throw new Error(`${what} took more than ${BOUND_MS / 1000} s\n${muster.output().slice(-4000)}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  async function readInstances(ids: string[]): Promise<InstanceReply[]> {
+    return Promise.all(
+      ids.map(async (id) => {
+        const reply = await muster.request<InstanceReply>('GET', `/api/v1/instances/${id}`);
+        if (reply.status !== 200) throw new Error(`${reply.status}`);
+        return reply.body;
+      }),
+    );
+  }
+
+  function arm(cell: CrashCell): void {
+    const armed: Armed = {
+      point: cell.point,
+      victim: cell.victim,
+      controlPid: muster.pid,
+      postmasterPidFile: join(dataDir, 'postgres', 'cluster', 'postmaster.pid'),
+    };
+    rmSync(join(hookDir, 'fired.json'), { force: true });
+    writeFileSync(join(hookDir, 'armed.json'), JSON.stringify(armed));
+  }
+
+  async function accept(cell: CrashCell): Promise<string[]> {
+    let ids: string[] = [];
+    const key = `cell-${cell.seed}-${Date.now()}`;
+    await until(async () => {
+      const reply = await muster.request<{ instances: { id: string }[] }>(
+        'POST',
+        '/api/v1/instances',
+        {
+          name: `cell-${cell.seed}-${Math.random().toString(36).slice(2, 8)}`,
+          gpu: 'RTX 4090',
+          maxPriceUsdPerHour: '0.95',
+          count: cell.count,
+          strategy: cell.strategy,
+          raceWidth: 2,
+          maxRaceCostUsd: '2',
+        },
+        { 'idempotency-key': key },
+      );
+      if (reply.status !== 202) throw new Error(JSON.stringify(reply.body));
+      ids = reply.body.instances.map((instance) => instance.id);
+      return true;
+    }, 'acceptance');
+    return ids;
+  }
+
+  return {
+    sandbox,
+    muster,
+    async run(cell) {
+      const problems: string[] = [];
+      const labelsBefore = new Set(sandbox.state().vastai.machines.map((machine) => machine.id));
+      if (cell.lostResponses > 0) {
+        await sandbox.addFault({ provider: 'vastai', endpoint: 'create', kind: 'lose_response', probability: cell.lostResponses });
+      }
+      if (cell.staleOffers > 0) {
+        await sandbox.addFault({ provider: 'vastai', endpoint: 'create', kind: 'stale_offer', probability: cell.staleOffers });
+      }
+      arm(cell);
+      const ids = await accept(cell);
+      await until(async () => (await readInstances(ids)).every((one) => one.status === 'ready' || one.status === 'destroyed'), 'ready');
+      await until(async () => (await readInstances(ids)).every((one) => one.attempts.every(isSettled)), 'losers gone');
+      const attempts = (await readInstances(ids)).flatMap((one) => one.attempts);
+      const mine = () => sandbox.state().vastai.machines.filter((machine) => !labelsBefore.has(machine.id) && machine.origin !== 'foreign');
+      const alive = mine().filter((machine) => machine.destroyedAtMs === null);
+      for (const machine of alive) {
+        const recorded = attempts.filter((attempt) => attempt.providerInstanceId === String(machine.id) && attempt.status === 'ready');
+        if (recorded.length !== 1) problems.push(`machine ${machine.id} (${machine.label}) is alive and recorded ${recorded.length} times`);
+      }
+      for (const [label, made] of countBy(mine().map((machine) => machine.label))) {
+        if (made > 1) problems.push(`label ${label} was bought ${made} times`);
+      }
+      await until(async () => {
+        for (const id of ids) {
+          const reply = await muster.request('DELETE', `/api/v1/instances/${id}`);
+          if (reply.status !== 202 && reply.status !== 409) throw new Error(`${reply.status}`);
+        }
+        return true;
+      }, 'destroy accepted');
+      await until(async () => (await readInstances(ids)).every((one) => one.status === 'destroyed'), 'destroyed');
+      for (const machine of mine().filter((one) => one.destroyedAtMs === null)) {
+        problems.push(`orphan: machine ${machine.id} (${machine.label}) is alive though everything is destroyed`);
+      }
+      if (foreign().length !== foreignBefore || foreign().some((machine) => machine.destroyedAtMs !== null || machine.changeCalls > 0)) {
+        problems.push('a foreign machine was touched');
+      }
+      const fired = existsSync(join(hookDir, 'fired.json'));
+      rmSync(join(hookDir, 'armed.json'), { force: true });
+      sandbox.clearFaults();
+      return { fired, machinesBought: mine().length, problems };
+    },
+    async close() {
+      await muster.kill('SIGTERM');
+      await sandbox.close();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+function isSettled(attempt: { status: string }): boolean {
+  return attempt.status === 'ready' || attempt.status === 'gone';
+}
+
+function countBy(values: string[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return counts;
+}
+
