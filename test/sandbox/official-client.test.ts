@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it, type TestContext } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it, onTestFinished, type TestContext } from 'vitest';
 import { type CommandOutput, installOfficialClient, type OfficialClient } from './official-client.ts';
 import { BOOTED_MS, type Json, startVendor, type Vendor } from './vendor.ts';
 
@@ -134,7 +134,9 @@ print(json.dumps({"label": shown["label"], "gpu": shown["gpu_name"], "race": rac
 function useCli(context: TestContext): (...args: string[]) => Promise<CommandOutput> {
   const client = installed;
   if ('missing' in client) context.skip(client.missing);
-  return (...args) => client.cli(vendor.urls.vastai, home, args);
+  const cli = client.openCli(vendor.urls.vastai, home);
+  onTestFinished(() => cli.close());
+  return cli.run;
 }
 
 /** The client prints answers on standard output and the vendor's refusals on standard error. */

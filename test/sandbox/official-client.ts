@@ -2,11 +2,12 @@
  * The vendor's own client for Vast.ai, in a Python environment outside the project that all test runs share.
  * Made on first use; a run without Python or without a package index gets the reason instead.
  */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
 
 const VERSION = '1.9.1';
 const INSTALL_TIMEOUT_MS = 240_000;
@@ -19,10 +20,16 @@ export interface CommandOutput {
 }
 
 export interface OfficialClient {
-  /** Runs `vastai …` as a person would, against `url`. */
-  cli(url: string, home: string, args: readonly string[]): Promise<CommandOutput>;
+  /** A `vastai` against `url`, ready for many commands. */
+  openCli(url: string, home: string): OfficialCli;
   /** Runs a Python program that may import vastai. */
   python(home: string, program: string, args: readonly string[]): Promise<CommandOutput>;
+}
+
+export interface OfficialCli {
+  /** Runs `vastai …` as a person would, in a process of its own. One at a time. */
+  run(...args: string[]): Promise<CommandOutput>;
+  close(): void;
 }
 
 /** Resolves with the client, or with the reason why there is none. */
@@ -39,10 +46,62 @@ export async function installOfficialClient(): Promise<OfficialClient | { missin
     if (missing !== null) return { missing };
   }
   return {
-    cli: (url, home, args) =>
-      // The console script in bin/ has the folder's first name in it, so the module is started directly.
-      run(python, ['-c', 'from vastai.cli.main import main; main()', ...args, '--url', url], COMMAND_TIMEOUT_MS, home),
+    openCli: (url, home) => openCli(python, url, home),
     python: (home, program, args) => run(python, ['-c', program, ...args], COMMAND_TIMEOUT_MS, home),
+  };
+}
+
+/**
+ * Loading the client takes a second of processor time, a command a few milliseconds: so it is loaded once, and each
+ * command runs in a fork of that, which reads and forgets its arguments as a fresh start would.
+ */
+const FORK_SERVER = `
+import json, os, sys, tempfile, traceback
+from vastai.cli.main import main
+for line in sys.stdin:
+    streams = [tempfile.TemporaryFile() for _ in range(2)]
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            for number, stream in enumerate(streams, start=1):
+                os.dup2(stream.fileno(), number)
+            sys.argv = ["vastai", *json.loads(line)]
+            main()
+            code = 0
+        except SystemExit as exit:
+            code = exit.code if isinstance(exit.code, int) else 0
+            if isinstance(exit.code, str):
+                print(exit.code, file=sys.stderr)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    texts = []
+    for stream in streams:
+        stream.seek(0)
+        texts.append(stream.read().decode())
+    print(json.dumps({"exitCode": code, "stdout": texts[0], "stderr": texts[1]}), flush=True)
+`;
+
+function openCli(python: string, url: string, home: string): OfficialCli {
+  const server = spawn(python, ['-c', FORK_SERVER], {
+    env: clientEnvironment(home),
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const answers = createInterface({ input: server.stdout })[Symbol.asyncIterator]();
+  return {
+    async run(...args) {
+      server.stdin.write(`${JSON.stringify([...args, '--url', url])}\n`);
+      const answer = await answers.next();
+      if (answer.done === true) throw new Error('the official client ended');
+      return JSON.parse(answer.value) as CommandOutput;
+    },
+    close: () => server.stdin.end(),
   };
 }
 
@@ -69,20 +128,26 @@ async function install(folder: string): Promise<string | null> {
 }
 
 function run(program: string, args: readonly string[], timeout: number, home?: string): Promise<CommandOutput> {
-  const own = {
-    VAST_API_KEY: 'sandbox',
-    VASTAI_NO_UPDATE_CHECK: '1',
-    HOME: home,
-    XDG_CONFIG_HOME: home,
-    XDG_CACHE_HOME: home,
-  };
-  const env = home === undefined ? process.env : { PATH: process.env['PATH'], LANG: 'C.UTF-8', ...own };
+  const env = home === undefined ? process.env : clientEnvironment(home);
   return new Promise((resolve) => {
     execFile(program, [...args], { env, timeout, maxBuffer: 32 * 1024 * 1024 }, (error, stdout, stderr) => {
       const exitCode = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
       resolve({ exitCode, stdout, stderr: error !== null && stderr === '' ? error.message : stderr });
     });
   });
+}
+
+/** A home of its own: the client keeps a key and a cache in it. */
+function clientEnvironment(home: string): NodeJS.ProcessEnv {
+  return {
+    PATH: process.env['PATH'],
+    LANG: 'C.UTF-8',
+    VAST_API_KEY: 'sandbox',
+    VASTAI_NO_UPDATE_CHECK: '1',
+    HOME: home,
+    XDG_CONFIG_HOME: home,
+    XDG_CACHE_HOME: home,
+  };
 }
 
 function lastLine({ stdout, stderr }: CommandOutput): string {
