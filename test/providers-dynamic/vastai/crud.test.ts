@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { CRASH_POINTS, type CrashPointName } from '../../../domain/crash-points.ts';
-import { ProviderError } from '../../../domain/provider-error.ts';
+import type { ProviderError } from '../../../domain/provider-error.ts';
 import {
   PartialFailure,
   UNKNOWN_VALUE,

@@ -2,21 +2,21 @@
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LocalWorkspace, PulumiCommand, type Stack } from '@pulumi/pulumi/automation/index.js';
+import { LocalWorkspace, PulumiCommand, Stack, type EngineEvent } from '@pulumi/pulumi/automation/index.js';
 import semver from 'semver';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { startProviderServer, type ProviderServer } from '../../../../automation/engine/child/provider-server.ts';
-import { locateEngine } from '../../../../engine/locate.ts';
-import { setPurchaseRuntime } from '../../../../providers-dynamic/entry.ts';
-import { shimText } from '../../../../providers-dynamic/shim.ts';
-import { VASTAI_INSTANCE_TYPE } from '../../../../providers-dynamic/vastai/resource.ts';
-import { instanceProgram, type InstanceAttempt } from '../../../../stacks/instance/program.ts';
+import { startProviderServer, type ProviderServer } from '../../automation/engine/child/provider-server.ts';
+import { locateEngine } from '../../engine/locate.ts';
+import { setPurchaseRuntime } from '../../providers-dynamic/entry.ts';
+import { shimText } from '../../providers-dynamic/shim.ts';
+import { VASTAI_INSTANCE_TYPE } from '../../providers-dynamic/vastai/resource.ts';
+import { instanceProgram, type InstanceAttempt } from '../../stacks/instance/program.ts';
 import {
   createScriptedClient,
   createScriptedRuntime,
   type ScriptedClient,
   type ScriptedRuntime,
-} from '../../../support/scripted-purchases.ts';
+} from '../support/scripted-purchases.ts';
 
 const SECRET = 'env-value-that-stays-secret';
 let folder: string;
@@ -83,24 +83,44 @@ function attempt(attemptId: string, changes: Partial<InstanceAttempt> = {}): Ins
 async function openStack(program: () => Promise<Record<string, unknown>>): Promise<Stack> {
   const workDir = await mkdtemp(join(folder, 'work-'));
   const Command = PulumiCommand as unknown as new (path: string, version: semver.SemVer | null) => PulumiCommand;
-  return LocalWorkspace.createOrSelectStack(
-    { stackName: `s${++stacks}`, projectName: 'muster', program },
-    {
-      workDir,
-      pulumiCommand: new Command(enginePath, semver.parse(engineVersion)),
-      projectSettings: { name: 'muster', runtime: 'nodejs', main: process.cwd() },
-      envVars: {
-        PULUMI_HOME: join(folder, 'home'),
-        PULUMI_BACKEND_URL: `file://${join(folder, 'state')}`,
-        PULUMI_CONFIG_PASSPHRASE: 'test',
-        PULUMI_DEBUG_PROVIDERS: `pulumi-nodejs:${server.port}`,
-        PULUMI_SKIP_UPDATE_CHECK: 'true',
-        PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
-        PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
-        PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
-      },
+  const workspace = await LocalWorkspace.create({
+    workDir,
+    program,
+    pulumiCommand: new Command(enginePath, semver.parse(engineVersion)),
+    projectSettings: { name: 'muster', runtime: 'nodejs', main: process.cwd() },
+    envVars: {
+      PULUMI_HOME: join(folder, 'home'),
+      PULUMI_BACKEND_URL: `file://${join(folder, 'state')}`,
+      PULUMI_CONFIG_PASSPHRASE: 'test',
+      PULUMI_DEBUG_PROVIDERS: `pulumi-nodejs:${server.port}`,
+      PULUMI_SKIP_UPDATE_CHECK: 'true',
+      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
+      PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
+      PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
     },
-  );
+  });
+  const stack = await Stack.create(`s${++stacks}`, workspace);
+  // What follows is one CLI process per update, not four.
+  workspace.selectStack = async () => {};
+  const slim = stack as unknown as { outputs(): Promise<object>; info(): Promise<undefined> };
+  slim.outputs = async () => ({});
+  slim.info = async () => undefined;
+  return stack;
+}
+
+/** The update's own count of what it did. */
+async function run(
+  stack: Stack,
+  update: 'up' | 'preview' | 'refresh' | 'destroy',
+  options: { signal?: AbortSignal; onEvent?: (event: EngineEvent) => void } = {},
+): Promise<Record<string, number>> {
+  let changes: Record<string, number> = {};
+  const onEvent = (event: EngineEvent): void => {
+    if (event.summaryEvent) changes = event.summaryEvent.resourceChanges as Record<string, number>;
+    options.onEvent?.(event);
+  };
+  await stack[update]({ ...options, onEvent });
+  return changes;
 }
 
 interface StoredResource {
@@ -111,13 +131,16 @@ interface StoredResource {
   outputs: Record<string, unknown>;
 }
 
-async function readState(stack: Stack): Promise<{ text: string; machines: StoredResource[]; pending: unknown[] }> {
+async function readState(
+  stack: Stack,
+): Promise<{ text: string; machines: StoredResource[]; outputs: Record<string, unknown>; pending: unknown[] }> {
   const text = await readFile(join(folder, 'state/.pulumi/stacks/muster', `${stack.name}.json`), 'utf8');
   const { latest } = (
     JSON.parse(text) as { checkpoint: { latest: { resources?: StoredResource[]; pending_operations?: unknown[] } } }
   ).checkpoint;
   const machines = (latest.resources ?? []).filter((resource) => resource.type === VASTAI_INSTANCE_TYPE);
-  return { text, machines, pending: latest.pending_operations ?? [] };
+  const outputs = latest.resources?.find((resource) => resource.type === 'pulumi:pulumi:Stack')?.outputs ?? {};
+  return { text, machines, outputs, pending: latest.pending_operations ?? [] };
 }
 
 describe('the provider server under the real engine', () => {
@@ -125,52 +148,57 @@ describe('the provider server under the real engine', () => {
     const stack = await openStack(async () =>
       instanceProgram({ attempts: [attempt('a'), attempt('b'), attempt('c')] }),
     );
-    expect((await stack.preview()).changeSummary).toEqual({ create: 4 });
+    expect(await run(stack, 'preview')).toEqual({ create: 4 });
     expect(client.bought()).toEqual([]);
 
-    const up = await stack.up();
-    expect(up.summary.resourceChanges).toEqual({ create: 4 });
+    expect(await run(stack, 'up')).toEqual({ create: 4 });
     expect(client.live().sort()).toEqual(['muster-test-a', 'muster-test-b', 'muster-test-c']);
-    expect(up.outputs.a?.value).toMatchObject({ provider: 'vastai', label: 'muster-test-a', status: 'starting' });
+    expect((await readState(stack)).outputs.a).toMatchObject({
+      provider: 'vastai',
+      label: 'muster-test-a',
+      status: 'starting',
+    });
 
     client.setStatus('muster-test-b', 'running');
-    await stack.refresh();
+    await run(stack, 'refresh');
     const { text, machines } = await readState(stack);
     expect(machines.map((machine) => machine.outputs.status).sort()).toEqual(['running', 'starting', 'starting']);
     expect(machines.every((machine) => machine.outputs.__provider === shimText('vastai'))).toBe(true);
     expect(text).not.toContain(SECRET);
+    expect(machines.every((machine) => typeof machine.outputs.envDigest === 'object')).toBe(true);
 
-    expect((await stack.up()).summary.resourceChanges).toEqual({ same: 4 });
-    expect((await stack.destroy()).summary.resourceChanges).toEqual({ delete: 4 });
+    expect(await run(stack, 'up')).toEqual({ same: 4 });
+    expect(await run(stack, 'destroy')).toEqual({ delete: 4 });
     expect(client.live()).toEqual([]);
   });
 
   it('keeps a machine whose keys failed, with its shim, and finishes it at the next up', async () => {
     const stack = await openStack(async () => instanceProgram({ attempts: [attempt('a')] }));
     client.failNext('attachSshKey', 'unknown', 'the key answer was lost');
-    await expect(stack.up()).rejects.toThrow(/the key answer was lost/);
+    await expect(run(stack, 'up')).rejects.toThrow(/the key answer was lost/);
     const failed = await readState(stack);
     expect(failed.machines[0]).toMatchObject({ id: '1001', initErrors: [expect.stringContaining('key answer')] });
     expect(failed.machines[0]?.outputs.__provider).toBe(shimText('vastai'));
     expect(failed.text).not.toContain(SECRET);
+    expect(failed.machines[0]?.outputs.envDigest).toHaveProperty('ciphertext');
     expect(failures).toMatchObject([{ urn: expect.stringContaining('::a'), error: { name: 'PartialFailure' } }]);
 
     // A refresh clears the init errors; the keys still missing must show all the same.
-    await stack.refresh();
-    expect((await stack.up()).summary.resourceChanges).toEqual({ same: 1, update: 1 });
+    await run(stack, 'refresh');
+    expect(await run(stack, 'up')).toEqual({ same: 1, update: 1 });
     expect(client.keysOf('muster-test-a')).toEqual(['ssh-ed25519 AAAA me']);
     expect(client.bought()).toEqual(['muster-test-a']);
-    await stack.destroy();
+    await run(stack, 'destroy');
     expect(client.live()).toEqual([]);
   });
 
   it('says which input replaces a machine, and destroys the old one first', async () => {
     let image = 'an/image:1';
     const stack = await openStack(async () => instanceProgram({ attempts: [attempt('a', { image })] }));
-    await stack.up();
+    await run(stack, 'up');
     image = 'an/image:2';
     const steps: { op: string; diffs: string[] }[] = [];
-    await stack.preview({
+    await run(stack, 'preview', {
       onEvent: ({ resourcePreEvent }) => {
         if (resourcePreEvent?.metadata.type === VASTAI_INSTANCE_TYPE) {
           steps.push({
@@ -181,16 +209,16 @@ describe('the provider server under the real engine', () => {
       },
     });
     expect(steps).toContainEqual({ op: 'replace', diffs: ['image'] });
-    await stack.up();
+    await run(stack, 'up');
     expect(client.calls().filter((call) => call === 'buy' || call === 'destroy')).toEqual(['buy', 'destroy', 'buy']);
-    await stack.destroy();
+    await run(stack, 'destroy');
   });
 
   it('forgets a machine that the vendor no longer has, at a refresh', async () => {
     const stack = await openStack(async () => instanceProgram({ attempts: [attempt('a')] }));
-    await stack.up();
+    await run(stack, 'up');
     client.vanish('muster-test-a');
-    await stack.refresh();
+    await run(stack, 'refresh');
     expect((await readState(stack)).machines).toEqual([]);
   });
 
@@ -201,7 +229,7 @@ describe('the provider server under the real engine', () => {
     client.onRead(() => abort.abort());
     client.hideFromReads('muster-test-a');
     client.hideFromReads('muster-test-b');
-    await expect(stack.up({ signal: abort.signal })).rejects.toThrow();
+    await expect(run(stack, 'up', { signal: abort.signal })).rejects.toThrow();
     const state = await readState(stack);
     expect(state.pending).toEqual([]);
     expect(state.machines.map((machine) => machine.id).sort()).toEqual(client.liveIds().sort());
@@ -209,17 +237,17 @@ describe('the provider server under the real engine', () => {
     client.showInReads();
     onCancel = () => {};
     runtime.resume();
-    await stack.up();
+    await run(stack, 'up');
     expect(client.bought().sort()).toEqual(['muster-test-a', 'muster-test-b']);
-    await stack.destroy();
+    await run(stack, 'destroy');
     expect(client.live()).toEqual([]);
   });
 
   it('leaves a machine in the state when its destroy is not proven', async () => {
     const stack = await openStack(async () => instanceProgram({ attempts: [attempt('a')] }));
-    await stack.up();
+    await run(stack, 'up');
     client.relabel('muster-test-a', 'somebody-elses');
-    await expect(stack.destroy()).rejects.toThrow(/refusing to destroy/);
+    await expect(run(stack, 'destroy')).rejects.toThrow(/refusing to destroy/);
     expect((await readState(stack)).machines).toHaveLength(1);
     expect(client.live()).toEqual(['somebody-elses']);
   });
@@ -233,8 +261,9 @@ describe('the provider server under the real engine', () => {
       }
     }
     const stack = await openStack(async () => ({ id: new Thing('thing').id }));
-    expect((await stack.up()).outputs.id?.value).toBe('x1');
-    expect((await stack.up()).summary.resourceChanges).toEqual({ same: 2 });
-    await stack.destroy();
+    expect(await run(stack, 'up')).toEqual({ create: 2 });
+    expect((await readState(stack)).outputs).toEqual({ id: 'x1' });
+    expect(await run(stack, 'up')).toEqual({ same: 2 });
+    await run(stack, 'destroy');
   });
 });
