@@ -17,8 +17,8 @@ export function parseDuration(text: string): number | null {
   const match = /^(\d{1,9}(?:\.\d{1,3})?)\s*([a-z]+)$/i.exec(text.trim());
   if (!match) return null;
   const word = (match[2] as string).toLowerCase();
-  const unit = UNIT_MS[word] ?? UNIT_MS[word.replace(/s$/, '')];
-  return unit === undefined ? null : Math.round(Number(match[1]) * unit);
+  const name = [word, word.replace(/s$/, '')].find((one) => Object.hasOwn(UNIT_MS, one));
+  return name === undefined ? null : Math.round(Number(match[1]) * (UNIT_MS[name] as number));
 }
 
 /** The largest unit that divides it: 43200000 → "12 hours". */

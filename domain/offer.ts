@@ -76,8 +76,8 @@ export function priceWithDisk(offer: Offer, diskGib: number): MicroUsd {
 /** GPU names compare without case, underscores, dashes or doubled spaces: "rtx_4090" is "RTX 4090". */
 export function canonicalGpuKey(name: string): string {
   return name
-    .trim()
-    .replace(/^nvidia\s+(geforce\s+)?/i, '')
     .replace(/[_\-\s]+/g, ' ')
+    .trim()
+    .replace(/^nvidia (geforce )?/i, '')
     .toLowerCase();
 }
