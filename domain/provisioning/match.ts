@@ -73,7 +73,7 @@ export function sortOut(market: Market): { fitting: Offer[]; tally: MatchTally }
 
 /** A sentence for a person: how many offers there were and how many each rule took away. */
 export function explainNoMatch(tally: MatchTally, requirements: OfferRequirements): string {
-  if (tally.seen === 0) return 'No offers are listed.';
+  if (tally.seen === 0) return `No offers of ${requirements.gpuCount} × ${requirements.gpu} are listed.`;
   const reasons = EXCLUSIONS.filter((rule) => tally.excluded[rule] !== undefined).map(
     (rule) => `${tally.excluded[rule]} ${describeExclusion(rule, requirements, tally)}`,
   );

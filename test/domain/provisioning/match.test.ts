@@ -88,6 +88,8 @@ describe('the market', () => {
     expect(explainNoMatch(tally, wanted)).toBe(
       '5 offers were seen and none can be bought: 2 of another GPU model than RTX 4090, 1 outside SE, US, 2 over $0.60 an hour (cheapest $0.65).',
     );
-    expect(explainNoMatch({ seen: 0, excluded: {}, cheapestTooDear: null }, wanted)).toBe('No offers are listed.');
+    expect(explainNoMatch({ seen: 0, excluded: {}, cheapestTooDear: null }, wanted)).toBe(
+      'No offers of 1 × RTX 4090 are listed.',
+    );
   });
 });
