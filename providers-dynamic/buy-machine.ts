@@ -152,7 +152,7 @@ async function lookUp(
 ): Promise<BoughtMachine | null> {
   const lagMs = runtime.listLagMs(client.provider);
   const startedAtMs = performance.now();
-  let failure: unknown;
+  let failure: Error | undefined;
   for (const share of lagMs > 0 ? [0, 1 / 8, 1 / 4, 1 / 2, 1] : [0]) {
     const waitMs = startedAtMs + lagMs * share - performance.now();
     if (waitMs > 0) await pause(waitMs, signal);
@@ -165,12 +165,11 @@ async function lookUp(
       }
     } catch (error) {
       if (error instanceof ProviderError && (error.kind === 'canceled' || error.kind === 'auth')) throw error;
-      failure = error;
+      failure = error instanceof Error ? error : new Error(String(error));
     }
   }
   if (failure === undefined) return null;
-  const why = failure instanceof Error ? failure.message : String(failure);
-  throw new ProviderError('unknown', `cannot tell whether a machine with label ${label} exists: ${why}`, {
+  throw new ProviderError('unknown', `cannot tell whether a machine with label ${label} exists: ${failure.message}`, {
     cause: failure,
   });
 }

@@ -117,7 +117,7 @@ describe('the client against the sandbox', () => {
   it('lists every page, foreign machines too', async () => {
     const foreign = (await client.listInstances()).length;
     for (let i = 0; i < 60; i++)
-      sandbox.placeVastaiMachine({ label: `machine-${i}`, origin: 'foreign', isStopped: false });
+      await sandbox.placeVastaiMachine({ label: `machine-${i}`, origin: 'foreign', isStopped: false });
     const all = await client.listInstances();
     expect(new Set(all.map((instance) => instance.providerInstanceId)).size).toBe(foreign + 60);
   });
@@ -152,7 +152,12 @@ describe('the client against the sandbox', () => {
     await client.changeBid(id, bid + 10_000n);
     expect(await client.readInstance(id)).toMatchObject({ interruptible: true, interrupted: false });
     await sandbox.advance(600_000);
-    sandbox.addFault({ provider: 'vastai', endpoint: 'machine', kind: 'outbid', match: { instanceId: Number(id) } });
+    await sandbox.addFault({
+      provider: 'vastai',
+      endpoint: 'machine',
+      kind: 'outbid',
+      match: { instanceId: Number(id) },
+    });
     await sandbox.advance(60_000);
     expect(await client.readInstance(id)).toMatchObject({ status: 'stopped', interrupted: true });
   });
@@ -206,7 +211,7 @@ describe('the client against the sandbox', () => {
     'calls a purchase unknown after %s, and sends it once',
     async (kind) => {
       const offer = await cheapest();
-      sandbox.addFault({ provider: 'vastai', endpoint: 'create', kind });
+      await sandbox.addFault({ provider: 'vastai', endpoint: 'create', kind });
       expect(await errorOf(client.buy(orderFor(offer.providerOfferId)))).toMatchObject({ kind: 'unknown' });
       expect(sandbox.state().vastai.purchases['muster-test-a']?.calls).toBe(1);
     },
@@ -217,7 +222,7 @@ describe('the client against the sandbox', () => {
     async (kind) => {
       const offer = await cheapest();
       const { providerInstanceId: id } = await client.buy(orderFor(offer.providerOfferId));
-      sandbox.addFault({ provider: 'vastai', endpoint: '*', kind });
+      await sandbox.addFault({ provider: 'vastai', endpoint: '*', kind });
       const reads = [
         () => client.listInstances(),
         () => client.findByLabel('muster-test-a'),
@@ -230,7 +235,7 @@ describe('the client against the sandbox', () => {
 
   it('waits out the rate limit for reads, in both forms of the answer', async () => {
     sandbox.setVastaiSwitches({ rateLimitBody: 'both' });
-    sandbox.addFault({ provider: 'vastai', endpoint: 'list', kind: 'rate_limit', times: 1 });
+    await sandbox.addFault({ provider: 'vastai', endpoint: 'list', kind: 'rate_limit', times: 1 });
     const startedAt = performance.now();
     expect((await client.listInstances()).length).toBeGreaterThan(0);
     expect(performance.now() - startedAt).toBeGreaterThan(900);

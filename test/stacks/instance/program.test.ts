@@ -9,9 +9,9 @@ import { instanceArgsFromConfig, instanceProgram, type InstanceAttempt } from '.
 
 let registered: MockResourceArgs[];
 
-function mockEngine(project = 'muster', stack = 'dev'): void {
+async function mockEngine(project = 'muster', stack = 'dev'): Promise<void> {
   registered = [];
-  setMocks(
+  await setMocks(
     {
       newResource(args) {
         registered.push(args);
@@ -127,16 +127,16 @@ describe('the Vast.ai resource', () => {
     const key = await keyOf('a');
     expect(await keyOf('a')).toBe(key);
     const others = [await keyOf('b')];
-    mockEngine('muster', 'prod');
+    await mockEngine('muster', 'prod');
     others.push(await keyOf('a'));
-    mockEngine('other', 'dev');
+    await mockEngine('other', 'dev');
     others.push(await keyOf('a'));
     expect(new Set([key, ...others]).size).toBe(4);
   });
 
   it('gives labels that fit every vendor, whatever the project is called', async () => {
     for (const project of ['muster', 'An_Odd.Project--name', 'x'.repeat(100), `${'a'.repeat(34)}-b`]) {
-      mockEngine(project);
+      await mockEngine(project);
       const label = `muster-ext-${await keyOf('a')}`;
       expect(label).toMatch(/^[a-z0-9][a-z0-9-]{2,62}$/);
       expect(label).not.toContain('--');
