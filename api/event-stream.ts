@@ -44,9 +44,7 @@ export async function sendEvents(
   const bell = createBell();
   response.on('close', bell.ring);
   const stop = source.subscribe(bell.ring);
-  const heartbeat = setInterval(() => {
-    if (!response.writableNeedDrain) response.write(': heartbeat\n\n');
-  }, heartbeatMs);
+  let heartbeat: NodeJS.Timeout | undefined;
   try {
     const first = await source.read(PAGE); // before the head: what fails now is still a problem document
     response.writeHead(200, {
@@ -55,6 +53,9 @@ export async function sendEvents(
       'x-accel-buffering': 'no',
     });
     response.flushHeaders();
+    heartbeat = setInterval(() => {
+      if (!response.writableNeedDrain) response.write(': heartbeat\n\n');
+    }, heartbeatMs);
     await pump(response, source, first, bell);
     if (!response.destroyed) response.end();
   } catch (error) {

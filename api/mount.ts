@@ -137,7 +137,7 @@ function parseBody(route: Route, raw: unknown): unknown {
   if (raw === undefined && route.isBodyOptional !== true) {
     throw new MusterError('malformed_request', 'a JSON body is needed');
   }
-  const parsed = (route.body as z.ZodType).safeParse(raw ?? {}, { reportInput: true });
+  const parsed = (route.body as z.ZodType).safeParse(raw === undefined ? {} : raw, { reportInput: true });
   if (parsed.success) return parsed.data;
   throw invalidRequest(parsed.error.issues);
 }

@@ -74,6 +74,7 @@ function describeIssue(issue: z.core.$ZodIssue): FieldError[] {
 
 function asMusterError(thrown: unknown): MusterError {
   if (thrown instanceof MusterError) return thrown;
+  if (thrown instanceof URIError) return new MusterError('not_found', 'the path does not decode');
   if (isConnectionError(thrown))
     return new MusterError('unavailable', 'the database does not answer', { cause: thrown });
   if (TRANSIENT_SQL.has((thrown as { code?: string }).code ?? '')) {

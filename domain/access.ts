@@ -34,8 +34,3 @@ export function isAllowed(rule: AccessRule, caller: { role: Role; isAdmin: boole
 export function rolesFor(rule: Exclude<AccessRule, 'public' | 'admin'>): readonly Role[] {
   return ALLOWED[rule];
 }
-
-/** Whether `role` may hand out `given`: nobody gives more than they have. */
-export function mayGrant(role: Role, given: Role): boolean {
-  return role === 'owner' || role === given;
-}
