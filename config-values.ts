@@ -2,6 +2,7 @@
  * The kinds of value that a setting may have: each parser takes the text of a variable and gives the value, or undefined where
  * the text is not allowed. What the settings are called and mean stands in config.ts.
  */
+import { parseDuration } from './domain/duration.ts';
 
 /** A value that must not be seen: printing, logging or serialising it gives `[secret]`; only `reveal` gives the text. */
 export class Secret {
@@ -59,29 +60,11 @@ export function secret(isAllowed: (text: string) => boolean): Parse<Secret> {
   return (text) => (isAllowed(text) ? new Secret(text) : undefined);
 }
 
-const UNIT_MS: Record<string, number> = {
-  ms: 1,
-  millisecond: 1,
-  s: 1000,
-  second: 1000,
-  m: 60_000,
-  minute: 60_000,
-  h: 3_600_000,
-  hour: 3_600_000,
-  d: 86_400_000,
-  day: 86_400_000,
-};
-
 /** "12 hours", "90 seconds", "15m" as milliseconds, both bounds inclusive. A bare number has no unit and is refused. */
 export function duration(minMs: number, maxMs: number): Parse<number> {
   return (text) => {
-    const match = /^(\d{1,9}(?:\.\d{1,3})?)\s*([a-z]+)$/i.exec(text);
-    if (!match) return undefined;
-    const word = (match[2] as string).toLowerCase();
-    const unit = UNIT_MS[word] ?? UNIT_MS[word.replace(/s$/, '')];
-    if (unit === undefined) return undefined;
-    const ms = Math.round(Number(match[1]) * unit);
-    return ms >= minMs && ms <= maxMs ? ms : undefined;
+    const ms = parseDuration(text);
+    return ms !== null && ms >= minMs && ms <= maxMs ? ms : undefined;
   };
 }
 

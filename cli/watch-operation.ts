@@ -135,7 +135,14 @@ async function liveDisplay(operationId: string): Promise<Display> {
   };
 }
 
+/** Lines of a terminal that the picture leaves to what stands around it; one that is taller than the terminal cannot be redrawn. */
+const ROWS_LEFT = 6;
+
 function renderPicture(operationId: string, progress: Progress, note: string | null): string {
   const head = `${operationId} ${progress.status}${note === null || note === progress.status ? '' : `: ${note}`}`;
-  return [head, ...[...progress.resources.values()].map((line) => `  ${line}`)].map(printable).join('\n');
+  const lines = [...progress.resources.values()];
+  const shown = lines.slice(-Math.max(3, (process.stdout.rows || 24) - ROWS_LEFT));
+  const left = lines.length - shown.length;
+  const more = left > 0 ? [`… and ${left} more`] : [];
+  return [head, ...[...more, ...shown].map((line) => `  ${line}`)].map(printable).join('\n');
 }
