@@ -81,16 +81,15 @@ async function takeKey(tx: Tx, scope: IdempotencyScope): Promise<KeptAnswer | nu
   return { status: row.response_status as number, body: row.response_body, location: row.response_location };
 }
 
+/** One statement: the bound on the wait is set while the row is made, before it can wait. */
 async function insertKey(tx: Tx, scope: IdempotencyScope, bodyHash: Buffer): Promise<boolean> {
-  await sql`select set_config('lock_timeout', ${String(WAIT_MS)}, true)`.execute(tx);
   try {
-    const row = await tx
-      .insertInto('idempotency_keys')
-      .values({ principal_id: scope.principalId, route: scope.route, key: scope.key, body_hash: bodyHash })
-      .onConflict((conflict) => conflict.columns(['principal_id', 'route', 'key']).doNothing())
-      .returning('key')
-      .executeTakeFirst();
-    return row !== undefined;
+    const { numAffectedRows } = await sql`
+      insert into idempotency_keys (principal_id, route, key, body_hash)
+      select ${scope.principalId}, ${scope.route}, ${scope.key}, ${bodyHash}
+      from (select set_config('lock_timeout', ${String(WAIT_MS)}, true)) as bound
+      on conflict (principal_id, route, key) do nothing`.execute(tx);
+    return numAffectedRows === 1n;
   } catch (error) {
     if ((error as { code?: string }).code !== LOCK_NOT_AVAILABLE) throw error;
     throw new MusterError(
