@@ -5,8 +5,21 @@
 import { MusterError } from '../domain/error-table.ts';
 import { appendAudit, type Actor } from './audit.ts';
 import type { Tx } from './database.ts';
-import { findOperation, acceptOperation, requestCancel, wakeOperation, type OperationRow } from './operations.ts';
-import { listInstancesOfOperation, lockInstance, setInstanceStatus, type InstanceRow } from './instances.ts';
+import {
+  findOperation,
+  acceptOperation,
+  lockOperation,
+  requestCancel,
+  wakeOperation,
+  type OperationRow,
+} from './operations.ts';
+import {
+  findInstance,
+  listInstancesOfOperation,
+  lockInstance,
+  setInstanceStatus,
+  type InstanceRow,
+} from './instances.ts';
 import type { Queue } from './queue.ts';
 
 /**
@@ -24,8 +37,10 @@ export async function acceptDestroy(
     failure?: { code: string; detail: string };
   },
 ): Promise<{ operation: OperationRow; instance: InstanceRow }> {
-  const instance = await lockInstance(tx, order.instanceId);
-  if (!instance || (order.orgId !== null && instance.org_id !== order.orgId)) {
+  const seen = await findInstance(tx, order.orgId, order.instanceId);
+  if (seen) await lockOperation(tx, seen.operation_id);
+  const instance = seen && (await lockInstance(tx, order.instanceId));
+  if (!instance) {
     throw new MusterError('not_found', `there is no instance ${order.instanceId}`);
   }
   if (instance.status === 'destroyed') {

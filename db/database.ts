@@ -73,6 +73,24 @@ export function isConnectionError(error: unknown): boolean {
   );
 }
 
+/** Tries of a transaction that lost a deadlock: the other one is through by then. */
+const DEADLOCK_TRIES = 4;
+const DEADLOCK = '40P01';
+
+/**
+ * Runs `work` in a transaction, again when Postgres chose it as the victim of a deadlock. Rows are locked in one order (operation,
+ * stack, instance, attempt), so that should be rare.
+ */
+export async function inTransaction<T>(db: Db, work: (tx: Tx) => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await db.transaction().execute(work);
+    } catch (error) {
+      if ((error as { code?: string }).code !== DEADLOCK || tries === DEADLOCK_TRIES) throw error;
+    }
+  }
+}
+
 /**
  * Repeats `work` while the server is away, up to `forMs`. Only for work that is guarded or idempotent: a commit whose answer was
  * lost runs again.

@@ -4,7 +4,7 @@
  */
 import { sql, type Selectable } from 'kysely';
 import { LEASE_MS, type OperationKind, type OperationStatus } from '../domain/operation.ts';
-import type { Db, Executor, Tx } from './database.ts';
+import { inTransaction, type Db, type Executor, type Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import type { Queue } from './queue.ts';
 import type { Schema } from './schema.ts';
@@ -91,7 +91,7 @@ export type ClaimResult =
 
 /** Takes the operation for `owner`: due, not held by a live lease, and no other operation on its stack held either. */
 export function claimOperation(db: Db, operationId: string, owner: string): Promise<ClaimResult> {
-  return db.transaction().execute(async (tx) => {
+  return inTransaction(db, async (tx) => {
     const found = await tx
       .selectFrom('operations')
       .select([
@@ -155,7 +155,7 @@ export async function renewLeases(db: Db, owner: string): Promise<string[]> {
 
 /** Runs `work` in a transaction that holds the operation's row and only if the claim still stands; else throws StaleClaim. */
 export function withClaim<T>(db: Db, claim: Claim, work: (tx: Tx) => Promise<T>): Promise<T> {
-  return db.transaction().execute(async (tx) => {
+  return inTransaction(db, async (tx) => {
     const held = await tx
       .selectFrom('operations')
       .select('id')
@@ -168,6 +168,11 @@ export function withClaim<T>(db: Db, claim: Claim, work: (tx: Tx) => Promise<T>)
     if (!held) throw new StaleClaim(claim);
     return work(tx);
   });
+}
+
+/** Holds an operation's row. Whoever also locks instances or attempts calls this first: one order, no deadlocks. */
+export async function lockOperation(tx: Tx, operationId: string): Promise<void> {
+  await tx.selectFrom('operations').select('id').where('id', '=', operationId).forUpdate().execute();
 }
 
 export interface StepEnd {

@@ -14,7 +14,7 @@ import {
 } from '../../domain/reconcile.ts';
 import { recordMissing, recordObservation, type AttemptRow } from '../../db/attempts.ts';
 import { appendAudit, SYSTEM } from '../../db/audit.ts';
-import type { Db } from '../../db/database.ts';
+import { inTransaction, type Db } from '../../db/database.ts';
 import { listFindings, resolveUnseen, setFindingStatus, sightFinding, type FindingRow } from '../../db/findings.ts';
 import { acceptOperation } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
@@ -138,7 +138,7 @@ async function destroyFound(options: ReconcileOptions, finding: FindingRow): Pro
     { finding: finding.id, provider: finding.provider, machine: finding.provider_instance_id, class: finding.class },
     `${finding.class}: ${finding.detail}; destroying it`,
   );
-  await options.db.transaction().execute(async (tx) => {
+  await inTransaction(options.db, async (tx) => {
     const operation = await acceptOperation(tx, options.queue, {
       orgId: finding.org_id,
       kind: 'destroy_machine',

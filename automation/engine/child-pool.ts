@@ -55,6 +55,8 @@ interface Child {
   runs: number;
   rssBytes: number;
   scratchDir: string;
+  /** The end of what it printed: why it ended, when it ended itself. */
+  lastWords(): string;
 }
 
 export function createChildPool(options: ChildPoolOptions): ChildPool {
@@ -152,12 +154,12 @@ function startChild(options: ChildPoolOptions, scratchDir: string): Child {
       if (said.length > 20) said.shift();
     });
   }
-  const made: Child = { process: child, ready: Promise.resolve(), runs: 0, rssBytes: 0, scratchDir };
+  const made: Child = { process: child, ready: Promise.resolve(), runs: 0, rssBytes: 0, scratchDir, lastWords: () => said.join('').slice(-500) };
   made.ready = new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error('an operation child did not become ready')), WARM_UP_MS);
     child.once('exit', (code, signal) => {
       clearTimeout(timer);
-      reject(new Error(`an operation child ended (${signal ?? code}): ${said.join('').slice(-500)}`));
+      reject(new Error(`an operation child ended (${signal ?? code}): ${made.lastWords()}`));
     });
     child.on('message', (message: FromChild) => {
       if (message.type !== 'ready') return;
@@ -179,7 +181,7 @@ function runIn(
 ): Promise<RunResult> {
   return new Promise((resolve) => {
     let graceTimer: NodeJS.Timeout | undefined;
-    const onExit = () => finish(died('CLI was closed: the operation child was killed'));
+    const onExit = () => finish(died(`CLI was closed: the operation child ended. ${child.lastWords()}`.trim()));
     const onCancel = () => {
       post(child, { type: 'cancel', runId: request.runId });
       graceTimer ??= setTimeout(() => killGroup(child), CANCEL_GRACE_MS);

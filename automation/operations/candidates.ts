@@ -58,6 +58,7 @@ export async function readPlanInput(
     seed: operationId,
     // With every provider switched off there is nothing to wait for: the planner says that nothing fits.
     offersBelievable: believed.length > 0 || usable.length === 0,
+    listingBelievable: usable.every((row) => row.instances_problem === null),
     requestedAt: instances[0]?.created_at.getTime() ?? 0,
     now: context.now().getTime(),
   };

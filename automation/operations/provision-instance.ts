@@ -39,7 +39,7 @@ export async function provisionInstance(context: StepContext): Promise<StepResul
     if (await isCancelRequested(context)) return cancelProvision(context);
     if (context.cancel.aborted) return { kind: 'release' };
     const view = await loadStack(context, stackId);
-    const toBuy = view.attempts.filter((attempt) => attempt.status === 'reserved' || attempt.status === 'buying');
+    const toBuy = await listForEngine(context, view);
     if (toBuy.length > 0) {
       if (!context.engineReady()) return wait(context, ENGINE_WAIT_MS, 'waiting for the engine');
       if (!(await areListingsBelieved(context, toBuy)))
@@ -52,6 +52,19 @@ export async function provisionInstance(context: StepContext): Promise<StepResul
     if (next) return next;
   }
   return { kind: 'release' };
+}
+
+/** Attempts that the engine must work on: still to be bought, or bought and not set up completely (until their deadline). */
+async function listForEngine(context: StepContext, view: StackView): Promise<AttemptRow[]> {
+  const state = await context.runner.readState(view.stackName);
+  const unfinished = new Set(
+    (state?.resources ?? []).filter((resource) => resource.initErrors.length > 0).map((resource) => resource.name),
+  );
+  return view.attempts.filter((attempt) => {
+    if (attempt.status === 'reserved' || attempt.status === 'buying') return true;
+    const isInTime = attempt.boot_deadline === null || attempt.boot_deadline > context.now();
+    return attempt.status === 'bought' && unfinished.has(attempt.id) && isInTime;
+  });
 }
 
 /** Plans on the rows as they are and applies what changes rows. null: something is to be bought, or to be planned again. */

@@ -4,14 +4,15 @@ import type { ProviderName } from '../../domain/provider.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
 import { markAttemptReady, markDestroying, markLost, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
-import type { Db, Tx } from '../../db/database.ts';
+import { inTransaction, type Db, type Tx } from '../../db/database.ts';
 import { findInstance, setInstanceStatus, updateInstance } from '../../db/instances.ts';
 import { recordOutcome } from '../../db/machines.ts';
-import { acceptOperation, wakeOperation } from '../../db/operations.ts';
+import { acceptOperation, lockOperation, wakeOperation } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
 
 export async function recordReady(db: Db, queue: Queue, attempt: AttemptRow, now: Date): Promise<void> {
-  await db.transaction().execute(async (tx) => {
+  await inTransaction(db, async (tx) => {
+    await lockProvision(tx, attempt);
     await markAttemptReady(tx, attempt.id);
     const purchasedAt = attempt.purchased_at ?? attempt.created_at;
     await countForMachine(tx, attempt, { kind: 'ready', readyMs: now.getTime() - purchasedAt.getTime() }, null, now);
@@ -27,7 +28,8 @@ export async function recordFailed(
   failure: { code: ErrorCode; detail: string },
   now: Date,
 ): Promise<void> {
-  await db.transaction().execute(async (tx) => {
+  await inTransaction(db, async (tx) => {
+    await lockProvision(tx, attempt);
     await markDestroying(tx, [attempt.id], failure);
     await acceptOperation(tx, queue, {
       orgId: attempt.org_id,
@@ -47,7 +49,8 @@ export async function recordFailed(
 
 /** Vanished though nobody destroyed it. A winner's instance is lost and then destroyed, because lost hardware may still bill. */
 export async function recordLost(db: Db, queue: Queue, attempt: AttemptRow, detail: string, now: Date): Promise<void> {
-  await db.transaction().execute(async (tx) => {
+  await inTransaction(db, async (tx) => {
+    await lockProvision(tx, attempt);
     await markLost(tx, attempt.id, detail);
     await countForMachine(tx, attempt, { kind: 'lost', wasReady: attempt.ready_at !== null }, { code: 'lost' }, now);
     const instance = await findInstance(tx, null, attempt.instance_id);
@@ -56,6 +59,11 @@ export async function recordLost(db: Db, queue: Queue, attempt: AttemptRow, deta
     await setInstanceStatus(tx, instance.id, 'lost', { note: detail, failure });
     await acceptDestroy(tx, queue, { orgId: null, instanceId: instance.id, actor: SYSTEM, reason: detail, failure });
   });
+}
+
+async function lockProvision(tx: Tx, attempt: AttemptRow): Promise<void> {
+  const instance = await findInstance(tx, null, attempt.instance_id);
+  if (instance) await lockOperation(tx, instance.operation_id);
 }
 
 async function countForMachine(

@@ -168,8 +168,10 @@ async function ensureMachine(
   const inputs = readInputs(news);
   const client = runtime.client(PROVIDER);
   const signal = runtime.signal();
-  const bought = olds as unknown as MachineOutputs;
-  const label = inputs.label ?? bought.label;
+  // An adopted machine's state holds what was wanted only: what it lacks is filled in before anything is changed.
+  const known = olds as Partial<MachineOutputs>;
+  const label = inputs.label ?? known.label ?? runtime.labelFor(inputs.resourceKey);
+  const bought: MachineOutputs = { ...outputsOf(inputs, PROVIDER, id, known.label ?? label), ...known, providerInstanceId: id };
   const observed = await client.readInstance(id, signal);
   if (observed === null) throw new ProviderError('not_found', `instance ${id} is gone at Vast.ai; refresh the stack`);
   let outputs = withObserved(bought, observed);

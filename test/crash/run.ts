@@ -30,7 +30,9 @@ for (let seed = first; seed <= last; seed++) {
     bought += report.machinesBought;
     if (report.problems.length > 0) broken++;
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
-    console.log(`seed ${seed} ${cell.point} ${cell.victim} ${cell.strategy}×${cell.count} ${report.fired ? 'killed' : 'not reached'} ${seconds} s ${report.problems.join('; ') || 'ok'}`);
+    console.log(
+      `seed ${seed} ${cell.point} ${cell.victim} ${cell.strategy}×${cell.count} ${report.fired ? 'killed' : 'not reached'} ${seconds} s ${report.problems.join('; ') || 'ok'}`,
+    );
   } catch (error) {
     broken++;
     console.log(`seed ${seed} ${cell.point} ${cell.victim} ${cell.strategy}×${cell.count} FAILED ${String(error)}`);

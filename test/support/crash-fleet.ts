@@ -9,7 +9,7 @@ import { pathToFileURL } from 'node:url';
 import type { CrashPointName } from '../../domain/crash-points.ts';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
 import type { Armed } from './crash-hook.ts';
-import { createMusterProcess, findFreePort, type MusterProcess } from './muster-process.ts';
+import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from './muster-process.ts';
 
 export type Victim = Armed['victim'];
 export const VICTIMS: readonly Victim[] = ['control', 'child', 'engine', 'postgres'];
@@ -43,6 +43,8 @@ const BOUND_MS = 90_000;
 interface InstanceReply {
   id: string;
   status: string;
+  failureCode: string | null;
+  failureDetail: string | null;
   attempts: { id: string; label: string; status: string; providerInstanceId: string | null }[];
 }
 
@@ -62,6 +64,7 @@ export async function startCrashFleet(): Promise<CrashFleet> {
     env: { MUSTER_READINESS_INTERVAL: '1 seconds', MUSTER_OFFER_SYNC_INTERVAL: '5 seconds', MUSTER_LOG_LEVEL: 'info' },
   });
   await muster.start();
+  await waitFor(async () => (await muster.request('GET', '/ready')).status === 200, BOUND_MS, '/ready');
   const foreign = () => sandbox.state().vastai.machines.filter((machine) => machine.origin === 'foreign');
   const foreignBefore = foreign().length;
 
@@ -76,7 +79,8 @@ export async function startCrashFleet(): Promise<CrashFleet> {
       } catch {
         // killed, starting, or its database is: asked again
       }
-      if (performance.now() > deadline) throw new Error(`${what} took more than ${BOUND_MS / 1000} s\n${muster.output().slice(-4000)}`);
+      if (performance.now() > deadline)
+        throw new Error(`${what} took more than ${BOUND_MS / 1000} s\n${muster.output().slice(-4000)}`);
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
   }
@@ -134,21 +138,43 @@ export async function startCrashFleet(): Promise<CrashFleet> {
       const problems: string[] = [];
       const labelsBefore = new Set(sandbox.state().vastai.machines.map((machine) => machine.id));
       if (cell.lostResponses > 0) {
-        await sandbox.addFault({ provider: 'vastai', endpoint: 'create', kind: 'lose_response', probability: cell.lostResponses });
+        await sandbox.addFault({
+          provider: 'vastai',
+          endpoint: 'create',
+          kind: 'lose_response',
+          probability: cell.lostResponses,
+        });
       }
       if (cell.staleOffers > 0) {
-        await sandbox.addFault({ provider: 'vastai', endpoint: 'create', kind: 'stale_offer', probability: cell.staleOffers });
+        await sandbox.addFault({
+          provider: 'vastai',
+          endpoint: 'create',
+          kind: 'stale_offer',
+          probability: cell.staleOffers,
+        });
       }
       arm(cell);
       const ids = await accept(cell);
-      await until(async () => (await readInstances(ids)).every((one) => one.status === 'ready' || one.status === 'destroyed'), 'ready');
+      await until(
+        async () => (await readInstances(ids)).every((one) => one.status === 'ready' || one.status === 'destroyed'),
+        'ready',
+      );
       await until(async () => (await readInstances(ids)).every((one) => one.attempts.every(isSettled)), 'losers gone');
+      for (const one of await readInstances(ids)) {
+        if (one.status !== 'ready') problems.push(`${one.id} was not rented: ${one.failureCode} ${one.failureDetail}`);
+      }
       const attempts = (await readInstances(ids)).flatMap((one) => one.attempts);
-      const mine = () => sandbox.state().vastai.machines.filter((machine) => !labelsBefore.has(machine.id) && machine.origin !== 'foreign');
+      const mine = () =>
+        sandbox
+          .state()
+          .vastai.machines.filter((machine) => !labelsBefore.has(machine.id) && machine.origin !== 'foreign');
       const alive = mine().filter((machine) => machine.destroyedAtMs === null);
       for (const machine of alive) {
-        const recorded = attempts.filter((attempt) => attempt.providerInstanceId === String(machine.id) && attempt.status === 'ready');
-        if (recorded.length !== 1) problems.push(`machine ${machine.id} (${machine.label}) is alive and recorded ${recorded.length} times`);
+        const recorded = attempts.filter(
+          (attempt) => attempt.providerInstanceId === String(machine.id) && attempt.status === 'ready',
+        );
+        if (recorded.length !== 1)
+          problems.push(`machine ${machine.id} (${machine.label}) is alive and recorded ${recorded.length} times`);
       }
       for (const [label, made] of countBy(mine().map((machine) => machine.label))) {
         if (made > 1) problems.push(`label ${label} was bought ${made} times`);
@@ -164,7 +190,10 @@ export async function startCrashFleet(): Promise<CrashFleet> {
       for (const machine of mine().filter((one) => one.destroyedAtMs === null)) {
         problems.push(`orphan: machine ${machine.id} (${machine.label}) is alive though everything is destroyed`);
       }
-      if (foreign().length !== foreignBefore || foreign().some((machine) => machine.destroyedAtMs !== null || machine.changeCalls > 0)) {
+      if (
+        foreign().length !== foreignBefore ||
+        foreign().some((machine) => machine.destroyedAtMs !== null || machine.changeCalls > 0)
+      ) {
         problems.push('a foreign machine was touched');
       }
       const fired = existsSync(join(hookDir, 'fired.json'));
@@ -189,4 +218,3 @@ function countBy(values: string[]): Map<string, number> {
   for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
   return counts;
 }
-

@@ -23,10 +23,10 @@ process.on('disconnect', () => endGroup());
 // The worker decides when work stops; a terminal's signals reach it, not us.
 process.on('SIGINT', () => {});
 process.on('SIGTERM', () => {});
+// While an update runs the SDK itself listens for these: a resource that failed rejects promises of the program that nobody awaits.
 process.on('unhandledRejection', (reason) => {
-  process.stderr.write(
-    `operation child: unhandled rejection: ${reason instanceof Error ? reason.stack : String(reason)}\n`,
-  );
+  if (current) return;
+  process.stderr.write(`operation child: ${reason instanceof Error ? reason.stack : String(reason)}\n`);
   endGroup();
 });
 
