@@ -8,7 +8,7 @@ export const ERROR_DOCS_FILE = join(import.meta.dirname, '..', 'docs', 'errors.m
 export function renderErrorDocs(): string {
   const rows = ERROR_CODES.map((code) => {
     const { status, title, retryable } = ERROR_TABLE[code];
-    return `| <a id="${code}"></a>\`${code}\` | ${status} | ${title} | ${retryable ? 'yes' : 'no'} |`;
+    return [`<a id="${code}"></a>\`${code}\``, String(status), title, retryable ? 'yes' : 'no'];
   });
   return [
     '# Errors',
@@ -19,11 +19,16 @@ export function renderErrorDocs(): string {
     '`requestId`, where fields are wrong `errors: [{path, message}]`, and facts such as the numbers of an exceeded cap. Failed',
     'operations carry the same codes in `error.code`.',
     '',
-    '| code | HTTP status | meaning | may succeed later |',
-    '| --- | --- | --- | --- |',
-    ...rows,
+    ...renderTable([['code', 'HTTP status', 'meaning', 'may succeed later'], ...rows]),
     '',
   ].join('\n');
+}
+
+/** Columns are padded as the formatter pads them, so that formatting changes nothing. */
+function renderTable(rows: string[][]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const lines = rows.map((row) => `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`);
+  return [lines[0] ?? '', `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`, ...lines.slice(1)];
 }
 
 if (import.meta.main) {

@@ -46,3 +46,6 @@ export function requirementsOf(request: ProvisionRequest): OfferRequirements {
 
 /** Attempts of one instance before it fails; bounds what a run of bad luck can cost. */
 export const MAX_ATTEMPTS_PER_INSTANCE = 8;
+
+/** The image of a request that names none: CUDA 12.8 with PyTorch, pinned. */
+export const DEFAULT_IMAGE = 'pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime';

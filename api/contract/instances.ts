@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { ATTEMPT_STATUSES } from '../../domain/attempt.ts';
 import { INSTANCE_ACTIONS, INSTANCE_STATUSES, PHASES } from '../../domain/instance.ts';
 import { PROVIDER_NAMES } from '../../domain/provider.ts';
+import { DEFAULT_IMAGE } from '../../domain/provision-request.ts';
 import { STRATEGY_NAMES } from '../../domain/provisioning/planner.ts';
 import { isImageReference } from './image-reference.ts';
 import { operationRef } from './operations.ts';
@@ -22,8 +23,6 @@ import {
   usd,
 } from './values.ts';
 
-/** Pinned, so that the same request gives the same machine next year. */
-export const DEFAULT_IMAGE = 'nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04';
 const MAX_ENV_LENGTH = 32_768;
 
 const sshPublicKey = z

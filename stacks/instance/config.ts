@@ -2,11 +2,10 @@
  * The configuration of the `instance` stack under plain `pulumi up`: `muster:<name>` in Pulumi.<stack>.yaml, the same words and
  * defaults as `POST /instances` where they mean something there. Schema only.
  */
+import { DEFAULT_IMAGE } from '../../domain/provision-request.ts';
 import { z } from 'zod';
 import { parseUsd } from '../../domain/money.ts';
 
-/** CUDA, PyTorch and an SSH server's needs; many hosts have it cached, so it starts within a minute. */
-export const DEFAULT_IMAGE = 'pytorch/pytorch:2.7.0-cuda12.8-cudnn9-runtime';
 
 /** One update's worth of purchases; a fleet is the control plane's work. */
 const MAX_COUNT = 100;

@@ -2,12 +2,7 @@ import { createPrivateKey, createPublicKey, sign, verify } from 'node:crypto';
 import ssh2 from 'ssh2';
 import { describe, expect, it } from 'vitest';
 import { formatLabel, readLabel } from '../../domain/label.ts';
-import {
-  createLabelMac,
-  makeLabelKey,
-  makeSshKeyPair,
-  makeTokenSigningKey,
-} from '../../secrets/deployment-secrets.ts';
+import { createLabelMac, makeLabelKey, makeSshKeyPair, makeTokenSigningKey } from '../../secrets/deployment-secrets.ts';
 
 describe('what a deployment makes once', () => {
   it('a label key whose MAC signs labels that only it recognises', () => {

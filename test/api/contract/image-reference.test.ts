@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { DEFAULT_IMAGE } from '../../../api/contract/instances.ts';
+import { DEFAULT_IMAGE } from '../../../domain/provision-request.ts';
 import { isImageReference } from '../../../api/contract/image-reference.ts';
 
 describe('an image reference', () => {

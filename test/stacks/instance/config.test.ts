@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { DEFAULT_IMAGE, parseInstanceConfig } from '../../../stacks/instance/config.ts';
+import { DEFAULT_IMAGE } from '../../../domain/provision-request.ts';
+import { parseInstanceConfig } from '../../../stacks/instance/config.ts';
 
 const MINIMAL = { kind: 'instance', gpu: 'RTX 4090', maxPriceUsdPerHour: '0.60' };
 
