@@ -75,7 +75,13 @@ export function createSshFleet({ hostKeyPath, now, describe }: SshFleetOptions):
     async open(machineId, preferredPort, answersFromMs) {
       const existing = open.get(machineId);
       if (existing !== undefined) return existing.port;
-      const machine: OpenMachine = { listener: createServer(), port: 0, sockets: new Set(), server: null };
+      // Without noDelay each of a login's dozen small packets would wait 40 ms for an acknowledgement.
+      const machine: OpenMachine = {
+        listener: createServer({ noDelay: true }),
+        port: 0,
+        sockets: new Set(),
+        server: null,
+      };
       machine.listener.on('connection', (socket) => acceptSocket(machineId, machine, answersFromMs, socket));
       machine.port = await listenOn(machine.listener, preferredPort);
       open.set(machineId, machine);
