@@ -195,7 +195,7 @@ const STATEMENTS = [
      failure_detail text,
      unbounded boolean not null default false,
      override_reason text,
-     expires_at timestamptz,
+     expires_at timestamptz(3),
      ready_at timestamptz,
      destroy_requested_at timestamptz,
      destroyed_at timestamptz,
