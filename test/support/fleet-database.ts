@@ -41,7 +41,7 @@ export interface FleetDatabase {
    */
   passTime(ms: number): Promise<void>;
   /** Runs SQL as the owner of the tables. */
-  asOwner(text: string): Promise<void>;
+  asOwner<Row extends pg.QueryResultRow>(text: string): Promise<Row[]>;
   close(): Promise<void>;
 }
 
@@ -147,7 +147,7 @@ export async function createFleetDatabase(
       ageing ??= await describeAgeing(owner);
       await owner.query(ageing.replaceAll('AGE', `interval '${Math.round(ms)} milliseconds'`));
     },
-    asOwner: async (text) => void (await owner.query(text)),
+    asOwner: async <Row extends pg.QueryResultRow>(text: string) => (await owner.query<Row>(text)).rows,
     async close() {
       await queue.stop();
       await owner.end();
