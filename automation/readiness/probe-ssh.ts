@@ -41,7 +41,11 @@ export function probeSsh(target: SshTarget, privateKey: string, timeoutMs: numbe
         if (error.level === 'client-authentication') found.reached = true;
         end(error.message);
       });
-    client.connect(connection(target, privateKey, timeoutMs));
+    try {
+      client.connect(connection(target, privateKey, timeoutMs));
+    } catch (error) {
+      end(error instanceof Error ? error.message : String(error)); // such as a key that cannot be read
+    }
   });
 }
 
