@@ -79,6 +79,28 @@ export function listLiveAttempts(executor: Executor, provider: string): Promise<
     .execute();
 }
 
+/** Machines that may have existed at `since` by our records and were proven gone after it, orphans included. */
+export async function countGoneSince(executor: Executor, provider: string, since: Date): Promise<number> {
+  const attempts = await executor
+    .selectFrom('attempts')
+    .select(sql<bigint>`count(*)`.as('count'))
+    .where('provider', '=', provider)
+    // Not purchased_at: a purchase whose answer was lost may have made a machine that is known by its label only.
+    .where('engine_runs', '>', 0)
+    .where('created_at', '<=', since)
+    .where('gone_at', '>', since)
+    .executeTakeFirstOrThrow();
+  const orphans = await executor
+    .selectFrom('findings')
+    .select(sql<bigint>`count(*)`.as('count'))
+    .where('provider', '=', provider)
+    .where('class', 'in', ['orphan', 'duplicate'])
+    .where('first_seen_at', '<=', since)
+    .where('resolved_at', '>', since)
+    .executeTakeFirstOrThrow();
+  return Number(attempts.count + orphans.count);
+}
+
 /** Bought and not verified yet. */
 export function listBooting(executor: Executor): Promise<AttemptRow[]> {
   return executor.selectFrom('attempts').selectAll().where('status', '=', 'bought').execute();

@@ -56,7 +56,10 @@ export function openDatabase(options: DatabaseOptions): Database {
       await client.connect();
       return client;
     },
-    close: () => kysely.destroy(),
+    async close() {
+      await kysely.destroy();
+      if (!pool.ended) await pool.end(); // Kysely leaves a pool alone through which it never spoke
+    },
   };
 }
 

@@ -3,6 +3,7 @@ import { sql, type Selectable } from 'kysely';
 import { canonicalGpuKey, type Offer } from '../domain/offer.ts';
 import type { ProviderName } from '../domain/provider.ts';
 import type { Db, Executor, Tx } from './database.ts';
+import { rememberGpus } from './known-gpus.ts';
 import { newId } from './new-id.ts';
 import type { Schema } from './schema.ts';
 
@@ -52,6 +53,7 @@ export async function replaceOffers(db: Db, provider: ProviderName, offers: Offe
       on conflict (provider, provider_offer_id) do update set
         ${sql.raw(REFRESHED.map((column) => `${column} = excluded.${column}`).join(', '))}`.execute(tx);
     await tx.deleteFrom('offers').where('provider', '=', provider).where('seen_at', '<', seenAt).execute();
+    await rememberGpus(tx);
   });
 }
 

@@ -146,7 +146,7 @@ async function destroyFound(options: ReconcileOptions, finding: FindingRow): Pro
       targetId: finding.id,
       stackId: null,
       input: { reason: finding.detail },
-      deterministicKey: `destroy-found:${finding.provider}/${finding.provider_instance_id}`,
+      deterministicKey: `destroy:${finding.id}`,
       createdBy: 'reconcile-fleet',
     });
     await setFindingStatus(tx, finding.id, 'resolving', operation.id);

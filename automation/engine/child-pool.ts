@@ -154,7 +154,14 @@ function startChild(options: ChildPoolOptions, scratchDir: string): Child {
       if (said.length > 20) said.shift();
     });
   }
-  const made: Child = { process: child, ready: Promise.resolve(), runs: 0, rssBytes: 0, scratchDir, lastWords: () => said.join('').slice(-500) };
+  const made: Child = {
+    process: child,
+    ready: Promise.resolve(),
+    runs: 0,
+    rssBytes: 0,
+    scratchDir,
+    lastWords: () => said.join('').slice(-500),
+  };
   made.ready = new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error('an operation child did not become ready')), WARM_UP_MS);
     child.once('exit', (code, signal) => {

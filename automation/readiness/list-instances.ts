@@ -6,9 +6,9 @@ import { findMissing, judgeListing } from '../../domain/listing.ts';
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
-import { listLiveAttempts, type AttemptRow } from '../../db/attempts.ts';
+import { countGoneSince, listLiveAttempts, type AttemptRow } from '../../db/attempts.ts';
 import type { Db } from '../../db/database.ts';
-import { findProvider, recordBelievable, recordQuarantine } from '../../db/providers.ts';
+import { findProvider, recordBelievable, recordQuarantine, type ProviderRow } from '../../db/providers.ts';
 import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
 
 export interface BelievableListing {
@@ -63,7 +63,7 @@ export async function listBelievably(
   const missing = findMissing({ expectedOurs, seen, confirmedGone: new Set() });
   const belief = judgeListing({
     error: null,
-    previousCount: previous?.instances_count ?? null,
+    previousCount: await readBaseline(db, provider, previous),
     count: observed.length,
     expectedOurs,
     seen,
@@ -95,6 +95,13 @@ export async function isListingBelieved(listed: ListedProvider, signal: AbortSig
   const seenAt = row?.instances_seen_at?.getTime() ?? 0;
   if (row?.instances_problem === null && listed.now().getTime() - seenAt < FRESH_MS) return true;
   return (await listBelievably(listed, signal)) !== null;
+}
+
+/** Machines in the last believed listing, less those of ours that were proven gone since. */
+async function readBaseline(db: Db, provider: ProviderName, previous: ProviderRow | undefined): Promise<number | null> {
+  if (!previous || previous.instances_count === null || previous.instances_seen_at === null) return null;
+  const gone = await countGoneSince(db, provider, previous.instances_seen_at);
+  return Math.max(0, previous.instances_count - gone);
 }
 
 /** Whether a listing should show it: bought longer ago than the list may lag, and nobody destroys it. */
