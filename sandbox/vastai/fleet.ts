@@ -1,23 +1,14 @@
 /**
- * All machines at the simulated vendor: what changes them, by request or by itself, with the bill and the journal kept in step.
- * What a request looks like on the wire is not its job.
+ * All machines at the simulated vendor and what a renter (or a fault) does to them. What happens to them by itself is
+ * machine-life.ts; what a request looks like on the wire is routes.ts.
  */
-import type { SandboxClock } from '../clock.ts';
 import type { Fault } from '../faults.ts';
 import type { Journal, JournalRecord } from '../journal.ts';
 import { createRandom } from '../random.ts';
-import type { SshFleet } from '../ssh/ssh-fleet.ts';
-import { changeRate, startMeter, storageRate } from './billing.ts';
-import {
-  currentRate,
-  isInterrupted,
-  isScheduling,
-  type Machine,
-  NO_MACHINE_FAULTS,
-  type PlannedStep,
-} from './machine.ts';
+import { startMeter, storageRate } from './billing.ts';
+import { isInterrupted, isScheduling, keepPlan, type Machine, NO_MACHINE_FAULTS } from './machine.ts';
+import { createMachineLives, type LifeDependencies, MACHINE_KEY, TIMINGS } from './machine-life.ts';
 import type { OfferBook } from './offers.ts';
-import type { VastaiSwitches } from './switches.ts';
 
 export interface NewMachine {
   slotId: number;
@@ -66,204 +57,21 @@ export interface Fleet {
   resume(): Promise<void>;
 }
 
-export interface FleetDependencies {
-  seed: number;
-  clock: SandboxClock;
-  journal: Journal;
-  offers: OfferBook;
-  ssh: SshFleet;
-  switches: () => VastaiSwitches;
-  /** The account costs this much more per hour from `atMs` on. */
-  onRateChange: (deltaMicroUsdPerHour: number, atMs: number) => void;
+export interface FleetDependencies extends LifeDependencies {
   /** The faults that hit a new machine. */
   takeMachineFaults: (subject: { label: string; instanceId: number }) => Fault[];
 }
 
 const FIRST_INSTANCE_ID = 27_000_000;
-const KEY_PREFIX = 'vastai/machine/';
 const NEXT_KEY_ID = 'vastai/next-machine-key';
-const FAILED_BOOT_MESSAGE =
-  'Error response from daemon: failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: nvidia-container-cli: device error: unknown';
-/** An expired contract is stopped, and deleted this much later. */
-const REMOVE_AFTER_EXPIRY_MS = 48 * 3_600_000;
-/** A rival bids this much more than the one it pushes out. */
-const RIVAL_PERCENT = 120;
-
-const TIMINGS = {
-  auto: { boot: [2000, 8000], restart: [1000, 3000], stop: [300, 800], keyDelay: 0, sshDelay: 0 },
-  explicit: { boot: [2000, 8000], restart: [1000, 3000], stop: [300, 800], keyDelay: 0, sshDelay: 0 },
-  // vastai.md §4: cached image 30 s, typical 1 to 5 min; keys 10 to 15 s; SSH some time after running.
-  real: {
-    boot: [30_000, 300_000],
-    restart: [15_000, 60_000],
-    stop: [3000, 10_000],
-    keyDelay: 12_000,
-    sshDelay: 20_000,
-  },
-} as const;
-
 export function createFleet(deps: FleetDependencies): Fleet {
   const { clock, journal, offers, ssh, seed, switches } = deps;
   const timings = TIMINGS[clock.mode];
   const machines = restoreMachines(journal);
-  const timers = new Map<number, () => void>();
+  const lives = createMachineLives(deps, machines);
+  const { commit, planBoot, canHaveSlot, takeSlotBack } = lives;
   let nextId = 1 + Math.max(FIRST_INSTANCE_ID, ...machines.keys());
   let nextKeyId = (journal.restored.get(NEXT_KEY_ID) as number | undefined) ?? 1;
-
-  /** Ends every change: bills up to now, writes, and sets the alarm for what comes next. */
-  function commit(machine: Machine, atMs: number, extra: JournalRecord[] = []): void {
-    const rate = currentRate(machine);
-    deps.onRateChange(rate - machine.meter.microUsdPerHour, atMs);
-    changeRate(machine.meter, atMs, rate);
-    journal.put([[`${KEY_PREFIX}${machine.id}`, machine], ...extra]);
-    setAlarm(machine);
-  }
-
-  function setAlarm(machine: Machine): void {
-    timers.get(machine.id)?.();
-    timers.delete(machine.id);
-    machine.plan.sort((a, b) => a.atMs - b.atMs);
-    const first = machine.plan[0];
-    if (first === undefined) return;
-    timers.set(
-      machine.id,
-      clock.schedule(first.atMs, (dueMs) => perform(machine, dueMs)),
-    );
-  }
-
-  async function perform(machine: Machine, atMs: number): Promise<void> {
-    const planned = machine.plan[0];
-    if (planned === undefined || machine.destroyedAtMs !== null) return;
-    if (planned.step === 'report_running') {
-      const port = await openSsh(machine);
-      // While the port opened the machine may have been stopped or destroyed.
-      if (machine.plan[0] !== planned || machine.destroyedAtMs !== null) return ssh.close(machine.id);
-      machine.sshPort = port;
-    }
-    machine.plan.shift();
-    commit(machine, atMs, takeStep(machine, planned.step, atMs));
-  }
-
-  function takeStep(machine: Machine, step: PlannedStep, atMs: number): JournalRecord[] {
-    switch (step) {
-      case 'report_created':
-        machine.actual = 'created';
-        return [];
-      case 'report_loading':
-        machine.actual = 'loading';
-        machine.statusMessage = 'Pulling fs layer';
-        return [];
-      case 'report_running':
-        beginRunning(machine, atMs);
-        return [];
-      case 'fail_boot':
-        machine.actual = 'created';
-        machine.statusMessage = FAILED_BOOT_MESSAGE;
-        return [];
-      case 'report_stopped':
-        machine.actual = 'stopped';
-        machine.cur = 'stopped';
-        return leaveSlot(machine);
-      case 'lose_host':
-        machine.actual = 'offline';
-        machine.isHostLost = true;
-        keepPlan(machine, ['expire', 'remove_expired']);
-        machine.runningSinceMs = null;
-        ssh.close(machine.id);
-        return [];
-      case 'outbid':
-        return machine.isBid && machine.cur === 'running' ? interrupt(machine) : [];
-      case 'expire':
-        machine.intended = machine.cur = machine.next = machine.actual = 'stopped';
-        machine.plan = [{ atMs: atMs + REMOVE_AFTER_EXPIRY_MS, step: 'remove_expired' }];
-        return leaveSlot(machine);
-      case 'remove_expired':
-        return vanish(machine, atMs);
-    }
-  }
-
-  function beginRunning(machine: Machine, atMs: number): void {
-    machine.actual = 'running';
-    machine.cur = machine.next = 'running';
-    machine.runningSinceMs = atMs;
-    machine.statusMessage = `success, running ${machine.image}/ssh`;
-    const { loseHostAfterMs, outbidAfterMs } = machine.faults;
-    if (loseHostAfterMs !== null) machine.plan.push({ atMs: atMs + loseHostAfterMs, step: 'lose_host' });
-    if (outbidAfterMs !== null) machine.plan.push({ atMs: atMs + outbidAfterMs, step: 'outbid' });
-    machine.faults = { ...machine.faults, loseHostAfterMs: null, outbidAfterMs: null };
-  }
-
-  function openSsh(machine: Machine): Promise<number> {
-    return ssh.open(machine.id, machine.sshPort, clock.now() + timings.sshDelay);
-  }
-
-  function planBoot(machine: Machine, atMs: number, range: readonly [number, number]): void {
-    const random = createRandom(seed, `boot ${machine.id} ${machine.plan.length} ${machine.runningSinceMs ?? 0}`);
-    const bootMs = random.int(range[0], range[1]) * machine.faults.bootFactor;
-    const isFirst = machine.actual === null;
-    if (isFirst) machine.plan.push({ atMs: atMs + Math.floor(bootMs * 0.1), step: 'report_created' });
-    if (machine.faults.failsBoot) {
-      machine.plan.push({ atMs: atMs + Math.floor(bootMs * 0.5), step: 'fail_boot' });
-      return;
-    }
-    machine.plan.push({ atMs: atMs + Math.floor(bootMs * 0.25), step: 'report_loading' });
-    machine.plan.push({ atMs: atMs + Math.floor(bootMs), step: 'report_running' });
-  }
-
-  /** Gives the slot back to the market, or to the machine that waits for it. */
-  function leaveSlot(machine: Machine): JournalRecord[] {
-    ssh.close(machine.id);
-    machine.runningSinceMs = null;
-    // A rival that pushed this machine out goes with it: otherwise the slot would be lost to the market for ever.
-    const hasRival = isInterrupted(machine) && offers.occupant(machine.slotId) === 'other';
-    if (!isOccupiedBy(machine) && !hasRival) return [];
-    const records = offers.release(machine.slotId);
-    const waiting = [...machines.values()].find(
-      (other) => other !== machine && other.slotId === machine.slotId && isScheduling(other),
-    );
-    if (waiting === undefined || switches().isStartStuck) return records;
-    return [...records, ...takeSlotBack(waiting, clock.now())];
-  }
-
-  function isOccupiedBy(machine: Machine): boolean {
-    return offers.occupant(machine.slotId) === machine.id;
-  }
-
-  /** Boots again in its old slot, which must be free or its own. Writes the machine itself. */
-  function takeSlotBack(machine: Machine, atMs: number): JournalRecord[] {
-    const records = isOccupiedBy(machine) ? [] : offers.occupy(machine.slotId, machine.id);
-    machine.intended = machine.next = machine.cur = 'running';
-    keepPlan(machine, ['expire']);
-    planBoot(machine, atMs, switches().bootMs ?? timings.restart);
-    commit(machine, atMs, records);
-    return [];
-  }
-
-  function interrupt(machine: Machine): JournalRecord[] {
-    machine.intended = machine.cur = machine.next = 'stopped';
-    machine.actual = 'exited';
-    machine.runningSinceMs = null;
-    keepPlan(machine, ['expire']);
-    ssh.close(machine.id);
-    const rivalBid = Math.floor((machine.gpuMicroUsdPerHour * RIVAL_PERCENT) / 100);
-    return [...offers.occupy(machine.slotId, 'other'), ...offers.setRivalBid(machine.slotId, rivalBid)];
-  }
-
-  function vanish(machine: Machine, atMs: number): JournalRecord[] {
-    const records = leaveSlot(machine);
-    machine.destroyedAtMs = atMs;
-    machine.plan = [];
-    return records;
-  }
-
-  function canHaveSlot(machine: Machine): boolean {
-    if (switches().isStartStuck) return false;
-    if (isOccupiedBy(machine)) return true;
-    if (machine.isBid && machine.gpuMicroUsdPerHour < offers.bidFloor(machine.slotId)) return false;
-    const occupant = offers.occupant(machine.slotId);
-    // A rival bidder leaves as soon as it is topped.
-    return occupant === null || (machine.isBid && occupant === 'other');
-  }
 
   function addKeys(machine: Machine, publicKeys: readonly string[], fromMs: number): JournalRecord[] {
     for (const publicKey of publicKeys) machine.keys.push({ id: nextKeyId++, publicKey, fromMs });
@@ -288,7 +96,7 @@ export function createFleet(deps: FleetDependencies): Fleet {
       if (beginning === 'boot' || beginning === 'running') {
         records.push(...offers.occupy(machine.slotId, id));
         machine.cur = machine.next = machine.intended = 'running';
-        planBoot(machine, atMs, beginning === 'running' ? [0, 0] : (switches().bootMs ?? timings.boot));
+        planBoot(machine, atMs, beginning === 'running' ? 'instant' : 'boot');
       } else if (beginning === 'scheduling') {
         machine.next = machine.intended = 'running';
       } else {
@@ -344,10 +152,10 @@ export function createFleet(deps: FleetDependencies): Fleet {
 
     setBid(machine, microUsdPerHour) {
       const atMs = clock.now();
-      const wasInterrupted = isInterrupted(machine) || (machine.cur === 'stopped' && machine.intended === 'running');
+      const wasInterrupted = isInterrupted(machine) || isScheduling(machine);
       machine.gpuMicroUsdPerHour = microUsdPerHour;
       if (machine.cur === 'running' && microUsdPerHour < offers.bidFloor(machine.slotId))
-        commit(machine, atMs, interrupt(machine));
+        commit(machine, atMs, lives.interrupt(machine));
       else if (wasInterrupted && canHaveSlot(machine)) {
         offers.setRivalBid(machine.slotId, null);
         takeSlotBack(machine, atMs);
@@ -356,7 +164,7 @@ export function createFleet(deps: FleetDependencies): Fleet {
 
     destroy(machine) {
       const atMs = clock.now();
-      commit(machine, atMs, vanish(machine, atMs));
+      commit(machine, atMs, lives.vanish(machine, atMs));
     },
 
     attachKey(machine, publicKey) {
@@ -381,24 +189,13 @@ export function createFleet(deps: FleetDependencies): Fleet {
         machine.faults = { ...machine.faults, ...toMachineFaults(fault) };
         if (machine.actual !== 'running' && machine.cur === 'running') {
           keepPlan(machine, ['expire']);
-          planBoot(machine, atMs, switches().bootMs ?? timings.boot);
+          planBoot(machine, atMs, 'boot');
         }
       }
       commit(machine, atMs);
     },
 
-    async resume() {
-      const running = [...machines.values()].filter(
-        (machine) => machine.destroyedAtMs === null && machine.actual === 'running',
-      );
-      await Promise.all(
-        running.map(async (machine) => {
-          machine.sshPort = await openSsh(machine);
-        }),
-      );
-      for (const machine of machines.values()) if (machine.destroyedAtMs === null) setAlarm(machine);
-      await clock.settle();
-    },
+    resume: () => lives.resume(),
   };
 
   function rebootFrom(machine: Machine, status: 'rebooting' | 'created'): void {
@@ -408,7 +205,7 @@ export function createFleet(deps: FleetDependencies): Fleet {
       machine.actual = status;
       machine.runningSinceMs = null;
       keepPlan(machine, ['expire']);
-      planBoot(machine, atMs, switches().bootMs ?? timings.restart);
+      planBoot(machine, atMs, 'restart');
       if (status === 'rebooting') machine.plan = machine.plan.filter(({ step }) => step !== 'report_loading');
     }
     commit(machine, atMs);
@@ -417,7 +214,7 @@ export function createFleet(deps: FleetDependencies): Fleet {
   function returnHost(machine: Machine, atMs: number): void {
     if (!machine.isHostLost) return;
     machine.isHostLost = false;
-    if (machine.intended === 'running') planBoot(machine, atMs, switches().bootMs ?? timings.restart);
+    if (machine.intended === 'running') planBoot(machine, atMs, 'restart');
     else machine.actual = machine.cur = 'stopped';
   }
 
@@ -428,14 +225,10 @@ export function createFleet(deps: FleetDependencies): Fleet {
   return fleet;
 }
 
-function keepPlan(machine: Machine, steps: readonly PlannedStep[]): void {
-  machine.plan = machine.plan.filter(({ step }) => steps.includes(step));
-}
-
 function restoreMachines(journal: Journal): Map<number, Machine> {
   const machines = new Map<number, Machine>();
   for (const [key, value] of journal.restored) {
-    if (key.startsWith(KEY_PREFIX)) machines.set(Number(key.slice(KEY_PREFIX.length)), value as Machine);
+    if (key.startsWith(MACHINE_KEY)) machines.set(Number(key.slice(MACHINE_KEY.length)), value as Machine);
   }
   return new Map([...machines].sort(([a], [b]) => a - b));
 }

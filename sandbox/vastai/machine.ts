@@ -106,3 +106,8 @@ export function isScheduling(machine: Machine): boolean {
 export function isInterrupted(machine: Machine): boolean {
   return machine.isBid && machine.actual === 'exited' && machine.intended === 'stopped';
 }
+
+/** Forgets what was planned, except these steps. */
+export function keepPlan(machine: Machine, steps: readonly PlannedStep[]): void {
+  machine.plan = machine.plan.filter(({ step }) => steps.includes(step));
+}

@@ -148,6 +148,27 @@ describe('after a kill -9', () => {
     expect(readdirSync(dir).toSorted()).toEqual(['journal.jsonl', 'ssh_host_ed25519_key']);
   });
 
+  it('a GPU that went to a machine waiting for it is not for sale', async () => {
+    const options = { dir, port: 0, time: 'explicit', offers: 20, vastai: { listLagMs: 0 } } as const;
+    const first = asVendor(await startSandbox(options));
+    const waiting = await first.rent();
+    await first.advance(10_000);
+    await first.call('PUT', `/api/v0/instances/${waiting}/`, { state: 'stopped' });
+    await first.advance(10_000);
+    const { machine_id: machineId } = await first.read(waiting);
+    const [offer] = await first.search({ machine_id: { eq: machineId } });
+    const rival = await buy(first.urls.vastai, offer!, 'rival');
+    await first.call('PUT', `/api/v0/instances/${waiting}/`, { state: 'running' });
+    await first.call('DELETE', `/api/v0/instances/${String(rival.body['new_contract'])}/`, {});
+    await first.advance(10_000);
+    expect(await first.read(waiting)).toMatchObject({ actual_status: 'running' });
+    await first.close();
+    const second = asVendor(await startSandbox(options));
+    expect(await second.search({ machine_id: { eq: machineId } })).toEqual([]);
+    expect(await second.read(waiting)).toMatchObject({ actual_status: 'running' });
+    await second.close();
+  });
+
   it('running machines answer SSH on the port they had', async () => {
     const first = asVendor(await startSandbox({ dir, port: 0, time: 'explicit', offers: 20 }));
     await first.rent();
