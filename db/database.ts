@@ -126,5 +126,5 @@ const INT8 = 20;
 
 function getTypeParser(oid: number, format?: 'text' | 'binary'): (text: string) => unknown {
   if (oid === INT8) return (text) => BigInt(text);
-  return pg.types.getTypeParser(oid, (format ?? 'text') as 'text') as (text: string) => unknown;
+  return pg.types.getTypeParser(oid, format ?? 'text') as (text: string) => unknown;
 }

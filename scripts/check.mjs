@@ -77,6 +77,7 @@ function listChecks(root) {
       ],
     },
     { name: 'OpenAPI document', args: ['api/openapi.ts', '--check'] },
+    { name: 'error page', args: ['api/error-docs.ts', '--check'] },
     { name: 'configuration page', args: ['scripts/configuration-page.ts', '--check'] },
   ];
   return checks.filter(({ args: [file] }) => file.startsWith('node_modules') || existsSync(join(root, file)));

@@ -6,7 +6,6 @@
  * itself only warns about them and creates again.
  */
 import { randomUUID } from 'node:crypto';
-import type { ProviderError } from '../../domain/provider-error.ts';
 import type { ChildPool, RunHooks } from './child-pool.ts';
 import { classifyEngineError, summarizeEngineError, type EngineErrorKind } from './classify-error.ts';
 import type { ResourceFailure, UpdateKind } from './protocol.ts';
@@ -111,7 +110,7 @@ export function createStackRunner(pool: ChildPool, backend: StateBackend, secret
   };
 }
 
-/** Throws the ProviderError of a look-up that cannot be believed: see {@link ProviderError}. */
+/** Throws the ProviderError of a look-up that cannot be believed: see ProviderError. */
 async function resolvePendingCreates(backend: StateBackend, stackName: string, hooks: UpdateHooks): Promise<void> {
   const state = await backend.readState(stackName);
   if (!state || state.pendingCreates.length === 0) return;

@@ -135,15 +135,15 @@ function createHooks(context: StepContext, view: StackView): UpdateHooks & { set
         case 'acquire': {
           const { provider, endpoint } = input as { provider: ProviderName; endpoint: string };
           await context.limiter.acquire(provider, endpoint, context.cancel);
-          return null as never;
+          return null;
         }
         case 'slowDown': {
           const { provider, endpoint, forMs } = input as { provider: ProviderName; endpoint: string; forMs: number };
           await context.limiter.slowDown(provider, endpoint, forMs);
-          return null as never;
+          return null;
         }
         default:
-          return (await assignCandidate(context, view, input as Parameters<typeof assignCandidate>[2])) as never;
+          return await assignCandidate(context, view, input as Parameters<typeof assignCandidate>[2]);
       }
     },
     resolvePending: (resource) => resolvePending(context, byId, resource),

@@ -171,7 +171,11 @@ async function ensureMachine(
   // An adopted machine's state holds what was wanted only: what it lacks is filled in before anything is changed.
   const known = olds as Partial<MachineOutputs>;
   const label = inputs.label ?? known.label ?? runtime.labelFor(inputs.resourceKey);
-  const bought: MachineOutputs = { ...outputsOf(inputs, PROVIDER, id, known.label ?? label), ...known, providerInstanceId: id };
+  const bought: MachineOutputs = {
+    ...outputsOf(inputs, PROVIDER, id, known.label ?? label),
+    ...known,
+    providerInstanceId: id,
+  };
   const observed = await client.readInstance(id, signal);
   if (observed === null) throw new ProviderError('not_found', `instance ${id} is gone at Vast.ai; refresh the stack`);
   let outputs = withObserved(bought, observed);

@@ -6,7 +6,6 @@ import { DEFAULT_IMAGE } from '../../domain/provision-request.ts';
 import { z } from 'zod';
 import { parseUsd } from '../../domain/money.ts';
 
-
 /** One update's worth of purchases; a fleet is the control plane's work. */
 const MAX_COUNT = 100;
 

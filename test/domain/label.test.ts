@@ -49,13 +49,18 @@ describe('labels', () => {
 
   it('changed in a single character are foreign', () => {
     fc.assert(
-      fc.property(attemptIds, fc.nat({ max: 62 }), fc.constantFrom(...'abcxyz27-A'), (attemptId, at, character) => {
-        const label = formatLabel('lab', attemptId, mac);
-        const position = at % label.length;
-        const forged = label.slice(0, position) + character + label.slice(position + 1);
-        fc.pre(forged !== label);
-        expect(readLabel(forged, 'lab', mac)).toEqual({ owner: 'foreign' });
-      }),
+      fc.property(
+        attemptIds,
+        fc.nat({ max: 62 }),
+        fc.constantFrom('a', 'b', 'c', 'x', 'y', 'z', '2', '7', '-', 'A'),
+        (attemptId, at, character) => {
+          const label = formatLabel('lab', attemptId, mac);
+          const position = at % label.length;
+          const forged = label.slice(0, position) + character + label.slice(position + 1);
+          fc.pre(forged !== label);
+          expect(readLabel(forged, 'lab', mac)).toEqual({ owner: 'foreign' });
+        },
+      ),
     );
   });
 

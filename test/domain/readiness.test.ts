@@ -89,7 +89,7 @@ describe('a machine', () => {
     const statuses = fc.constantFrom('starting', 'running', 'stopped', 'failed', 'unknown' as const);
     fc.assert(
       fc.property(statuses, fc.boolean(), (status, isListed) => {
-        const over = { observed: isListed ? { ...observed, status: status as ObservedInstance['status'] } : null };
+        const over = { observed: isListed ? { ...observed, status: status } : null };
         expect(judge({ ...over, listingBelievable: false }).kind).toBe('not_yet');
       }),
     );

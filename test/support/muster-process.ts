@@ -24,7 +24,12 @@ export interface MusterProcess {
   start(): Promise<void>;
   /** Resolves when the process is gone. */
   kill(signal: NodeJS.Signals): Promise<number | null>;
-  request<T = Record<string, unknown>>(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<{ status: number; body: T }>;
+  request<T = Record<string, unknown>>(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<{ status: number; body: T }>;
 }
 
 export async function createMusterProcess(options: MusterProcessOptions): Promise<MusterProcess> {
@@ -99,7 +104,11 @@ export async function createMusterProcess(options: MusterProcessOptions): Promis
 }
 
 /** Level-triggered wait: asks until true or the bound. */
-export async function waitFor(check: () => Promise<boolean> | boolean, boundMs: number, what = 'a condition'): Promise<void> {
+export async function waitFor(
+  check: () => Promise<boolean> | boolean,
+  boundMs: number,
+  what = 'a condition',
+): Promise<void> {
   const deadline = performance.now() + boundMs;
   while (!(await check())) {
     if (performance.now() > deadline) throw new Error(`${what} did not come true within ${boundMs / 1000} s`);

@@ -37,7 +37,7 @@ export function createEventReporter(runId: string, send: (message: FromChild) =>
       else if (done && isShown(done.type) && done.op !== 'same') add(withOutputs(describe(done, 'done'), done.new));
       const failed = event.resOpFailedEvent?.metadata;
       if (failed) add(describe(failed, 'failed'));
-      if (event.summaryEvent) changes = event.summaryEvent.resourceChanges as Record<string, number>;
+      if (event.summaryEvent) changes = event.summaryEvent.resourceChanges;
       const diagnostic = event.diagnosticEvent;
       if (diagnostic && (diagnostic.severity === 'error' || diagnostic.severity === 'warning')) {
         send({
