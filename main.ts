@@ -117,9 +117,9 @@ async function startSandbox(config: Config, log: Logger, stops: Stop[]) {
     dir: config.sandbox.dir,
     time: config.sandbox.time,
     environment: config.childEnvironment,
+    onTrouble: (message) => log.warn(message),
   });
   stops.push(() => sandbox.stop()); // last: destroys that are under way still need their vendor
-  sandbox.onExit((reason) => log.warn(reason));
   print(`sandbox: ${sandbox.urls.control} (nothing real is bought)`);
   return sandbox.urls;
 }

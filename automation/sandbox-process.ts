@@ -5,7 +5,6 @@ import { join } from 'node:path';
 export interface SandboxProcess {
   urls: { control: string; vastai: string };
   stop(): Promise<void>;
-  onExit(listener: (reason: string) => void): void;
 }
 
 export interface SandboxProcessOptions {
@@ -14,9 +13,13 @@ export interface SandboxProcessOptions {
   dir: string;
   time: string;
   environment: Readonly<Record<string, string>>;
+  /** Told when it died and was, or could not be, started again. */
+  onTrouble: (message: string) => void;
 }
 
 const START_MS = 30_000;
+/** A sandbox that dies is started again on its ports; its state is on disk. Slower each time, and given up at the end of the list. */
+const RESTART_PAUSES_MS = [0, 500, 2_000, 5_000];
 
 /**
  * Starts the sandbox, or shares the one that another process of ours (or a person) runs on the port. Throws what the sandbox printed
@@ -24,7 +27,40 @@ const START_MS = 30_000;
  */
 export async function startSandboxProcess(options: SandboxProcessOptions): Promise<SandboxProcess> {
   if (await isSandbox(options.port)) return shareSandbox(options.port);
-  const child = fork(join(options.projectDir, 'sandbox', 'main.ts'), [], {
+  let child = forkSandbox(options);
+  const urls = await waitUntilReady(child);
+  let isStopping = false;
+  const watch = (): void => {
+    child.once('exit', (code, signal) => {
+      if (!isStopping) void restart(`the sandbox ended (${signal ?? code})`);
+    });
+  };
+  async function restart(reason: string): Promise<void> {
+    for (const pauseMs of RESTART_PAUSES_MS) {
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      if (isStopping) return;
+      child = forkSandbox(options);
+      try {
+        await waitUntilReady(child);
+        watch();
+        return options.onTrouble(`${reason}; started again`);
+      } catch (error) {
+        options.onTrouble(`${reason}; ${error instanceof Error ? error.message : String(error)}`);
+      }
+    }
+  }
+  watch();
+  return {
+    urls,
+    stop() {
+      isStopping = true;
+      return stop(child);
+    },
+  };
+}
+
+function forkSandbox(options: SandboxProcessOptions): ChildProcess {
+  return fork(join(options.projectDir, 'sandbox', 'main.ts'), [], {
     cwd: options.projectDir,
     // Its own process group: a terminal's Ctrl-C must not take the vendors away while we still destroy.
     detached: true,
@@ -37,12 +73,6 @@ export async function startSandboxProcess(options: SandboxProcessOptions): Promi
     execArgv: ['--disable-warning=ExperimentalWarning'],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
-  const urls = await waitUntilReady(child);
-  return {
-    urls,
-    stop: () => stop(child),
-    onExit: (listener) => child.once('exit', (code, signal) => listener(`the sandbox ended (${signal ?? code})`)),
-  };
 }
 
 async function isSandbox(port: number): Promise<boolean> {
@@ -60,7 +90,6 @@ function shareSandbox(port: number): SandboxProcess {
   return {
     urls: { control: `http://127.0.0.1:${port}`, vastai: `http://127.0.0.1:${port + 1}` },
     stop: () => Promise.resolve(),
-    onExit: () => {},
   };
 }
 

@@ -51,9 +51,12 @@ export function summarizeEngineError(text: string): string {
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => /error:/i.test(line) && !/^stderr:/i.test(line))
-    .map((line) => line.replace(/^.*?error:\s*/i, ''));
-  const useful = [...new Set(lines)].filter((line) => line !== '' && !/^update failed$/i.test(line));
-  return (
-    useful.length > 0 ? useful.slice(0, 3).join('; ') : plain.trim().split('\n')[0] || 'the engine gave no reason'
-  ).slice(0, 1000);
+    .map((line) =>
+      line.replace(/^.*?error:\s*/i, '').replace(/^Command was killed with (\w+).*$/, 'the engine was killed ($1)'),
+    );
+  const useful = [...new Set(lines)].filter(
+    (line) => line !== '' && !/^(update failed|Command failed with exit code.*)$/i.test(line),
+  );
+  const first = plain.trim().split('\n')[0];
+  return (useful.length > 0 ? useful.slice(0, 3).join('; ') : first || 'the engine gave no reason').slice(0, 1000);
 }

@@ -3,7 +3,7 @@
  * data directory (or MUSTER_PULUMI_BACKEND_URL when it is a file URL too); the rest of the runner sees only this interface.
  */
 import { createCipheriv, pbkdf2 as pbkdf2Callback, randomBytes } from 'node:crypto';
-import { access, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -34,7 +34,10 @@ export interface StackState {
 
 export interface StateBackend {
   readonly url: string;
-  /** Makes the stack where it is missing. Idempotent. */
+  /**
+   * Makes the stack where it is missing, and mends what a killed engine left torn (from its own backup: a step older, which pending
+   * creates and labels make up for). Idempotent; only while no update runs.
+   */
   prepareStack(stackName: string): Promise<void>;
   /** null: there is no such stack. */
   readState(stackName: string): Promise<StackState | null>;
@@ -68,12 +71,15 @@ async function openFileBackend(url: string): Promise<StateBackend> {
   return {
     url,
     async prepareStack(stackName) {
+      const file = fileOf(stackName);
+      await removeTornFiles(stacks, `${stackName}.json`);
+      const kept = await readCheckpoint(file);
       const empty = { version: 3, checkpoint: { stack: `${ORGANIZATION}/${PROJECT}/${stackName}`, latest: null } };
-      if (!(await exists(fileOf(stackName)))) await replaceFile(fileOf(stackName), JSON.stringify(empty));
+      if (kept?.path !== file) await replaceFile(file, kept?.text ?? JSON.stringify(empty));
     },
     async readState(stackName) {
-      const text = await readFile(fileOf(stackName), 'utf8').catch(missingIsNull);
-      return text === null ? null : parseCheckpoint(text);
+      const kept = await readCheckpoint(fileOf(stackName));
+      return kept && parseCheckpoint(kept.text);
     },
     async resolvePendingCreates(stackName, found) {
       const file = JSON.parse(await readFile(fileOf(stackName), 'utf8')) as CheckpointFile;
@@ -95,9 +101,9 @@ async function openFileBackend(url: string): Promise<StateBackend> {
       await replaceFile(fileOf(stackName), JSON.stringify(file));
     },
     async removeStack(stackName) {
-      const text = await readFile(fileOf(stackName), 'utf8').catch(missingIsNull);
-      if (text === null) return;
-      const state = parseCheckpoint(text);
+      const kept = await readCheckpoint(fileOf(stackName));
+      if (kept === null) return;
+      const state = parseCheckpoint(kept.text);
       if (state.resources.length > 0)
         throw new Error(`stack ${stackName} still has ${state.resources.length} resources`);
       // The engine keeps backups and attributes beside it: <name>.json, .json.bak, .json.attrs, …
@@ -176,6 +182,29 @@ function toResource(resource: CheckpointResource): StackResource {
     outputs: resource.outputs ?? {},
     initErrors: resource.initErrors ?? [],
   };
+}
+
+/** Temporary files, and attribute files that were cut off empty: the engine would read them as a broken checkpoint. */
+async function removeTornFiles(folder: string, prefix: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(prefix)) continue;
+    const path = join(folder, name);
+    const isTorn = name.endsWith('.tmp') || (name.endsWith('.attrs') && (await stat(path)).size === 0);
+    if (isTorn) await rm(path, { force: true });
+  }
+}
+
+/** The checkpoint, or the engine's backup of it where the file is missing or torn; null: neither is there. */
+async function readCheckpoint(file: string): Promise<{ path: string; text: string } | null> {
+  for (const path of [file, `${file}.bak`]) {
+    const text = await readFile(path, 'utf8').catch(missingIsNull);
+    try {
+      if (text !== null && 'checkpoint' in (JSON.parse(text) as object)) return { path, text };
+    } catch {
+      // cut off in the middle of writing
+    }
+  }
+  return null;
 }
 
 async function replaceFile(path: string, text: string): Promise<void> {

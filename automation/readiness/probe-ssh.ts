@@ -23,6 +23,8 @@ export function probeSsh(target: SshTarget, privateKey: string, timeoutMs: numbe
       resolve({ ...found, detail });
     }
     client
+      // The handshake is many small writes, each of which would wait for the other side's delayed acknowledgement.
+      .on('connect', () => client.setNoDelay(true))
       .on('handshake', () => (found.reached = true))
       .on('ready', () => {
         found.reached = true;
