@@ -8,6 +8,7 @@ import { createAccessTokens } from './access-token.ts';
 import type { ApiContext, ApiDeps } from './api-deps.ts';
 import { createAuthenticator } from './authentication.ts';
 import { createEventHub } from './event-hub.ts';
+import { addFleetMetrics } from './fleet-metrics.ts';
 import { createGpuCatalogue } from './gpu-catalogue.ts';
 import { createHttpMetrics } from './http-metrics.ts';
 import { mountRoutes } from './mount.ts';
@@ -34,6 +35,7 @@ export function createApp(deps: ApiDeps): App {
     guessLimit: createRateLimit(pool, { name: 'guess', ...GUESSES }),
     gpus: createGpuCatalogue(kysely),
   };
+  addFleetMetrics(deps.metrics, kysely);
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag'); // replies are live; hashing each costs more than it saves
