@@ -57,6 +57,7 @@ export async function destroyInstancesOf(
       instanceId: instance.id,
       actor: SYSTEM,
       reason,
+      askedBy: operationId,
       ...(failure ? { failure } : {}),
     });
   }

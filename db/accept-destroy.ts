@@ -35,6 +35,8 @@ export async function acceptDestroy(
     actor: Actor;
     reason: string;
     failure?: { code: string; detail: string };
+    /** The operation in whose step this happens: it ends in its own way and is not superseded. */
+    askedBy?: string;
   },
 ): Promise<{ operation: OperationRow; instance: InstanceRow }> {
   const seen = await findInstance(tx, order.orgId, order.instanceId);
@@ -60,7 +62,7 @@ export async function acceptDestroy(
     deterministicKey: `destroy:${instance.id}`,
     createdBy: order.actor.id,
   });
-  await supersedeProvision(tx, queue, instance, operation.id);
+  if (instance.operation_id !== order.askedBy) await supersedeProvision(tx, queue, instance, operation.id);
   if (instance.status !== 'destroying') {
     await appendAudit(tx, {
       orgId: instance.org_id,

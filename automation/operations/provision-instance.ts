@@ -112,6 +112,7 @@ async function applyActions(
           actor: SYSTEM,
           reason: action.reason,
           failure: { code: action.code, detail: action.reason },
+          askedBy: context.operation.id,
         });
         break;
       case 'wait':

@@ -190,7 +190,15 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
   ): Promise<void> {
     for (const instance of await listInstancesOfOperation(tx, operationId)) {
       if (!['requested', 'creating', 'booting'].includes(instance.status)) continue;
-      const order = { orgId: null, instanceId: instance.id, actor: SYSTEM, reason: error.detail, failure: error };
+      const reason = error.detail;
+      const order = {
+        orgId: null,
+        instanceId: instance.id,
+        actor: SYSTEM,
+        reason,
+        failure: error,
+        askedBy: operationId,
+      };
       await acceptDestroy(tx, queue, order);
     }
   }

@@ -124,6 +124,16 @@ describe('accepting a destroy', () => {
     await expect(destroy(id)).rejects.toMatchObject({ code: 'conflict' });
   });
 
+  it('asked for by the provision itself lets it end in its own way', async () => {
+    const { instances, operation } = await fleet.provision();
+    const order = { orgId: null, instanceId: instances[0]?.id as string, actor: ACTOR, reason: 'nothing fits' };
+    await inTransaction(fleet.db, (tx) => acceptDestroy(tx, fleet.queue, { ...order, askedBy: operation.id }));
+    expect(await findOperation(fleet.db, null, operation.id)).toMatchObject({
+      status: 'queued',
+      cancel_requested_at: null,
+    });
+  });
+
   it('keeps the first reason of failure', async () => {
     const { instances } = await fleet.provision();
     const id = instances[0]?.id as string;
