@@ -138,7 +138,7 @@ function startChild(options: ChildPoolOptions, scratchDir: string): Child {
   const child = fork(join(import.meta.dirname, 'child', 'main.ts'), [], {
     detached: true,
     cwd: options.settings.projectRoot,
-    execArgv: [...process.execArgv, '--disable-warning=ExperimentalWarning'],
+    execArgv: [...importFlags(process.execArgv), '--disable-warning=ExperimentalWarning'],
     env: {
       PATH: process.execPath.replace(/\/[^/]*$/, '') + ':/usr/local/bin:/usr/bin:/bin',
       HOME: scratchDir,
@@ -178,6 +178,11 @@ function startChild(options: ChildPoolOptions, scratchDir: string): Child {
   made.ready.catch(() => {});
   post(made, { type: 'settings', settings: { ...options.settings, scratchDir } });
   return made;
+}
+
+/** Modules that this process was told to import first; its other flags (memory bounds) are not a child's. */
+function importFlags(flags: readonly string[]): string[] {
+  return flags.filter((flag, index) => flag.startsWith('--import') || flags[index - 1] === '--import');
 }
 
 function runIn(

@@ -1,5 +1,5 @@
 /** Probing a machine over SSH: does it answer, does it let our key in, which GPUs does nvidia-smi show. Decides nothing. */
-import { Client, type ConnectConfig } from 'ssh2';
+import type { ConnectConfig } from 'ssh2';
 import { parseNvidiaSmiCsv, type SshProbe } from '../../domain/readiness.ts';
 
 const COMMAND = 'nvidia-smi --query-gpu=name,memory.total --format=csv,noheader,nounits';
@@ -12,9 +12,10 @@ export interface SshTarget {
 }
 
 /** Never throws: what went wrong is part of what it found. @param timeoutMs bound on the whole probe */
-export function probeSsh(target: SshTarget, privateKey: string, timeoutMs: number): Promise<SshProbe> {
+export async function probeSsh(target: SshTarget, privateKey: string, timeoutMs: number): Promise<SshProbe> {
+  const { default: ssh2 } = await import('ssh2'); // 19 MB that a control plane at rest does without
   return new Promise((resolve) => {
-    const client = new Client();
+    const client = new ssh2.Client();
     const found: SshProbe = { reached: false, authenticated: false, gpus: null, detail: null };
     const timer = setTimeout(() => end(`no answer within ${timeoutMs / 1000} s`), timeoutMs);
     function end(detail: string | null): void {

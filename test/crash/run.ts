@@ -21,6 +21,8 @@ let broken = 0;
 let fired = 0;
 let bought = 0;
 const fleet = await startCrashFleet();
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.on(signal, () => void fleet.close().then(() => process.exit(1)));
 for (let seed = first; seed <= last; seed++) {
   const cell = drawCell(seed);
   const startedAt = performance.now();

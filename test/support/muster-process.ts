@@ -48,13 +48,18 @@ export async function createMusterProcess(options: MusterProcessOptions): Promis
     async start() {
       const started = spawn(
         process.execPath,
-        [...(options.preload ? ['--import', options.preload] : []), '--disable-warning=ExperimentalWarning', 'main.ts'],
+        [
+          ...(options.preload ? ['--import', options.preload] : []),
+          '--max-semi-space-size=2',
+          '--disable-warning=ExperimentalWarning',
+          'main.ts',
+        ],
         {
           cwd: PROJECT,
           env: {
             PATH: process.env['PATH'] ?? '',
             HOME: process.env['HOME'] ?? '',
-            ...(process.env['XDG_CACHE_HOME'] ? { XDG_CACHE_HOME: process.env['XDG_CACHE_HOME'] } : {}),
+            ...pick('XDG_CACHE_HOME', 'NODE_COMPILE_CACHE'),
             MUSTER_DATA_DIR: options.dataDir,
             MUSTER_PORT: String(port),
             MUSTER_SANDBOX_PORT: String(options.sandboxPort),
@@ -101,6 +106,10 @@ export async function createMusterProcess(options: MusterProcessOptions): Promis
       return { status: reply.status, body: (text === '' ? {} : JSON.parse(text)) as never };
     },
   };
+}
+
+function pick(...names: string[]): Record<string, string> {
+  return Object.fromEntries(names.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])));
 }
 
 /** Level-triggered wait: asks until true or the bound. */
