@@ -72,6 +72,8 @@ export interface WorkerOptions {
 export function createWorker({ services, database, owner, concurrency }: WorkerOptions): Worker {
   const { db, queue, log } = services;
   const running = new Map<string, RunningStep>();
+  /** Claims asked for and not answered: a drain gives back what they still get. */
+  const claims = new Set<Promise<void>>();
   const timers: NodeJS.Timeout[] = [];
   let listener: pg.Client | undefined;
   let isDraining = false;
@@ -100,10 +102,18 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
     }
   }
 
-  async function claimAndRun(operationId: string): Promise<void> {
-    if (running.has(operationId) || isDraining) return;
+  function claimAndRun(operationId: string): Promise<void> {
+    if (running.has(operationId) || isDraining) return Promise.resolve();
+    const claiming = claimOne(operationId).finally(() => claims.delete(claiming));
+    claims.add(claiming);
+    return claiming;
+  }
+
+  async function claimOne(operationId: string): Promise<void> {
     const claimed = await claimOperation(db, operationId, owner);
-    if (claimed.kind === 'claimed') begin(claimed.claim, claimed.operation);
+    if (claimed.kind !== 'claimed') return;
+    if (isDraining) await releaseClaim(db, queue, claimed.claim);
+    else begin(claimed.claim, claimed.operation);
   }
 
   function begin(claim: Claim, operation: OperationRow): void {
@@ -307,6 +317,7 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
     async drain() {
       isDraining = true;
       for (const step of running.values()) step.cancel.abort();
+      await Promise.allSettled(claims);
       await Promise.all([...running.values()].map((step) => step.done));
       for (const timer of timers) clearTimeout(timer);
       await listener?.end().catch(() => {});
