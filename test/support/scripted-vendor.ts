@@ -145,7 +145,8 @@ export function createScriptedRunner(vendor: ScriptedVendor): ScriptedRunner {
     stacks.set(request.stackName, stack);
     await resolvePending(stack, hooks);
     hooks.onStarted?.(randomUUID());
-    const attempts = update === 'up' ? (request.program?.args as InstanceArgs).attempts : [];
+    const args = request.program?.args as InstanceArgs | undefined;
+    const attempts = update === 'up' && args ? args.attempts : [];
     updates.push({ update, attempts: attempts.map((attempt) => attempt.attemptId) });
     const failures: UpdateOutcome['failures'] = {};
     const fail = (name: string, error: unknown): void => {
