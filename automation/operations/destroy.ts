@@ -16,8 +16,9 @@ import { markStackRemoved } from '../../db/stacks.ts';
 import { destroyVerified } from '../../providers-dynamic/destroy-machine.ts';
 import type { UpdateOutcome } from '../engine/stack-runner.ts';
 import type { StackState } from '../engine/state-backend.ts';
+import { listBelievably } from '../readiness/list-instances.ts';
 import { loadStack, runStackUpdate, type StackView } from './run-update.ts';
-import type { StepContext, StepResult } from './step.ts';
+import { listedProvider, type StepContext, type StepResult } from './step.ts';
 
 const ENGINE_WAIT_MS = 2_000;
 
@@ -127,8 +128,19 @@ async function destroyByLabel(context: StepContext, attempt: AttemptRow): Promis
       });
     }
     const leftMs = endsAt - performance.now();
-    if (leftMs <= 0) return;
+    if (leftMs <= 0) return assertNotListed(context, provider, attempt.label);
     await new Promise((resolve) => setTimeout(resolve, Math.min(leftMs, 2_000)));
+  }
+}
+
+/** An empty look-up proves nothing while the list lies: the provider's whole listing must be believed, and lack the label too. */
+async function assertNotListed(context: StepContext, provider: ProviderName, label: string): Promise<void> {
+  const listing = await listBelievably(listedProvider(context, provider), context.kill);
+  if (listing === null) {
+    throw new ProviderError('unbelievable', `${provider}'s listing is not believed: ${label} may still be there`);
+  }
+  if (listing.observed.some((instance) => instance.label === label)) {
+    throw new ProviderError('retryable', `a machine with label ${label} is still listed`);
   }
 }
 

@@ -259,7 +259,8 @@ describe('a cancel', () => {
     expect(await automation.untilFinished(operation.id)).toMatchObject({ status: 'canceled' });
     await automation.untilDestroyed(instances[0]?.id as string);
     expect(automation.vendor.live()).toEqual([]);
-    expect(await automation.runner.readState(`instance-${operation.id.replace('_', '-')}`)).toBeNull();
+    const stackName = `instance-${operation.id.replace('_', '-')}`;
+    await automation.until(async () => (await automation.runner.readState(stackName)) === null, 'the stack is removed');
   });
 });
 
