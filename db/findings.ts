@@ -78,14 +78,14 @@ export async function setFindingStatus(
     .execute();
 }
 
-/** Open findings of a provider that this reconcile did not see again are over. */
-export async function resolveUnseen(executor: Executor, provider: string, before: Date): Promise<number> {
+/** Open findings of a provider other than those just seen are over. By id, because clocks of processes and database differ. */
+export async function resolveUnseen(executor: Executor, provider: string, seenIds: string[]): Promise<number> {
   const result = await executor
     .updateTable('findings')
     .set({ status: 'resolved', resolved_at: sql`now()` })
     .where('provider', '=', provider)
     .where('status', '=', 'open')
-    .where('last_seen_at', '<', before)
+    .where(sql<boolean>`id <> all(${seenIds})`)
     .executeTakeFirst();
   return Number(result.numUpdatedRows);
 }

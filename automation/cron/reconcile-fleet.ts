@@ -89,8 +89,8 @@ async function reconcileProvider(
     now: startedAt.getTime(),
   });
   await applyUpdates(options, diff, listing.recorded);
-  const destroys = await applyFindings(options, diff, listing.recorded);
-  const resolved = await resolveUnseen(db, provider, startedAt);
+  const { destroys, seenIds } = await applyFindings(options, diff, listing.recorded);
+  const resolved = await resolveUnseen(db, provider, seenIds);
   return {
     observed: listing.observed.length,
     findings: diff.findings.length,
@@ -112,13 +112,18 @@ async function applyUpdates(options: ReconcileOptions, diff: FleetDiff, recorded
   }
 }
 
-/** Returns how many destroys were enqueued. */
-async function applyFindings(options: ReconcileOptions, diff: FleetDiff, recorded: AttemptRow[]): Promise<number> {
+async function applyFindings(
+  options: ReconcileOptions,
+  diff: FleetDiff,
+  recorded: AttemptRow[],
+): Promise<{ destroys: number; seenIds: string[] }> {
   const orgs = new Map(recorded.map((attempt) => [attempt.id, attempt.org_id]));
+  const seenIds: string[] = [];
   let destroys = 0;
   for (const finding of diff.findings) {
     const { sightings: _counted, firstSeenAt: _since, ...seen } = finding;
     const row = await sightFinding(options.db, { ...seen, orgId: orgs.get(finding.attemptId ?? '') ?? null });
+    if (row) seenIds.push(row.id);
     if (!row || row.status !== 'open') continue;
     const known = {
       class: finding.class,
@@ -130,7 +135,7 @@ async function applyFindings(options: ReconcileOptions, diff: FleetDiff, recorde
     await destroyFound(options, row);
     destroys++;
   }
-  return destroys;
+  return { destroys, seenIds };
 }
 
 async function destroyFound(options: ReconcileOptions, finding: FindingRow): Promise<void> {

@@ -193,6 +193,8 @@ async function destroyFound(context: StepContext): Promise<StepResult> {
   } catch (error) {
     if (!(error instanceof ProviderError)) throw error;
     if (isRetryable(error.kind) || error.kind === 'auth') return retry(context, error.message);
+    // Open again: the next reconcile resolves it when it sees no such machine of ours, and tries again when it does.
+    await withClaim(context.db, context.claim, (tx) => setFindingStatus(tx, finding.id, 'open'));
     return { kind: 'fail', error: { code: 'provider_unavailable', detail: error.message } };
   }
   await withClaim(context.db, context.claim, (tx) => setFindingStatus(tx, finding.id, 'resolved'));

@@ -7,6 +7,7 @@ import { createSyncOffersCron } from '../../automation/cron/sync-offers.ts';
 import type { TickCounts } from '../../automation/cron/scheduler.ts';
 import type { StepServices } from '../../automation/operations/step.ts';
 import { createWorker, type Worker } from '../../automation/operations/worker.ts';
+import { recordReady } from '../../automation/readiness/outcomes.ts';
 import { createReadinessCron } from '../../automation/readiness/watch-readiness.ts';
 import { acceptCancel } from '../../db/accept-cancel.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
@@ -37,6 +38,8 @@ export interface ScriptedAutomation extends FleetDatabase {
   startWorker(name?: string): Promise<Worker>;
   tick(cron: CronName): Promise<TickCounts>;
   orphans: ReconcileOptions['orphans'];
+  /** How far the processes' clock runs ahead of the database's. */
+  clockAheadMs: number;
   /** Puts so many offers on the vendor's market and lists them. */
   openMarket(offers: number): Promise<void>;
   destroy(instanceId: string): Promise<OperationRow>;
@@ -44,6 +47,8 @@ export interface ScriptedAutomation extends FleetDatabase {
   operation(id: string): Promise<OperationRow>;
   instance(id: string): Promise<InstanceRow>;
   attempts(): Promise<AttemptRow[]>;
+  /** As the readiness watcher does when a machine has shown itself ready. */
+  recordReady(attempt: AttemptRow): Promise<void>;
   attempt(id: string): Promise<AttemptRow>;
   until: typeof until;
   untilGone(attemptId: string): Promise<AttemptRow>;
@@ -74,7 +79,7 @@ export async function createScriptedAutomation(): Promise<ScriptedAutomation> {
     client: () => vendor.client,
     providers: ['vastai' as const],
     listLagMs: () => 0,
-    now: () => new Date(),
+    now: () => new Date(Date.now() + made.clockAheadMs),
     log,
     everyMs: 60_000,
   };
@@ -97,6 +102,7 @@ export async function createScriptedAutomation(): Promise<ScriptedAutomation> {
     runner,
     services,
     troubles,
+    clockAheadMs: 0,
     orphans: { policy: 'destroy', graceMs: 300_000 },
     async startWorker(name = `worker-${workers.length + 1}`) {
       const worker = createWorker({ services, database: fleet.database, owner: name, concurrency: 6 });
@@ -141,6 +147,7 @@ export async function createScriptedAutomation(): Promise<ScriptedAutomation> {
         return instance.status === 'destroyed' && instance;
       }, `${id} is destroyed`),
     instance: async (id) => (await findInstance(db, null, id)) as InstanceRow,
+    recordReady: (attempt) => recordReady(db, queue, attempt, new Date()),
     attempts: () => db.selectFrom('attempts').selectAll().orderBy('created_at').orderBy('id').execute(),
     untilWaiting: (id) =>
       until(async () => {

@@ -1,0 +1,209 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { findMachine } from '../../../db/machines.ts';
+import { formatLabel } from '../../../domain/label.ts';
+import { newId } from '../../../db/new-id.ts';
+import { DEPLOYMENT_ID } from '../../support/fleet-database.ts';
+import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
+
+const MINUTE_MS = 60_000;
+
+let automation: ScriptedAutomation;
+beforeEach(async () => {
+  automation = await createScriptedAutomation();
+  await automation.openMarket(10);
+});
+afterEach(() => automation.close());
+
+describe('an orphan', () => {
+  it('is destroyed by an operation after two believable listings and its grace, not before', async () => {
+    const { vendor } = automation;
+    const id = vendor.place(orphanLabel());
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.findings': 1, 'vastai.destroys': 0 });
+    await automation.passTime(4 * MINUTE_MS);
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.destroys': 0 });
+    expect(await findings()).toMatchObject([
+      { class: 'orphan', sightings: 2, status: 'open', provider_instance_id: id },
+    ]);
+    await automation.passTime(2 * MINUTE_MS);
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.destroys': 1 });
+    expect(vendor.destroyCalls, 'a cron destroys nothing itself').toBe(0);
+    expect(await findings()).toMatchObject([{ status: 'resolving' }]);
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.destroys': 0 });
+    const audit = await automation.db.selectFrom('audit_log').select('action').execute();
+    expect(audit).toEqual([{ action: 'finding.destroy' }]);
+
+    await automation.startWorker();
+    await automation.until(() => vendor.live().length === 0, 'the orphan is destroyed');
+    await automation.until(async () => (await findings())[0]?.status === 'resolved', 'the finding is resolved');
+  });
+
+  it('seen once and gone by itself is no finding any more', async () => {
+    const { vendor } = automation;
+    const label = orphanLabel();
+    vendor.place(label);
+    await automation.tick('reconcile');
+    vendor.vanish(label);
+    await automation.passTime(10 * MINUTE_MS);
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.resolved': 1, 'vastai.destroys': 0 });
+    expect(await findings()).toMatchObject([{ status: 'resolved' }]);
+  });
+
+  it('is only reported where the policy is alert', async () => {
+    automation.orphans = { policy: 'alert', graceMs: 0 };
+    automation.vendor.place(orphanLabel());
+    for (let tick = 0; tick < 3; tick++) {
+      await automation.passTime(10 * MINUTE_MS);
+      expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.findings': 1, 'vastai.destroys': 0 });
+    }
+    expect(await findings()).toMatchObject([{ status: 'open', sightings: 3 }]);
+    expect(await destroys()).toEqual([]);
+  });
+
+  it.each([-30_000, 30_000])('is counted too where the clock differs from the database by %i ms', async (aheadMs) => {
+    automation.clockAheadMs = aheadMs;
+    automation.vendor.place(orphanLabel());
+    for (let tick = 0; tick < 3; tick++) {
+      expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.resolved': 0 });
+      await automation.passTime(10 * MINUTE_MS);
+    }
+    expect(await destroys()).toHaveLength(1);
+  });
+
+  it('that a person ignores is left alone', async () => {
+    automation.vendor.place(orphanLabel());
+    await automation.tick('reconcile');
+    await automation.db.updateTable('findings').set({ status: 'ignored' }).execute();
+    await automation.passTime(10 * MINUTE_MS);
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.destroys': 0 });
+    expect(await findings()).toMatchObject([{ status: 'ignored', sightings: 1 }]);
+  });
+
+  it('whose label a person changed meanwhile is not touched, and its finding ends', async () => {
+    const { vendor } = automation;
+    const label = orphanLabel();
+    vendor.place(label);
+    automation.orphans = { policy: 'destroy', graceMs: 0 };
+    await automation.tick('reconcile');
+    await automation.tick('reconcile');
+    vendor.relabel(label, 'mine now');
+    const id = (await destroys())[0]?.id as string;
+    await automation.startWorker();
+    expect(await automation.untilFinished(id)).toMatchObject({ status: 'failed' });
+    expect(vendor.live()).toEqual(['mine now']);
+    await automation.passTime(MINUTE_MS);
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.foreign': 1, 'vastai.destroys': 0 });
+    expect(await findings()).toMatchObject([{ status: 'resolved' }]);
+  });
+});
+
+describe('a foreign machine', () => {
+  it.each([
+    ['of another person', 'training-3'],
+    ['without a label', ''],
+    ['of another deployment', formatLabel('other-one', 'att_aaaaaaaaaaaaaaaa', () => 'b'.repeat(13))],
+    ['with a forged signature', formatLabel(DEPLOYMENT_ID, 'att_aaaaaaaaaaaaaaaa', () => 'b'.repeat(13))],
+    ['of a plain pulumi up', 'muster-ext-project-0123456789abcdef'],
+  ])('%s is counted and never touched', async (_whose, label) => {
+    automation.orphans = { policy: 'destroy', graceMs: 0 };
+    automation.vendor.place(label);
+    for (let tick = 0; tick < 3; tick++) {
+      expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.foreign': 1, 'vastai.findings': 0 });
+      await automation.passTime(10 * MINUTE_MS);
+    }
+    expect(await destroys()).toEqual([]);
+    expect(automation.vendor.live()).toHaveLength(1);
+  });
+});
+
+describe('a machine of ours that vanished', () => {
+  it('is a ghost first, lost after two listings and a grace, and then destroyed as lost hardware may still bill', async () => {
+    const { vendor } = automation;
+    const { attempt, instanceId } = await rentReady();
+    await automation.passTime(10 * MINUTE_MS);
+    vendor.vanish(attempt.label);
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.findings': 1 });
+    expect(await findings()).toMatchObject([{ class: 'ghost', attempt_id: attempt.id, instance_id: instanceId }]);
+    expect(await automation.instance(instanceId)).toMatchObject({ status: 'ready' });
+    await automation.passTime(6 * MINUTE_MS);
+    await automation.tick('reconcile');
+    const destroyed = await automation.untilDestroyed(instanceId);
+    expect(destroyed).toMatchObject({ failure_code: 'lost' });
+    expect(await automation.untilGone(attempt.id)).toMatchObject({ failure_code: 'lost' });
+    expect(await findMachine(automation.db, 'vastai', attempt.machine_id as string)).toMatchObject({ losses: 1 });
+  });
+
+  it('and is back in the next listing is as if it had never been away', async () => {
+    const { vendor } = automation;
+    const { attempt, instanceId } = await rentReady();
+    await automation.passTime(10 * MINUTE_MS);
+    const { client } = vendor;
+    const away = { ...client, listInstances: () => Promise.resolve([]), readInstance: () => Promise.resolve(null) };
+    vendor.client = away;
+    await automation.tick('reconcile');
+    expect(await automation.attempt(attempt.id)).toMatchObject({ missing_count: 1 });
+    vendor.client = client;
+    await automation.passTime(6 * MINUTE_MS);
+    await automation.tick('reconcile');
+    expect(await automation.attempt(attempt.id)).toMatchObject({
+      missing_count: 0,
+      missing_since: null,
+      status: 'ready',
+    });
+    expect(await automation.instance(instanceId)).toMatchObject({ status: 'ready' });
+    expect(await findings()).toMatchObject([{ class: 'ghost', status: 'resolved' }]);
+  });
+});
+
+describe('a machine that is not as bought', () => {
+  it('is reported and left alone', async () => {
+    const { attempt } = await rentReady();
+    automation.vendor.relabel(attempt.label, 'renamed by hand');
+    await automation.passTime(10 * MINUTE_MS);
+    await automation.tick('reconcile');
+    await automation.passTime(10 * MINUTE_MS);
+    await automation.tick('reconcile');
+    expect(await findings()).toMatchObject([
+      { class: 'mismatch', attempt_id: attempt.id, status: 'open', sightings: 2 },
+    ]);
+    expect(await destroys()).toEqual([]);
+  });
+});
+
+describe('a second machine with the label of a living attempt', () => {
+  it('is a duplicate: it is destroyed and the recorded one stays', async () => {
+    const { attempt } = await rentReady();
+    automation.orphans = { policy: 'destroy', graceMs: 0 };
+    const twin = automation.vendor.place(attempt.label);
+    await automation.tick('reconcile');
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.destroys': 1 });
+    expect(await findings()).toMatchObject([{ class: 'duplicate', provider_instance_id: twin }]);
+  });
+});
+
+function orphanLabel(): string {
+  return formatLabel(DEPLOYMENT_ID, newId('attempt'), automation.services.labelMac);
+}
+
+function findings() {
+  return automation.db.selectFrom('findings').selectAll().orderBy('first_seen_at').execute();
+}
+
+function destroys() {
+  return automation.db
+    .selectFrom('operations')
+    .select(['id', 'kind'])
+    .where('kind', '<>', 'provision_instance')
+    .execute();
+}
+
+async function rentReady() {
+  const { vendor } = automation;
+  const { operation, instances } = await automation.provision();
+  await automation.startWorker();
+  const [attempt] = await automation.untilBought(1);
+  await automation.untilWaiting(operation.id);
+  await automation.recordReady(attempt!);
+  await automation.untilFinished(operation.id);
+  vendor.run(attempt!.label);
+  return { attempt: attempt!, instanceId: instances[0]?.id as string };
+}
