@@ -74,6 +74,8 @@ export interface Automation {
 /** Parallel resource operations of one update: purchases wait for the vendor, not for the processor. */
 const PARALLEL = 64;
 const STATUS_MS = 15_000;
+/** Steps that may wait for an engine child while those that need none go on. */
+const WAITING_STEPS = 14;
 /** What Vast.ai's users report for the longest lag of its list. */
 const DEFAULT_LIST_LAG_MS = 15_000;
 
@@ -99,7 +101,12 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
   const engine = createEngineHolder(options);
   const isWorker = options.roles.includes('worker');
   const worker = isWorker
-    ? createWorker({ services: await makeServices(), database, owner, concurrency: options.concurrency + 2 })
+    ? createWorker({
+        services: await makeServices(),
+        database,
+        owner,
+        concurrency: options.concurrency + WAITING_STEPS,
+      })
     : null;
   const scheduler = options.roles.includes('cron') ? createScheduler(makeCrons(), { db, owner, log }) : null;
   let statusTimer: NodeJS.Timeout | undefined;

@@ -4,7 +4,7 @@ import type { MicroUsd } from '../domain/money.ts';
 import type { ObservedInstance } from '../domain/observed-instance.ts';
 import type { Offer } from '../domain/offer.ts';
 import type { Executor, Tx } from './database.ts';
-import { forgetReservations } from './offers.ts';
+import { forgetReservations, hideOffer } from './offers.ts';
 import type { Schema } from './schema.ts';
 
 export type AttemptRow = Selectable<Schema['attempts']>;
@@ -165,7 +165,7 @@ export async function recordPurchase(
   machine: BoughtMachine,
   bootTimeoutMs: number,
 ): Promise<void> {
-  await tx
+  const bought = await tx
     .updateTable('attempts')
     .set({
       status: sql`case when status in ('reserved', 'buying') then 'bought' else status end`,
@@ -178,7 +178,9 @@ export async function recordPurchase(
     })
     .where('id', '=', attemptId)
     .where('status', '<>', 'gone')
-    .execute();
+    .returning(['provider', 'provider_offer_id'])
+    .executeTakeFirst();
+  if (bought?.provider_offer_id) await hideOffer(tx, bought.provider, bought.provider_offer_id);
   await forgetReservations(tx, [attemptId]);
 }
 

@@ -39,7 +39,7 @@ export function listInventory(
     .selectFrom('offers')
     .selectAll()
     .select(sql<string>`(${by})::text`.as('sort_value'))
-    .where('refused_at', 'is', null);
+    .where('hidden_at', 'is', null);
   if (filter.gpu !== undefined) query = query.where('gpu_key', '=', canonicalGpuKey(filter.gpu));
   if (filter.gpuCount !== undefined) query = query.where('gpu_count', '=', filter.gpuCount);
   if (filter.minGpuMemoryGib !== undefined) query = query.where('gpu_memory_gib', '>=', filter.minGpuMemoryGib);

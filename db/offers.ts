@@ -11,6 +11,8 @@ export type OfferRow = Selectable<Schema['offers']>;
 
 /** How long a reservation outlives a crashed operation. */
 const RESERVATION_MS = 30 * 60_000;
+/** A listing may show an offer for a while after it is gone; one that is shown for longer can be tried again. */
+const HIDDEN_MS = 10 * 60_000;
 
 /** Replaces a provider's offers by a believable listing, in one statement; ids of offers that stay are kept. */
 export async function replaceOffers(db: Db, provider: ProviderName, offers: Offer[], seenAt: Date): Promise<void> {
@@ -44,14 +46,17 @@ export async function replaceOffers(db: Db, provider: ProviderName, offers: Offe
     max_duration_seconds: offer.maxDurationSeconds,
     first_seen_at: seenAt.toISOString(),
     seen_at: seenAt.toISOString(),
-    refused_at: null,
+    hidden_at: null,
   }));
   await db.transaction().execute(async (tx) => {
     await sql`
       insert into offers
       select * from jsonb_populate_recordset(null::offers, ${JSON.stringify(rows)}::jsonb)
       on conflict (provider, provider_offer_id) do update set
-        ${sql.raw(REFRESHED.map((column) => `${column} = excluded.${column}`).join(', '))}`.execute(tx);
+        ${sql.raw(REFRESHED.map((column) => `${column} = excluded.${column}`).join(', '))},
+        hidden_at = case when offers.hidden_at < excluded.seen_at - ${HIDDEN_MS} * interval '1 millisecond' then null else offers.hidden_at end`.execute(
+      tx,
+    );
     await tx.deleteFrom('offers').where('provider', '=', provider).where('seen_at', '<', seenAt).execute();
     await rememberGpus(tx);
   });
@@ -79,7 +84,7 @@ const REFRESHED = [
 ];
 
 /**
- * Offers that a plan may use: of the given GPU, shown by a listing since they were last refused. An interruptible rental is the same
+ * Offers that a plan may use: of the given GPU, not bought by us or refused lately. An interruptible rental is the same
  * listing at its floor price.
  */
 export async function listOffersFor(
@@ -91,7 +96,7 @@ export async function listOffersFor(
     .selectAll()
     .where('gpu_key', '=', canonicalGpuKey(wanted.gpu))
     .where('gpu_count', '=', wanted.gpuCount)
-    .where('refused_at', 'is', null);
+    .where('hidden_at', 'is', null);
   if (wanted.interruptible) query = query.where('floor_micro_usd_per_hour', 'is not', null);
   const rows = await query.orderBy('price_micro_usd_per_hour').limit(2000).execute();
   return rows.map((row) => ({ ...offerFromRow(row), interruptible: wanted.interruptible }));
@@ -127,11 +132,11 @@ export function offerFromRow(row: OfferRow): Offer {
   };
 }
 
-/** The vendor refused to sell it: hidden until a later listing shows it again under whatever id. */
-export async function markOfferRefused(executor: Executor, provider: string, providerOfferId: string): Promise<void> {
+/** It was bought by us, or the vendor refused to sell it: hidden until a listing some minutes later still shows it. */
+export async function hideOffer(executor: Executor, provider: string, providerOfferId: string): Promise<void> {
   await executor
     .updateTable('offers')
-    .set({ refused_at: sql`now()` })
+    .set({ hidden_at: sql`now()` })
     .where('provider', '=', provider)
     .where('provider_offer_id', '=', providerOfferId)
     .execute();

@@ -204,7 +204,7 @@ export async function recordWait(
       'stack_id',
     ])
     .executeTakeFirstOrThrow();
-  await queue.dispatch(tx, claim.operationId, row.afterMs);
+  await queue.dispatch(tx, claim.operationId, { afterMs: row.afterMs, isUnderWay: true });
   await dispatchNextOnStack(tx, queue, row.stack_id, claim.operationId);
 }
 
@@ -277,7 +277,7 @@ export async function wakeOperation(tx: Executor, queue: Queue, operationId: str
     .where('status', 'in', ['queued', 'running'])
     .returning('id')
     .executeTakeFirst();
-  if (row) await queue.dispatch(tx, operationId);
+  if (row) await queue.dispatch(tx, operationId, { isUnderWay: true });
 }
 
 /**
@@ -427,7 +427,7 @@ export async function releaseClaim(db: Db, queue: Queue, claim: Claim): Promise<
       .set({ lease_owner: null, lease_expires_at: null })
       .where('id', '=', claim.operationId)
       .execute();
-    await queue.dispatch(tx, claim.operationId);
+    await queue.dispatch(tx, claim.operationId, { isUnderWay: true });
   });
 }
 

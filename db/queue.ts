@@ -16,8 +16,15 @@ const QUEUE = 'operations';
 export const DISPATCH_CHANNEL = 'operation_dispatch';
 
 export interface Queue {
-  /** Rings for an operation, in the caller's transaction; `afterMs` later when given. */
-  dispatch(executor: Executor, operationId: string, afterMs?: number): Promise<void>;
+  /**
+   * Rings for an operation, in the caller's transaction; `afterMs` later when given. One that goes on (`isUnderWay`) comes before those
+   * that have not begun: a burst of new requests must not hold up machines that are ready.
+   */
+  dispatch(
+    executor: Executor,
+    operationId: string,
+    options?: { afterMs?: number; isUnderWay?: boolean },
+  ): Promise<void>;
   /** Takes up to `limit` due dispatches off the queue for good; their operations must be claimed now (the sweep finds what a crash loses here). */
   take(executor: Executor, limit: number): Promise<string[]>;
   start(): Promise<void>;
@@ -37,9 +44,17 @@ export function createQueue(executor: Executor, maintain = false): Queue {
   });
   boss.on('error', () => {}); // its own upkeep failing while the database is away; every call of ours throws to its caller
   return {
-    async dispatch(tx, operationId, afterMs = 0) {
+    async dispatch(tx, operationId, { afterMs = 0, isUnderWay = false } = {}) {
       const startAfter = afterMs > 0 ? new Date(Date.now() + afterMs) : undefined;
-      await boss.send(QUEUE, { operationId }, { db: fromKysely(tx), ...(startAfter ? { startAfter } : {}) });
+      await boss.send(
+        QUEUE,
+        { operationId },
+        {
+          db: fromKysely(tx),
+          priority: isUnderWay ? 1 : 0,
+          ...(startAfter ? { startAfter } : {}),
+        },
+      );
       if (!startAfter) await sql`select pg_notify(${DISPATCH_CHANNEL}, '')`.execute(tx);
     },
     async take(tx, limit) {

@@ -229,7 +229,7 @@ export interface Schema {
     max_duration_seconds: number | null;
     first_seen_at: Time;
     seen_at: Time;
-    refused_at: NullableTime;
+    hidden_at: NullableTime;
   };
   known_gpus: { gpu_key: string; gpu: string; first_seen_at: MadeTime };
   offer_reservations: {

@@ -9,7 +9,7 @@ import type { ProviderName } from '../../domain/provider.ts';
 import { countPurchaseCall, findAttemptByLabel, recordRefusal, type AttemptRow } from '../../db/attempts.ts';
 import type { Executor } from '../../db/database.ts';
 import { listMachines, machineRecordFromRow } from '../../db/machines.ts';
-import { listOffersFor, listReservedKeys, markOfferRefused, reserveOffer } from '../../db/offers.ts';
+import { listOffersFor, listReservedKeys, hideOffer, reserveOffer } from '../../db/offers.ts';
 import { listProviders } from '../../db/providers.ts';
 import { withClaim } from '../../db/operations.ts';
 import type { InstanceRow } from '../../db/instances.ts';
@@ -96,7 +96,7 @@ export async function assignCandidate(
       await countPurchaseCall(tx, attempt.id);
       return candidateOf(attempt);
     }
-    await markOfferRefused(tx, attempt.provider, question.refused.providerOfferId);
+    await hideOffer(tx, attempt.provider, question.refused.providerOfferId);
     const input = await readPlanInput(context, tx, context.operation.id, view.instances, view.attempts);
     const tried = new Set(
       [...attempt.refusals, question.refused].map((one) =>

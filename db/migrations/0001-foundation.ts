@@ -286,8 +286,8 @@ const STATEMENTS = [
      max_duration_seconds double precision,
      first_seen_at timestamptz not null,
      seen_at timestamptz not null,
-     -- Refused when we tried to buy it: hidden until a listing newer than this shows it again.
-     refused_at timestamptz,
+     -- Bought by us, or refused when we tried to: hidden until a listing some minutes later still shows it.
+     hidden_at timestamptz,
      unique (provider, provider_offer_id)
    )`,
   `create index offers_match on offers (gpu_key, gpu_count, price_micro_usd_per_hour)`,

@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { insertAttempt } from '../../db/attempts.ts';
 import { newId } from '../../db/new-id.ts';
-import { listOffersFor, listReservedKeys, markOfferRefused, replaceOffers, reserveOffer } from '../../db/offers.ts';
+import { listOffersFor, listReservedKeys, hideOffer, replaceOffers, reserveOffer } from '../../db/offers.ts';
 import type { Offer } from '../../domain/offer.ts';
 import { createFleetDatabase, makeOffer, PRICE, type FleetDatabase } from '../support/fleet-database.ts';
 
@@ -71,7 +71,7 @@ describe('offers for a request', () => {
 
   it('hide one that was refused for as long as the same offer is listed', async () => {
     await list([makeOffer(1), makeOffer(2)], 0);
-    await markOfferRefused(fleet.db, 'vastai', 'offer-1');
+    await hideOffer(fleet.db, 'vastai', 'offer-1');
     await list([makeOffer(1), makeOffer(2)], 1_000);
     expect((await listOffersFor(fleet.db, WANTED)).map((offer) => offer.providerOfferId)).toEqual(['offer-2']);
   });

@@ -46,7 +46,7 @@ describe('a dispatch', () => {
 
   it('for later comes when it is due', async () => {
     const id = newId('operation');
-    await fleet.queue.dispatch(fleet.db, id, 30_000);
+    await fleet.queue.dispatch(fleet.db, id, { afterMs: 30_000 });
     expect(await fleet.queue.take(fleet.db, 10)).toEqual([]);
     await fleet.passTime(30_001);
     expect(await fleet.queue.take(fleet.db, 10)).toEqual([id]);
@@ -57,7 +57,7 @@ describe('a dispatch', () => {
     const rung: string[] = [];
     listener.on('notification', ({ channel }) => rung.push(channel));
     await listener.query('listen operation_dispatch');
-    await fleet.queue.dispatch(fleet.db, newId('operation'), 60_000);
+    await fleet.queue.dispatch(fleet.db, newId('operation'), { afterMs: 60_000 });
     await listener.query('select 1');
     expect(rung).toEqual([]);
     await fleet.db.transaction().execute((tx) => fleet.queue.dispatch(tx, newId('operation')));

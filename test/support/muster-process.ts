@@ -117,11 +117,12 @@ export async function waitFor(
   check: () => Promise<boolean> | boolean,
   boundMs: number,
   what = 'a condition',
+  everyMs = 25,
 ): Promise<void> {
   const deadline = performance.now() + boundMs;
   while (!(await check())) {
     if (performance.now() > deadline) throw new Error(`${what} did not come true within ${boundMs / 1000} s`);
-    await new Promise((resolve) => setTimeout(resolve, 25));
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
 }
 
