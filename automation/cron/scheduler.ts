@@ -73,7 +73,7 @@ export function createScheduler(crons: Cron[], options: { db: Db; owner: string;
     async runNow(name) {
       const cron = crons.find((one) => one.name === name);
       if (!cron) throw new Error(`there is no cron ${name}`);
-      await running.get(name)?.catch(() => {});
+      while (running.has(name)) await running.get(name)?.catch(() => {});
       const { counts, error } = await runOnce(cron);
       if (error !== null) throw new Error(error);
       return counts;
