@@ -126,7 +126,7 @@ async function openFileBackend(url: string): Promise<StateBackend> {
 }
 
 async function killLockHolder(text: string): Promise<void> {
-  const lock = JSON.parse(text) as { pid?: number; hostname?: string };
+  const lock = parseLock(text);
   if (typeof lock.pid !== 'number' || lock.hostname !== hostname()) return;
   const command = await readFile(`/proc/${lock.pid}/cmdline`, 'utf8').catch(() => '');
   if (!/pulumi/.test(command.split('\0')[0] ?? '')) return;
@@ -137,6 +137,15 @@ async function killLockHolder(text: string): Promise<void> {
   }
   for (let tries = 0; tries < 200 && (await exists(`/proc/${lock.pid}/exe`)); tries++) {
     await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** Nothing of one that was cut off in the middle of writing: its writer is dead. */
+function parseLock(text: string): { pid?: number; hostname?: string } {
+  try {
+    return JSON.parse(text) as { pid?: number; hostname?: string };
+  } catch {
+    return {};
   }
 }
 

@@ -1,0 +1,125 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { ChildPool } from '../../../automation/engine/child-pool.ts';
+import type { RunRequest, RunResult } from '../../../automation/engine/protocol.ts';
+import { createStackRunner, type StackRunner, type UpdateHooks } from '../../../automation/engine/stack-runner.ts';
+import { chooseStateBackend, type StateBackend } from '../../../automation/engine/state-backend.ts';
+import { ProviderError } from '../../../domain/provider-error.ts';
+
+const STACK = 'instance-op-test';
+const TYPE = 'pulumi-nodejs:dynamic/vastai:VastaiInstance';
+const URN = `urn:pulumi:${STACK}::muster::${TYPE}::att_a`;
+const REQUEST = {
+  stackName: STACK,
+  program: { kind: 'instance', args: { attempts: [] } },
+  mayExist: ['label-a'],
+  deploymentSshPublicKeys: ['ssh-ed25519 AAAA'],
+};
+const SECRETS = { passphrase: 'very secret', encryptionSalt: 'v1:salt' };
+const DONE: RunResult = { isOk: true, errorText: null, failures: {}, changes: { create: 1 }, outputs: {} };
+
+let dir: string;
+let backend: StateBackend;
+let runs: RunRequest[];
+let result: RunResult;
+let resolved: () => string | null;
+let runner: StackRunner;
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'stack-runner-'));
+  backend = await chooseStateBackend(null, dir);
+  runs = [];
+  result = DONE;
+  resolved = () => null;
+  const pool: ChildPool = {
+    run: (request) => {
+      runs.push(request);
+      return Promise.resolve(result);
+    },
+    extendLease: () => {},
+    warm: () => {},
+    close: () => Promise.resolve(),
+  };
+  runner = createStackRunner(pool, backend, SECRETS);
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+const signals = { cancel: new AbortController().signal, kill: new AbortController().signal };
+const hooks: UpdateHooks = {
+  answer: () => Promise.reject(new Error('nobody asks')),
+  onResources: () => {},
+  onDiagnostic: () => {},
+  resolvePending: async () => resolved(),
+};
+
+describe('an update', () => {
+  it('makes the stack where it is missing, and tells what the state holds afterwards', async () => {
+    const outcome = await runner.up(REQUEST, hooks, signals);
+    expect(outcome).toMatchObject({ update: 'up', isOk: true, error: null, changes: { create: 1 } });
+    expect(outcome.state).toEqual({ resources: [], pendingCreates: [] });
+    expect(runs).toMatchObject([{ update: 'up', stackName: STACK, mayExist: ['label-a'] }]);
+  });
+
+  it('has no program where none is needed, and a new run id each time', async () => {
+    await runner.destroy(REQUEST, hooks, signals);
+    await runner.refresh(REQUEST, hooks, signals);
+    await runner.preview(REQUEST, hooks, signals);
+    expect(runs.map((run) => [run.update, run.program !== null])).toEqual([
+      ['destroy', false],
+      ['refresh', false],
+      ['preview', true],
+    ]);
+    expect(new Set(runs.map((run) => run.runId)).size).toBe(3);
+  });
+
+  it('that failed tells the kind and the reason', async () => {
+    const failures = { att_a: { errorKind: 'no_capacity' as const, reason: 'sold out' } };
+    result = { ...DONE, isOk: false, errorText: 'error: creating att_a: sold out\nerror: update failed', failures };
+    expect(await runner.up(REQUEST, hooks, signals)).toMatchObject({
+      isOk: false,
+      error: { kind: 'resource_failed', detail: 'creating att_a: sold out' },
+      failures,
+    });
+  });
+});
+
+describe('pending creates before an update', () => {
+  it('are resolved by what the hook finds: found ones become resources', async () => {
+    writePending();
+    resolved = () => '1001';
+    const outcome = await runner.up(REQUEST, hooks, signals);
+    expect(outcome.state?.resources).toMatchObject([{ name: 'att_a', id: '1001' }]);
+    expect(outcome.state?.pendingCreates).toEqual([]);
+  });
+
+  it('are dropped where the provider believably has none', async () => {
+    writePending();
+    await runner.destroy(REQUEST, hooks, signals);
+    expect(await runner.readState(STACK)).toEqual({ resources: [], pendingCreates: [] });
+  });
+
+  it('that cannot be told stop the update before it starts, and stay', async () => {
+    writePending();
+    resolved = () => {
+      throw new ProviderError('unbelievable', 'the reply is no JSON');
+    };
+    await expect(runner.up(REQUEST, hooks, signals)).rejects.toMatchObject({ kind: 'unbelievable' });
+    expect(runs).toEqual([]);
+    expect((await runner.readState(STACK))?.pendingCreates).toHaveLength(1);
+  });
+
+  it('are left alone by a preview, which changes nothing', async () => {
+    writePending();
+    resolved = () => '1001';
+    const outcome = await runner.preview(REQUEST, hooks, signals);
+    expect(outcome.state?.pendingCreates).toHaveLength(1);
+  });
+});
+
+function writePending(): void {
+  const resource = { urn: URN, type: TYPE, custom: true, inputs: { label: 'label-a' } };
+  const latest = { resources: [], pending_operations: [{ resource, type: 'creating' }] };
+  const file = join(dir, 'engine', 'state', '.pulumi', 'stacks', 'muster', `${STACK}.json`);
+  writeFileSync(file, JSON.stringify({ version: 3, checkpoint: { stack: STACK, latest } }));
+}
