@@ -120,6 +120,14 @@ describe('a write of a worker whose claim is over', () => {
     expect(await read(id)).toEqual(before);
   });
 
+  it('throws for the number before, also where the same worker has claimed again', async () => {
+    const { id } = await accept();
+    const before = await claim(id, 'same');
+    await wait(before, 0);
+    await claim(id, 'same');
+    await expect(withClaim(fleet.db, before, async () => {})).rejects.toThrow(StaleClaim);
+  });
+
   it('throws too when the number is right and the owner is not, and after the operation ended', async () => {
     const { id } = await accept();
     const held = await claim(id, 'owner');
