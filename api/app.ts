@@ -68,8 +68,9 @@ function createRequestLog(deps: ApiDeps) {
       return requestId;
     },
     customLogLevel: (request, response, error) => {
-      if (error || response.statusCode >= 500) return 'warn';
-      return request.url === '/health' || request.url === '/ready' || request.url === '/metrics' ? 'trace' : 'debug';
+      // Asked every few seconds by machines; that it is not ready yet is an answer, no trouble.
+      if (request.url === '/health' || request.url === '/ready' || request.url === '/metrics') return 'trace';
+      return error || response.statusCode >= 500 ? 'warn' : 'debug';
     },
     serializers: {
       req: (request: { id: unknown; method: string; url: string }) => ({
