@@ -68,12 +68,14 @@ export async function acceptOperation(tx: Tx, queue: Queue, input: NewOperation)
     .returningAll()
     .executeTakeFirst();
   if (!inserted) {
-    return tx
+    const unfinished = await tx
       .selectFrom('operations')
       .selectAll()
       .where('deterministic_key', '=', input.deterministicKey as string)
       .where('status', 'in', ['queued', 'running'])
-      .executeTakeFirstOrThrow();
+      .executeTakeFirst();
+    // It finished between the two statements: then this one is new after all.
+    return unfinished ?? acceptOperation(tx, queue, input);
   }
   await tx
     .insertInto('operation_events')
@@ -281,8 +283,8 @@ export async function wakeOperation(tx: Executor, queue: Queue, operationId: str
 }
 
 /**
- * Asks that an operation be canceled. Queued or waiting with nothing begun: canceled at once (returns `canceled`); otherwise its
- * worker is told and cleans up (`requested`). Finished ones are left alone (`finished`).
+ * Asks that an operation be canceled. Queued: canceled at once (returns `canceled`). Running or waiting: its worker is told or woken, and
+ * cleans up (`requested`). Finished ones are left alone (`finished`).
  */
 export async function requestCancel(
   tx: Tx,

@@ -35,6 +35,9 @@ export function makeTokenSigningKey(): MadeSecret {
 /** An Ed25519 pair in OpenSSH's formats: the deployment's own key to the machines it rents. */
 export async function makeSshKeyPair(comment: string): Promise<MadeSecret> {
   const { default: ssh2 } = await import('ssh2'); // 19 MB, wanted once in a deployment's life
-  const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment });
+  let pair;
+  // ssh2 now and then writes an ed25519 key that nobody can read, itself included.
+  do pair = ssh2.utils.generateKeyPairSync('ed25519', { comment });
+  while (ssh2.utils.parseKey(pair.private) instanceof Error);
   return { secret: pair.private, publicPart: pair.public };
 }

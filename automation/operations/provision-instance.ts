@@ -106,19 +106,28 @@ async function applyActions(
         await abandonAttempt(context, tx, view, action);
         break;
       case 'fail':
-        await acceptDestroy(tx, context.queue, {
-          orgId: null,
-          instanceId: action.instanceId,
-          actor: SYSTEM,
-          reason: action.reason,
-          failure: { code: action.code, detail: action.reason },
-          askedBy: context.operation.id,
-        });
+        await failInstance(context, tx, action.instanceId, { code: action.code, detail: action.reason });
         break;
       case 'wait':
         break;
     }
   }
+}
+
+async function failInstance(
+  context: StepContext,
+  tx: Tx,
+  instanceId: string,
+  failure: { code: ErrorCode; detail: string },
+): Promise<void> {
+  await acceptDestroy(tx, context.queue, {
+    orgId: null,
+    instanceId,
+    actor: SYSTEM,
+    reason: failure.detail,
+    failure,
+    askedBy: context.operation.id,
+  });
 }
 
 /** The attempt and its label are committed before anything is sent: record before you buy. */
@@ -229,15 +238,19 @@ async function applyOutcome(
   const refused = toBuy.flatMap((attempt) => {
     const created = outcome.failures[attempt.id];
     if (inState.get(attempt.id)?.id || isPending(attempt) || !created) return [];
-    const failure = definiteFailure(created);
+    const failure = definiteFailure(created, attempt);
     return failure ? [{ attempt, failure }] : [];
   });
+  const withMachine = new Set(bought.map(({ attempt }) => attempt.instance_id));
   await retryWhileAway(
     () =>
       withClaim(context.db, context.claim, async (tx) => {
         for (const { attempt, failure } of refused) {
           await markGone(tx, [attempt.id], failure);
           await updateInstance(tx, attempt.instance_id, { note: failure.detail });
+          // The next candidate would be refused for the same reason: a person must act first.
+          const isHopeless = failure.code !== 'no_capacity' && !withMachine.has(attempt.instance_id);
+          if (isHopeless) await failInstance(context, tx, attempt.instance_id, failure);
         }
       }),
     10_000,
@@ -245,8 +258,15 @@ async function applyOutcome(
   return toBuy.length - bought.length - refused.length;
 }
 
-/** Why nothing was bought, where that is certain. */
-function definiteFailure(created: UpdateOutcome['failures'][string]): { code: ErrorCode; detail: string } | null {
+/**
+ * Why nothing was bought, where that is certain. After an earlier run only `no_capacity` is: it comes after a believed look for the label,
+ * while the others may come from the look itself.
+ */
+function definiteFailure(
+  created: UpdateOutcome['failures'][string],
+  attempt: AttemptRow,
+): { code: ErrorCode; detail: string } | null {
+  if (attempt.engine_runs > 0 && created.errorKind !== 'no_capacity') return null;
   switch (created.errorKind) {
     case 'no_capacity':
       return { code: 'no_capacity', detail: created.reason };

@@ -101,7 +101,8 @@ describe('GET /instances/:id', () => {
         instanceId: id,
         stackId,
         label: 'muster-x',
-        offer: OFFER,
+        // Not one of the inventory's: what is bought is hidden there.
+        offer: { ...OFFER, providerOfferId: 'bought' },
         priceMicroUsdPerHour: 400_000n,
       });
       await recordPurchase(

@@ -21,8 +21,16 @@ export interface SshMachine {
 }
 
 /** One key pair for all test files of a process: making RSA keys takes time, Ed25519 ones do not. */
-export const SSH_KEY = ssh2.utils.generateKeyPairSync('ed25519');
-const HOST_KEY = ssh2.utils.generateKeyPairSync('ed25519').private;
+export const SSH_KEY = makeKeyPair();
+const HOST_KEY = makeKeyPair().private;
+
+/** ssh2 now and then writes an ed25519 key that it cannot read. */
+export function makeKeyPair(): { private: string; public: string } {
+  for (;;) {
+    const pair = ssh2.utils.generateKeyPairSync('ed25519');
+    if (!(ssh2.utils.parseKey(pair.private) instanceof Error)) return pair;
+  }
+}
 
 export const RTX_4090: SshAnswer = { output: 'NVIDIA GeForce RTX 4090, 24564\n', exitCode: 0 };
 

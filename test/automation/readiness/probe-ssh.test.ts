@@ -1,9 +1,8 @@
-import ssh2 from 'ssh2';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { probeSsh } from '../../../automation/readiness/probe-ssh.ts';
-import { SSH_KEY, startSshMachine, type SshMachine } from '../../support/ssh-machine.ts';
+import { makeKeyPair, SSH_KEY, startSshMachine, type SshMachine } from '../../support/ssh-machine.ts';
 
-const OTHER_KEY = ssh2.utils.generateKeyPairSync('ed25519').private;
+const OTHER_KEY = makeKeyPair().private;
 const PATIENT_MS = 10_000;
 
 let machine: SshMachine;
