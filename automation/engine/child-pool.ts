@@ -83,18 +83,18 @@ export function createChildPool(options: ChildPoolOptions): ChildPool {
     return child;
   }
   async function borrow(): Promise<Child> {
-    for (;;) {
-      const child = idle.pop() ?? (all.size < options.size ? start() : undefined);
-      const taken = child ?? (await new Promise<Child>((resolve) => waiting.push(resolve)));
-      try {
-        await taken.ready;
-        return taken;
-      } catch (error) {
-        killGroup(taken);
-        if (isClosed) throw error;
-        options.onChildError(error instanceof Error ? error.message : String(error));
-        throw error;
-      }
+    const free = idle.pop() ?? (all.size < options.size ? start() : undefined);
+    const child = free ?? (await new Promise<Child>((resolve) => waiting.push(resolve)));
+    try {
+      await child.ready;
+      return child;
+    } catch (error) {
+      killGroup(child);
+      // Whoever waits for a child must not wait for one that died while it started.
+      const waiter = isClosed ? undefined : waiting.shift();
+      if (waiter) waiter(start());
+      options.onChildError(error instanceof Error ? error.message : String(error));
+      throw error;
     }
   }
   function giveBack(child: Child): void {

@@ -204,7 +204,7 @@ async function buy(context: StepContext, view: StackView, toBuy: AttemptRow[]): 
   const outcome = await runStackUpdate(context, fresh, inProgram);
   if (context.kill.aborted) return { kind: 'release' };
   const unresolved = await applyOutcome(context, fresh, toBuy, outcome);
-  if (unresolved === 0 && !hasUnfinished(outcome)) return undefined;
+  if (unresolved === 0 && !hasUnfinished(outcome, toBuy)) return undefined;
   if (context.cancel.aborted) return (await isCancelRequested(context)) ? undefined : { kind: 'release' };
   return troubleResult(context, outcome);
 }
@@ -216,8 +216,9 @@ async function areListingsBelieved(context: StepContext, attempts: AttemptRow[])
   return true;
 }
 
-function hasUnfinished(outcome: UpdateOutcome): boolean {
-  return (outcome.state?.resources ?? []).some((resource) => resource.initErrors.length > 0);
+function hasUnfinished(outcome: UpdateOutcome, wanted: AttemptRow[]): boolean {
+  const ids = new Set(wanted.map((attempt) => attempt.id));
+  return (outcome.state?.resources ?? []).some((resource) => ids.has(resource.name) && resource.initErrors.length > 0);
 }
 
 /** Applies what became of each purchase; returns how many are still unknown. */
