@@ -184,6 +184,17 @@ export async function recordPurchase(
   await forgetReservations(tx, [attemptId]);
 }
 
+/** Holds the row and tells its status now. */
+export async function lockAttemptStatus(tx: Tx, attemptId: string): Promise<AttemptRow['status'] | undefined> {
+  const row = await tx
+    .selectFrom('attempts')
+    .select('status')
+    .where('id', '=', attemptId)
+    .forUpdate()
+    .executeTakeFirst();
+  return row?.status;
+}
+
 /** Marks attempts to be removed from the provider; those never sent to it are gone at once. */
 export async function markDestroying(
   tx: Tx,

@@ -10,7 +10,14 @@ import { plan } from '../../domain/provisioning/plan.ts';
 import type { PlanAction, PlanInput } from '../../domain/provisioning/planner.ts';
 import { destroyInstancesOf } from '../../db/accept-cancel.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
-import { insertAttempt, markDestroying, markEngineRun, markGone, type AttemptRow } from '../../db/attempts.ts';
+import {
+  insertAttempt,
+  lockAttemptStatus,
+  markDestroying,
+  markEngineRun,
+  markGone,
+  type AttemptRow,
+} from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
 import { listInstancesOfOperation, setInstanceStatus, updateInstance, type InstanceRow } from '../../db/instances.ts';
@@ -170,6 +177,9 @@ async function abandonAttempt(
   view: StackView,
   action: Extract<PlanAction, { kind: 'abandon' }>,
 ): Promise<void> {
+  // What was found ready since the plan was read must not be destroyed for a deadline: the next plan sees it.
+  const planned = view.attempts.find((attempt) => attempt.id === action.attemptId);
+  if ((await lockAttemptStatus(tx, action.attemptId)) !== planned?.status) return;
   await markDestroying(tx, [action.attemptId], { code: action.code, detail: action.reason });
   await acceptOperation(tx, context.queue, {
     orgId: context.operation.org_id,

@@ -38,6 +38,26 @@ export async function listBelievably(
   signal: AbortSignal,
   isForeign?: (instance: ObservedInstance) => boolean,
 ): Promise<BelievableListing | null> {
+  const listing = await takeListing(listed, signal);
+  if (listing) await recordBelief(listed, listing, isForeign);
+  return listing;
+}
+
+/** The provider is believed from now on: what waited for that goes on. */
+export function recordBelief(
+  { db, provider }: ListedProvider,
+  { observed }: BelievableListing,
+  isForeign?: (instance: ObservedInstance) => boolean,
+): Promise<void> {
+  return recordBelievable(db, provider, {
+    listing: 'instances',
+    count: observed.length,
+    ...(isForeign ? { foreignCount: observed.filter(isForeign).length } : {}),
+  });
+}
+
+/** As listBelievably, but leaves a quarantine standing: whoever judges machines by the listing ends it when that is done. */
+export async function takeListing(listed: ListedProvider, signal: AbortSignal): Promise<BelievableListing | null> {
   const { db, provider, client, lagMs, now } = listed;
   const recorded = await listLiveAttempts(db, provider);
   const previous = await findProvider(db, provider);
@@ -75,11 +95,6 @@ export async function listBelievably(
     await recordQuarantine(db, provider, 'instances', 'quarantined', belief.quarantine);
     return null;
   }
-  await recordBelievable(db, provider, {
-    listing: 'instances',
-    count: observed.length,
-    ...(isForeign ? { foreignCount: observed.filter(isForeign).length } : {}),
-  });
   return { observed, recorded };
 }
 

@@ -12,7 +12,7 @@ import { updateInstance } from '../../db/instances.ts';
 import type { Queue } from '../../db/queue.ts';
 import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
 import type { Cron, TickCounts } from '../cron/scheduler.ts';
-import { listBelievably } from './list-instances.ts';
+import { recordBelief, takeListing } from './list-instances.ts';
 import { recordFailed, recordReady } from './outcomes.ts';
 import { probeSsh } from './probe-ssh.ts';
 
@@ -55,7 +55,7 @@ async function watchProvider(
   if (booting.length === 0) return;
   counts.booting += booting.length;
   const listed = { ...options, provider, client: options.client(provider), lagMs: options.listLagMs(provider) };
-  const listing = await listBelievably(listed, signal);
+  const listing = await takeListing(listed, signal);
   if (!listing) {
     counts.quarantined++;
     return;
@@ -69,6 +69,8 @@ async function watchProvider(
     }
   };
   await Promise.all(Array.from({ length: Math.min(MAX_PROBES, pending.length) }, judge));
+  // Only now: a planner that believes again gives up whatever is past its deadline and was not found ready.
+  if (!signal.aborted) await recordBelief(listed, listing);
 }
 
 async function judgeOne(
