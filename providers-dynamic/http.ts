@@ -4,7 +4,7 @@
  */
 
 export interface HttpRequest {
-  method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   url: string;
   headers: Record<string, string>;
   /** Sent as JSON; absent: no body. */
@@ -16,6 +16,7 @@ export interface HttpRequest {
 /** Any complete answer, whatever its status. `json` is undefined where the body is not JSON. */
 export interface HttpReply {
   status: number;
+  headers: Headers;
   text: string;
   json: unknown;
 }
@@ -64,7 +65,7 @@ export async function sendHttp(request: HttpRequest): Promise<HttpReply> {
       signal,
     });
     const text = await readBounded(response, where);
-    return { status: response.status, text, json: parseJson(text) };
+    return { status: response.status, headers: response.headers, text, json: parseJson(text) };
   } catch (error) {
     if (error instanceof HttpFailure) throw error;
     if (request.signal?.aborted)
