@@ -31,7 +31,7 @@ const FOLDERS = [
 ];
 const OURS = `^((${FOLDERS.join('|')})/|[^/]+\\.(ts|mjs)$)`;
 const LOCK = 'scripts/process-lock\\.(d\\.)?m[jt]s$';
-const RESOURCE = 'providers-dynamic/[^/]+/resource\\.ts$';
+const RESOURCE = 'providers-dynamic/([^/]+/resource|machine-resource)\\.ts$';
 const STACK_CONFIG = 'stacks/[^/]+/config\\.ts$';
 const PULUMI = '(^|/)node_modules/@pulumi/';
 

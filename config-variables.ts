@@ -17,15 +17,25 @@ import {
   someOf,
   urlWithScheme,
 } from './config-values.ts';
-import type { Parse } from './config-values.ts';
+import type { Parse, RateLimits, Secret } from './config-values.ts';
 import { DEPLOYMENT_ID_PATTERN } from './domain/label.ts';
 import { parseUsd } from './domain/money.ts';
 import type { MicroUsd } from './domain/money.ts';
+import { PROVIDER_FACTS, PROVIDER_NAMES, type ProviderName } from './domain/provider.ts';
 
 export const PROJECT_DIR = dirname(fileURLToPath(import.meta.url));
-const VASTAI_LIVE_URL = 'https://console.vast.ai';
-/** The simulated vendors listen on the ports after the sandbox's control page. */
-export const SANDBOX_VASTAI_PORT_OFFSET = 1;
+/** Where the vendors answer; the adapters add their paths. */
+export const LIVE_URLS: Readonly<Record<ProviderName, string>> = {
+  vastai: 'https://console.vast.ai',
+  tensordock: 'https://dashboard.tensordock.com',
+  runpod: 'https://api.runpod.io',
+  lambda: 'https://cloud.lambda.ai',
+};
+/** The simulated vendors listen on the ports after the sandbox's control page, in the order of PROVIDER_NAMES. */
+export function sandboxPortOffset(provider: ProviderName): number {
+  return 1 + PROVIDER_NAMES.indexOf(provider);
+}
+const SANDBOX_PORT = 8090;
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
@@ -239,43 +249,41 @@ export const VARIABLES = {
     parse: duration(MINUTE, 365 * DAY),
     default: '12 hours',
   }),
-  MUSTER_VASTAI_API_KEY: optional({
+  MUSTER_PROVIDERS: defaulted({
     section: 'Providers',
-    meaning: 'Key of the Vast.ai account that pays. Not used while the sandbox is on.',
-    allowed: '8 to 512 printable characters without spaces',
-    parse: secret((text) => /^[\x21-\x7e]{8,512}$/.test(text)),
-    unset: 'nothing is rented from Vast.ai',
-    isSecret: true,
+    meaning: 'Which marketplaces are used; one without a key is off all the same.',
+    allowed: `a comma-separated list of ${PROVIDER_NAMES.map((name) => `"${name}"`).join(', ')}`,
+    parse: someOf(...PROVIDER_NAMES),
+    default: PROVIDER_NAMES.join(','),
+  }),
+  ...providerVariables('VASTAI', 'API_KEY', {
+    provider: 'vastai',
     otherNames: ['VASTAI_API_KEY', 'VAST_API_KEY'],
+    listLag: '15 seconds',
   }),
-  MUSTER_VASTAI_URL: defaulted({
-    section: 'Providers',
-    meaning: 'Where Vast.ai is reached. In the sandbox it must be on this machine, so that nothing real is ever asked.',
-    allowed: 'scheme, host and port only, such as "https://console.vast.ai" (the adapter adds the path)',
-    parse: origin,
-    default: { sandbox: `http://127.0.0.1:${8090 + SANDBOX_VASTAI_PORT_OFFSET}`, live: VASTAI_LIVE_URL },
+  ...providerVariables('TENSORDOCK', 'API_TOKEN', {
+    provider: 'tensordock',
+    otherNames: ['TENSORDOCK_API_TOKEN', 'TENSORDOCK_API_KEY'],
+    // Its users report creations that show up in the list a minute or two after the call timed out.
+    listLag: '2 minutes',
   }),
-  MUSTER_VASTAI_RATE_LIMITS: defaulted({
-    section: 'Providers',
-    meaning: "Pace of our calls: the vendor's documented one, none, or one's own. A 429 slows us down in every mode.",
-    allowed: '"documented", "off", or a JSON object of seconds (0 to 3600) per endpoint',
-    parse: rateLimits,
-    default: { sandbox: 'off', live: 'documented' },
+  ...providerVariables('RUNPOD', 'API_KEY', {
+    provider: 'runpod',
+    otherNames: ['RUNPOD_API_KEY'],
+    listLag: '15 seconds',
   }),
-  MUSTER_VASTAI_LIST_LAG: defaulted({
-    section: 'Providers',
-    meaning:
-      "How long the vendor's list may lag after a purchase: so long we look for a label before we buy again under it.",
-    allowed: 'a duration from 0 seconds to 10 minutes',
-    parse: duration(0, 10 * MINUTE),
-    default: { sandbox: '0 seconds', live: '15 seconds' },
+  ...providerVariables('LAMBDA', 'API_KEY', {
+    provider: 'lambda',
+    otherNames: ['LAMBDA_API_KEY'],
+    listLag: '30 seconds',
   }),
   MUSTER_SANDBOX_PORT: defaulted({
     section: 'Sandbox',
-    meaning: "Port of the sandbox's control page; the simulated vendors listen on the ports after it (+1 Vast.ai).",
+    meaning:
+      "Port of the sandbox's control page; the simulated vendors listen on the ports after it (+1 Vast.ai, +2 TensorDock, +3 RunPod, +4 Lambda).",
     allowed: 'an integer from 1024 to 65526',
     parse: integer(1024, 65_526),
-    default: '8090',
+    default: String(SANDBOX_PORT),
   }),
   MUSTER_SANDBOX_DIR: optional({
     section: 'Sandbox',
@@ -295,3 +303,58 @@ export const VARIABLES = {
 } as const;
 
 export type VariableName = keyof typeof VARIABLES;
+
+interface ProviderVariableFacts {
+  provider: ProviderName;
+  otherNames: readonly string[];
+  /** When live. */
+  listLag: string;
+}
+
+type ProviderVariables<Name extends string, Key extends string> = {
+  [P in `MUSTER_${Name}_${Key}`]: ReturnType<typeof optional<Secret>>;
+} & { [P in `MUSTER_${Name}_URL`]: Defaulted<string> } & {
+  [P in `MUSTER_${Name}_RATE_LIMITS`]: Defaulted<RateLimits>;
+} & { [P in `MUSTER_${Name}_LIST_LAG`]: Defaulted<number> };
+
+/** The settings that every marketplace has. */
+function providerVariables<const Name extends string, const Key extends string>(
+  name: Name,
+  keyName: Key,
+  { provider, otherNames, listLag }: ProviderVariableFacts,
+): ProviderVariables<Name, Key> {
+  const { title } = PROVIDER_FACTS[provider];
+  const liveUrl = LIVE_URLS[provider];
+  return {
+    [`MUSTER_${name}_${keyName}`]: optional({
+      section: 'Providers',
+      meaning: `Key of the ${title} account that pays. Not used while the sandbox is on.`,
+      allowed: '8 to 512 printable characters without spaces',
+      parse: secret((text) => /^[\x21-\x7e]{8,512}$/.test(text)),
+      unset: `nothing is rented from ${title}`,
+      isSecret: true,
+      otherNames,
+    }),
+    [`MUSTER_${name}_URL`]: defaulted({
+      section: 'Providers',
+      meaning: `Where ${title} is reached. In the sandbox it must be on this machine, so that nothing real is ever asked.`,
+      allowed: `scheme, host and port only, such as "${liveUrl}" (the adapter adds the path)`,
+      parse: origin,
+      default: { sandbox: `http://127.0.0.1:${SANDBOX_PORT + sandboxPortOffset(provider)}`, live: liveUrl },
+    }),
+    [`MUSTER_${name}_RATE_LIMITS`]: defaulted({
+      section: 'Providers',
+      meaning: `Pace of our calls to ${title}: the vendor's documented one, none, or one's own. A 429 slows us down in every mode.`,
+      allowed: '"documented", "off", or a JSON object of seconds (0 to 3600) per endpoint',
+      parse: rateLimits,
+      default: { sandbox: 'off', live: 'documented' },
+    }),
+    [`MUSTER_${name}_LIST_LAG`]: defaulted({
+      section: 'Providers',
+      meaning: `How long ${title}'s list may lag after a purchase: so long we look for a label before we buy again under it.`,
+      allowed: 'a duration from 0 seconds to 10 minutes',
+      parse: duration(0, 10 * MINUTE),
+      default: { sandbox: '0 seconds', live: listLag },
+    }),
+  } as unknown as ProviderVariables<Name, Key>;
+}

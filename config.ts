@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 import { isLoopback, isRemoteWithoutTls, Secret } from './config-values.ts';
 import type { RateLimits } from './config-values.ts';
-import { PROJECT_DIR, SANDBOX_VASTAI_PORT_OFFSET, VARIABLES } from './config-variables.ts';
+import { PROJECT_DIR, sandboxPortOffset, VARIABLES } from './config-variables.ts';
 import type { Mode, Role, Variable, VariableName } from './config-variables.ts';
 import type { MicroUsd } from './domain/money.ts';
+import { PROVIDER_FACTS, PROVIDER_NAMES, type ProviderName } from './domain/provider.ts';
 
 export { Secret } from './config-values.ts';
 export type { RateLimits } from './config-values.ts';
@@ -68,7 +69,7 @@ export interface Config {
     readonly maxBurnMicroUsdPerHour: MicroUsd;
     readonly maxLifetimeMs: number;
   };
-  readonly providers: { readonly vastai: ProviderConfig };
+  readonly providers: Readonly<Record<ProviderName, ProviderConfig>>;
   readonly sandbox: {
     readonly isOn: boolean;
     readonly port: number;
@@ -137,7 +138,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
       message: `is required with MUSTER_SANDBOX=off; allowed: ${allowed}`,
     });
   }
-  const vastai = readVastai(env, values, mode, problems);
+  const providers = readProviders(env, values, mode, problems);
   const ca = readCertificate(values.MUSTER_DATABASE_CA_FILE, readFile, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   const config: Config = {
@@ -174,7 +175,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
       maxBurnMicroUsdPerHour: values.MUSTER_MAX_BURN_USD_PER_HOUR,
       maxLifetimeMs: values.MUSTER_MAX_LIFETIME,
     },
-    providers: { vastai },
+    providers,
     sandbox: {
       isOn: isSandbox,
       port: values.MUSTER_SANDBOX_PORT,
@@ -182,7 +183,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
       time: values.MUSTER_SANDBOX_TIME,
     },
     childEnvironment: pickChildEnvironment(env),
-    warnings: findWarnings(env, values, vastai, mode),
+    warnings: findWarnings(env, values, providers, mode),
   };
   Object.defineProperty(config, 'toJSON', { value: () => withTextForBigInts(config) });
   return freeze(config);
@@ -271,34 +272,94 @@ function readCertificate(
   return pem ?? null;
 }
 
-function readVastai(env: Environment, values: Values, mode: Mode, problems: ConfigProblem[]): ProviderConfig {
-  const shared = { rateLimits: values.MUSTER_VASTAI_RATE_LIMITS, listLagMs: values.MUSTER_VASTAI_LIST_LAG };
-  const isUrlSet = Boolean(env['MUSTER_VASTAI_URL']?.trim());
+function readProviders(
+  env: Environment,
+  values: Values,
+  mode: Mode,
+  problems: ConfigProblem[],
+): Record<ProviderName, ProviderConfig> {
+  const entries = PROVIDER_NAMES.map((name) => [name, readProvider(name, env, values, mode, problems)] as const);
+  return Object.fromEntries(entries) as Record<ProviderName, ProviderConfig>;
+}
+
+function readProvider(
+  provider: ProviderName,
+  env: Environment,
+  values: Values,
+  mode: Mode,
+  problems: ConfigProblem[],
+): ProviderConfig {
+  const { key, url: givenUrl, rateLimits, listLagMs } = valuesOfProvider(provider, values);
+  const urlName = `MUSTER_${provider.toUpperCase()}_URL`;
+  const shared = { rateLimits, listLagMs };
+  const isUsed = values.MUSTER_PROVIDERS.includes(provider);
   if (mode === 'live') {
-    const apiKey = values.MUSTER_VASTAI_API_KEY;
-    return { state: apiKey === null ? 'off' : 'live', apiKey, url: values.MUSTER_VASTAI_URL, ...shared };
+    return { state: key !== null && isUsed ? 'live' : 'off', apiKey: isUsed ? key : null, url: givenUrl, ...shared };
   }
-  const url = isUrlSet ? values.MUSTER_VASTAI_URL : sandboxUrl(values.MUSTER_SANDBOX_PORT, SANDBOX_VASTAI_PORT_OFFSET);
+  const isUrlSet = Boolean(env[urlName]?.trim());
+  const url = isUrlSet ? givenUrl : sandboxUrl(values.MUSTER_SANDBOX_PORT, sandboxPortOffset(provider));
   if (url !== null && !isLoopback(new URL(url).hostname)) {
     const message = `got ${JSON.stringify(url)}; allowed while the sandbox is on: an address of this machine`;
-    problems.push({ variable: 'MUSTER_VASTAI_URL', message });
+    problems.push({ variable: urlName, message });
   }
+  if (!isUsed) return { state: 'off', apiKey: null, url, ...shared };
   return { state: 'sandbox', apiKey: new Secret('sandbox'), url, ...shared };
+}
+
+function valuesOfProvider(provider: ProviderName, values: Values) {
+  switch (provider) {
+    case 'vastai':
+      return {
+        key: values.MUSTER_VASTAI_API_KEY,
+        url: values.MUSTER_VASTAI_URL,
+        rateLimits: values.MUSTER_VASTAI_RATE_LIMITS,
+        listLagMs: values.MUSTER_VASTAI_LIST_LAG,
+      };
+    case 'tensordock':
+      return {
+        key: values.MUSTER_TENSORDOCK_API_TOKEN,
+        url: values.MUSTER_TENSORDOCK_URL,
+        rateLimits: values.MUSTER_TENSORDOCK_RATE_LIMITS,
+        listLagMs: values.MUSTER_TENSORDOCK_LIST_LAG,
+      };
+    case 'runpod':
+      return {
+        key: values.MUSTER_RUNPOD_API_KEY,
+        url: values.MUSTER_RUNPOD_URL,
+        rateLimits: values.MUSTER_RUNPOD_RATE_LIMITS,
+        listLagMs: values.MUSTER_RUNPOD_LIST_LAG,
+      };
+    case 'lambda':
+      return {
+        key: values.MUSTER_LAMBDA_API_KEY,
+        url: values.MUSTER_LAMBDA_URL,
+        rateLimits: values.MUSTER_LAMBDA_RATE_LIMITS,
+        listLagMs: values.MUSTER_LAMBDA_LIST_LAG,
+      };
+  }
 }
 
 function sandboxUrl(controlPort: number, offset: number): string {
   return `http://127.0.0.1:${controlPort + offset}`;
 }
 
-function findWarnings(env: Environment, values: Values, vastai: ProviderConfig, mode: Mode): string[] {
+function findWarnings(
+  env: Environment,
+  values: Values,
+  providers: Readonly<Record<ProviderName, ProviderConfig>>,
+  mode: Mode,
+): string[] {
   const warnings: string[] = [];
-  if (mode === 'sandbox' && values.MUSTER_VASTAI_API_KEY !== null) {
+  for (const name of PROVIDER_NAMES) {
+    if (mode === 'live' || valuesOfProvider(name, values).key === null) continue;
     warnings.push(
-      'A Vast.ai key is set but not used, because the sandbox is on. MUSTER_SANDBOX=off would buy for real money.',
+      `A ${PROVIDER_FACTS[name].title} key is set but not used, because the sandbox is on. MUSTER_SANDBOX=off would buy for real money.`,
     );
   }
-  if (mode === 'live' && vastai.state === 'off') {
-    warnings.push('The sandbox is off and no provider has a key: nothing can be rented. Set MUSTER_VASTAI_API_KEY.');
+  if (mode === 'live' && PROVIDER_NAMES.every((name) => providers[name].state === 'off')) {
+    warnings.push(
+      'The sandbox is off and no provider has a key: nothing can be rented. Set MUSTER_VASTAI_API_KEY or that of another provider.',
+    );
   }
   const url = values.DATABASE_URL?.reveal();
   if (url !== undefined && isRemoteWithoutTls(url)) {

@@ -8,11 +8,12 @@ import { join } from 'node:path';
 import pino, { type Logger } from 'pino';
 import { Registry } from 'prom-client';
 import { ConfigError, loadConfig, PROJECT_DIR, readEnvironment, type Config, type RateLimits } from './config.ts';
-import type { Automation } from './automation/automation.ts';
+import type { Automation, ProviderAccount } from './automation/automation.ts';
 import { openDatabase, type Database } from './db/database.ts';
 import { registerDeployment } from './db/deployment.ts';
 import { migrateDatabase } from './db/migrate.ts';
 import { registerProvider } from './db/providers.ts';
+import { PROVIDER_NAMES, type ProviderName } from './domain/provider.ts';
 import { createQueue, type Queue } from './db/queue.ts';
 import { ensureSealedSecret } from './db/sealed-secrets.ts';
 import { crashPoint } from './automation/crash-point.ts';
@@ -77,15 +78,16 @@ async function bringUp(config: Config, log: Logger, stops: Stop[], aborted: Abor
     maxInstances: config.safety.maxInstances,
     maxBurnMicroUsdPerHour: config.safety.maxBurnMicroUsdPerHour,
   });
-  const { vastai } = config.providers;
-  await registerProvider(database.kysely, 'vastai', vastai.state);
-  print(`provider vastai: ${vastai.state}${vastai.state === 'live' ? ' (real machines, real money)' : ''}`);
+  for (const name of PROVIDER_NAMES) {
+    const { state } = config.providers[name];
+    await registerProvider(database.kysely, name, state);
+    print(`provider ${name}: ${state}${state === 'live' ? ' (real machines, real money)' : ''}`);
+  }
 
   const envelope = createEnvelope(readMasterKey(config));
   if (config.roles.includes('api')) await startApi(config, database, queue, envelope, log, stops);
   if (needsProviders) {
-    const vastaiUrl = (await sandbox)?.vastai ?? vastai.url;
-    const automation = await startAutomation(config, database, queue, envelope, vastaiUrl, log);
+    const automation = await startAutomation(config, database, queue, envelope, (await sandbox) ?? {}, log);
     stops.unshift(() => automation.stop());
     if (config.roles.includes('worker')) void findEngine(config, automation, log, aborted);
   }
@@ -188,13 +190,13 @@ async function startAutomation(
   database: Database,
   queue: Queue,
   envelope: Envelope,
-  vastaiUrl: string,
+  sandboxUrls: Partial<Record<ProviderName, string>>,
   log: Logger,
 ): Promise<Automation> {
-  const [{ createAutomation }, { VASTAI_RATE_LIMITS: documented }, { describeOwner }, { makeEnginePassphrase }] =
+  const [{ createAutomation }, { documentedRateLimits }, { describeOwner }, { makeEnginePassphrase }] =
     await Promise.all([
       import('./automation/automation.ts'),
-      import('./providers-dynamic/vastai/rate-limits.ts'),
+      import('./providers-dynamic/provider-clients.ts'),
       import('./automation/operations/owner.ts'),
       import('./automation/engine/state-backend.ts'),
     ]);
@@ -204,7 +206,6 @@ async function startAutomation(
     makeSshKeyPair(`muster-${config.deploymentId}`),
   );
   const passphrase = await ensureSealedSecret(db, envelope, 'engine_passphrase', makeEnginePassphrase);
-  const { vastai } = config.providers;
   const automation = await createAutomation({
     roles: config.roles.filter((role) => role !== 'api'),
     database,
@@ -219,18 +220,7 @@ async function startAutomation(
     dataDir: config.dataDir,
     backendUrl: config.work.pulumiBackendUrl,
     concurrency: config.work.concurrency,
-    providers:
-      vastai.state === 'off' || vastai.apiKey === null
-        ? {}
-        : {
-            vastai: {
-              mode: vastai.state,
-              apiKey: vastai.apiKey.reveal(),
-              baseUrl: vastaiUrl,
-              listLagMs: vastai.listLagMs,
-              rateLimits: spacing(vastai.rateLimits, documented),
-            },
-          },
+    providers: accountsOf(config, sandboxUrls, documentedRateLimits),
     intervals: {
       offerSyncMs: config.work.offerSyncMs,
       readinessMs: config.work.readinessMs,
@@ -242,6 +232,27 @@ async function startAutomation(
   });
   await automation.start();
   return automation;
+}
+
+/** The marketplaces that are used. Those of a sandbox that we started are where it says. */
+function accountsOf(
+  config: Config,
+  sandboxUrls: Partial<Record<ProviderName, string>>,
+  documented: (provider: ProviderName) => Record<string, number>,
+): Partial<Record<ProviderName, ProviderAccount>> {
+  const accounts: Partial<Record<ProviderName, ProviderAccount>> = {};
+  for (const name of PROVIDER_NAMES) {
+    const { state, apiKey, url, listLagMs, rateLimits } = config.providers[name];
+    if (state === 'off' || apiKey === null) continue;
+    accounts[name] = {
+      mode: state,
+      apiKey: apiKey.reveal(),
+      baseUrl: sandboxUrls[name] ?? url,
+      listLagMs,
+      rateLimits: spacing(rateLimits, () => documented(name)),
+    };
+  }
+  return accounts;
 }
 
 /** Operations wait until the engine is there; a failure is kept for /ready and tried again with the next start. */
@@ -327,9 +338,9 @@ function cacheDir(config: Config): string {
 }
 
 /** Seconds between two calls of each endpoint. */
-function spacing(limits: RateLimits, documented: Record<string, number>): Record<string, number> {
+function spacing(limits: RateLimits, documented: () => Record<string, number>): Record<string, number> {
   if (limits === 'off') return {};
-  return limits === 'documented' ? documented : { ...limits };
+  return limits === 'documented' ? documented() : { ...limits };
 }
 
 function print(line: string): void {

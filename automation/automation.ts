@@ -13,7 +13,7 @@ import { recordComponent } from '../db/processes.ts';
 import { registerProvider } from '../db/providers.ts';
 import type { Queue } from '../db/queue.ts';
 import type { ProviderClient } from '../providers-dynamic/provider-client.ts';
-import { createVastaiClient } from '../providers-dynamic/vastai/client.ts';
+import { createProviderClient } from '../providers-dynamic/provider-clients.ts';
 import type { Envelope } from '../secrets/envelope.ts';
 import { createExpireCron } from './cron/expire.ts';
 import { createPruneCron } from './cron/prune.ts';
@@ -89,7 +89,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
   const limiter = createSharedRateLimiter(db, limits);
   const clients = new Map<ProviderName, ProviderClient>();
   for (const [name, account] of Object.entries(options.providers)) {
-    clients.set(name as ProviderName, createClient(name as ProviderName, account, limiter));
+    clients.set(name as ProviderName, createProviderClient(name as ProviderName, account, limiter));
   }
   const client = (provider: ProviderName): ProviderClient => {
     const found = clients.get(provider);
@@ -234,15 +234,4 @@ function createEngineHolder(options: AutomationOptions) {
     },
     close: () => lazyPool.close(),
   };
-}
-
-function createClient(
-  provider: ProviderName,
-  account: ProviderAccount,
-  limiter: ReturnType<typeof createSharedRateLimiter>,
-): ProviderClient {
-  switch (provider) {
-    case 'vastai':
-      return createVastaiClient({ apiKey: account.apiKey, baseUrl: account.baseUrl }, limiter);
-  }
 }

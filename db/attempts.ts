@@ -4,8 +4,9 @@ import type { MicroUsd } from '../domain/money.ts';
 import type { ObservedInstance } from '../domain/observed-instance.ts';
 import type { Offer } from '../domain/offer.ts';
 import type { Executor, Tx } from './database.ts';
-import { forgetReservations, hideOffer } from './offers.ts';
+import { countPurchase, forgetReservations } from './offers.ts';
 import type { Schema } from './schema.ts';
+import { meterAttempts, recordPriceCharged } from './usage.ts';
 
 export type AttemptRow = Selectable<Schema['attempts']>;
 
@@ -76,6 +77,23 @@ export function listLiveAttempts(executor: Executor, provider: string): Promise<
     .selectAll()
     .where('provider', '=', provider)
     .where('status', '<>', 'gone')
+    .execute();
+}
+
+/** With the container image that their instance ordered. */
+export function listAttemptsWithImage(
+  executor: Executor,
+  provider: string,
+  ids: string[],
+): Promise<(AttemptRow & { image: string | null })[]> {
+  if (ids.length === 0) return Promise.resolve([]);
+  return executor
+    .selectFrom('attempts')
+    .innerJoin('instances', 'instances.id', 'attempts.instance_id')
+    .selectAll('attempts')
+    .select(sql<string | null>`instances.request ->> 'image'`.as('image'))
+    .where('attempts.provider', '=', provider)
+    .where(sql<boolean>`attempts.id = any(${ids})`)
     .execute();
 }
 
@@ -180,8 +198,9 @@ export async function recordPurchase(
     .where('status', '<>', 'gone')
     .returning(['provider', 'provider_offer_id'])
     .executeTakeFirst();
-  if (bought?.provider_offer_id) await hideOffer(tx, bought.provider, bought.provider_offer_id);
+  if (bought?.provider_offer_id) await countPurchase(tx, bought.provider, bought.provider_offer_id);
   await forgetReservations(tx, [attemptId]);
+  await meterAttempts(tx, [attemptId]);
 }
 
 /** Holds the row and tells its status now. */
@@ -245,6 +264,7 @@ export async function markGone(
     .where('id', 'in', attemptIds)
     .execute();
   await forgetReservations(tx, attemptIds);
+  await meterAttempts(tx, attemptIds);
 }
 
 export async function markAttemptReady(executor: Executor, attemptId: string): Promise<void> {
@@ -291,6 +311,7 @@ export async function recordObservation(
     })
     .where('id', '=', attemptId)
     .execute();
+  await recordPriceCharged(executor, attemptId, observed);
 }
 
 /** A believable listing did not contain the attempt's machine. */
@@ -302,11 +323,14 @@ export async function recordMissing(executor: Executor, attemptId: string): Prom
     .execute();
 }
 
-export async function markLost(executor: Executor, attemptId: string, detail: string): Promise<void> {
-  await executor
+/** Whether it was: not where somebody destroys it already. */
+export async function markLost(executor: Executor, attemptId: string, detail: string): Promise<boolean> {
+  const row = await executor
     .updateTable('attempts')
     .set({ status: 'lost', failure_code: 'lost', failure_detail: detail, updated_at: sql`now()` })
     .where('id', '=', attemptId)
     .where('status', 'in', ['bought', 'ready'])
-    .execute();
+    .returning('id')
+    .executeTakeFirst();
+  return row !== undefined;
 }

@@ -10,6 +10,10 @@ import { prepareQueue, QUEUE_SCHEMA } from './queue.ts';
 
 const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promise<void> }>> = {
   '0001-foundation': () => import('./migrations/0001-foundation.ts'),
+  '0002-offer-stock': () => import('./migrations/0002-offer-stock.ts'),
+  '0004-usage': () => import('./migrations/0004-usage.ts'),
+  '0005-prices': () => import('./migrations/0005-prices.ts'),
+  '0009-safety': () => import('./migrations/0009-safety.ts'),
 };
 
 /** Any constant: the key of the advisory lock that migrations of all replicas share. */
@@ -70,6 +74,7 @@ async function grantRights(db: Kysely<unknown>): Promise<void> {
     `grant usage on all sequences in schema public, ${QUEUE_SCHEMA} to ${APP_ROLE}`,
     `grant execute on all functions in schema ${QUEUE_SCHEMA} to ${APP_ROLE}`,
     `revoke update, delete on audit_log from ${APP_ROLE}`,
+    `revoke update on price_changes from ${APP_ROLE}`,
     `revoke all on kysely_migration, kysely_migration_lock from ${APP_ROLE}`,
   ];
   for (const statement of statements) await sql.raw(statement).execute(db);

@@ -40,10 +40,14 @@ export async function replaceOffers(db: Db, provider: ProviderName, offers: Offe
     memory_gib: offer.memoryGib,
     inet_down_mbps: offer.inetDownMbps,
     inet_up_mbps: offer.inetUpMbps,
+    inet_down_micro_usd_per_gb: offer.inetDownMicroUsdPerGb?.toString() ?? null,
+    inet_up_micro_usd_per_gb: offer.inetUpMicroUsdPerGb?.toString() ?? null,
     cuda_version: offer.cudaVersion,
     driver_version: offer.driverVersion,
     direct_ports: offer.directPorts,
     max_duration_seconds: offer.maxDurationSeconds,
+    stock: offer.stock,
+    confidence: offer.confidence,
     first_seen_at: seenAt.toISOString(),
     seen_at: seenAt.toISOString(),
     hidden_at: null,
@@ -81,6 +85,10 @@ const REFRESHED = [
   'disk_gib',
   'seen_at',
   'max_duration_seconds',
+  'stock',
+  'confidence',
+  'inet_down_micro_usd_per_gb',
+  'inet_up_micro_usd_per_gb',
 ];
 
 /**
@@ -125,14 +133,18 @@ export function offerFromRow(row: OfferRow): Offer {
     memoryGib: row.memory_gib,
     inetDownMbps: row.inet_down_mbps,
     inetUpMbps: row.inet_up_mbps,
+    ...(row.inet_down_micro_usd_per_gb === null ? {} : { inetDownMicroUsdPerGb: row.inet_down_micro_usd_per_gb }),
+    ...(row.inet_up_micro_usd_per_gb === null ? {} : { inetUpMicroUsdPerGb: row.inet_up_micro_usd_per_gb }),
     cudaVersion: row.cuda_version,
     driverVersion: row.driver_version,
     directPorts: row.direct_ports,
     maxDurationSeconds: row.max_duration_seconds,
+    stock: row.stock,
+    confidence: row.confidence,
   };
 }
 
-/** It was bought by us, or the vendor refused to sell it: hidden until a listing some minutes later still shows it. */
+/** The vendor refused to sell it: hidden until a listing some minutes later still shows it. */
 export async function hideOffer(executor: Executor, provider: string, providerOfferId: string): Promise<void> {
   await executor
     .updateTable('offers')
@@ -142,65 +154,82 @@ export async function hideOffer(executor: Executor, provider: string, providerOf
     .execute();
 }
 
+/** We bought one: the last in stock is hidden until a listing some minutes later still shows it. */
+export async function countPurchase(executor: Executor, provider: string, providerOfferId: string): Promise<void> {
+  await executor
+    .updateTable('offers')
+    .set({
+      stock: sql`case when stock > 0 then stock - 1 else stock end`,
+      hidden_at: sql`case when stock <= 1 then now() else hidden_at end`,
+    })
+    .where('provider', '=', provider)
+    .where('provider_offer_id', '=', providerOfferId)
+    .execute();
+}
+
 /**
- * Keeps an offer for an attempt; false where another operation's unexpired reservation has it or its machine. Two transactions
- * that want the same offer are serialised by the primary key; the same machine under two offers by an advisory lock.
+ * Keeps an offer for an attempt; false where other operations' unexpired reservations leave nothing of its stock. Transactions that
+ * want the same machine (or the same offer, where the vendor names no machine) are serialised by an advisory lock.
  */
 export async function reserveOffer(tx: Tx, offer: Offer, attemptId: string): Promise<boolean> {
-  const machineKey = `${offer.provider}/${offer.machineId ?? offer.providerOfferId}`;
-  // Not waited for: whoever holds it is reserving that machine, and two that wait for each other's would deadlock.
-  const lock = await sql<{
-    got: boolean;
-  }>`select pg_try_advisory_xact_lock(hashtextextended(${machineKey}, 0)) as got`.execute(tx);
-  if (!lock.rows[0]?.got) return false;
-  if (offer.machineId !== null) {
-    const held = await tx
-      .selectFrom('offer_reservations')
-      .select('attempt_id')
-      .where('provider', '=', offer.provider)
-      .where('machine_id', '=', offer.machineId)
-      .where('attempt_id', '<>', attemptId)
-      .where('expires_at', '>', sql<Date>`now()`)
-      .executeTakeFirst();
-    if (held) return false;
+  if (offer.stock !== null) {
+    const key = `${offer.provider}/${offer.machineId ?? offer.providerOfferId}`;
+    // Not waited for: whoever holds it is reserving that machine, and two that wait for each other's would deadlock.
+    const lock = await sql<{
+      got: boolean;
+    }>`select pg_try_advisory_xact_lock(hashtextextended(${key}, 0)) as got`.execute(tx);
+    if (!lock.rows[0]?.got) return false;
+    if ((await countHeldGpus(tx, offer, attemptId)) + offer.gpuCount > offer.stock * offer.gpuCount) return false;
   }
-  const row = await tx
+  await tx
     .insertInto('offer_reservations')
     .values({
       provider: offer.provider,
       provider_offer_id: offer.providerOfferId,
       machine_id: offer.machineId,
+      gpu_count: offer.gpuCount,
       attempt_id: attemptId,
       expires_at: sql<string>`now() + ${RESERVATION_MS} * interval '1 millisecond'`,
     })
     .onConflict((conflict) =>
       conflict
-        .columns(['provider', 'provider_offer_id'])
-        .doUpdateSet((eb) => ({
-          attempt_id: eb.ref('excluded.attempt_id'),
-          machine_id: eb.ref('excluded.machine_id'),
-          expires_at: eb.ref('excluded.expires_at'),
-        }))
-        .where('offer_reservations.expires_at', '<=', sql<Date>`now()`),
+        .columns(['provider', 'provider_offer_id', 'attempt_id'])
+        .doUpdateSet((eb) => ({ expires_at: eb.ref('excluded.expires_at') })),
     )
-    .returning('attempt_id')
-    .executeTakeFirst();
-  return row !== undefined;
+    .execute();
+  return true;
 }
 
-/** Keys of what other attempts hold: `<provider>/<offer>` and `<provider>/machine/<machine>`. */
-export async function listReservedKeys(executor: Executor): Promise<Set<string>> {
-  const rows = await executor
+/** GPUs of the offer's machine that other attempts hold, under whichever offer; of the offer itself where no machine is named. */
+async function countHeldGpus(tx: Tx, offer: Offer, attemptId: string): Promise<number> {
+  const held = tx
     .selectFrom('offer_reservations')
-    .select(['provider', 'provider_offer_id', 'machine_id'])
-    .where('expires_at', '>', sql<Date>`now()`)
-    .execute();
-  const keys = new Set<string>();
-  for (const row of rows) {
-    keys.add(`${row.provider}/${row.provider_offer_id}`);
-    if (row.machine_id !== null) keys.add(`${row.provider}/machine/${row.machine_id}`);
-  }
-  return keys;
+    .select(({ fn }) => fn.coalesce(fn.sum<string>('gpu_count'), sql<string>`0`).as('gpus'))
+    .where('provider', '=', offer.provider)
+    .where('attempt_id', '<>', attemptId)
+    .where('expires_at', '>', sql<Date>`now()`);
+  const row = await (
+    offer.machineId === null
+      ? held.where('provider_offer_id', '=', offer.providerOfferId)
+      : held.where('machine_id', '=', offer.machineId)
+  ).executeTakeFirstOrThrow();
+  return Number(row.gpus);
+}
+
+/** Keys `<provider>/<offer>` of listed offers of which reservations leave no stock. */
+export async function listReservedKeys(executor: Executor): Promise<Set<string>> {
+  const { rows } = await sql<{ provider: string; provider_offer_id: string }>`
+    with held as (select * from offer_reservations where expires_at > now()),
+      on_machine as (select provider, machine_id, sum(gpu_count) as gpus from held where machine_id is not null group by 1, 2),
+      on_offer as (select provider, provider_offer_id, sum(gpu_count) as gpus from held where machine_id is null group by 1, 2)
+    select offers.provider, offers.provider_offer_id
+      from offers join on_machine using (provider, machine_id)
+      where on_machine.gpus + offers.gpu_count > offers.stock * offers.gpu_count
+    union all
+    select offers.provider, offers.provider_offer_id
+      from offers join on_offer using (provider, provider_offer_id)
+      where on_offer.gpus + offers.gpu_count > offers.stock * offers.gpu_count`.execute(executor);
+  return new Set(rows.map((row) => `${row.provider}/${row.provider_offer_id}`));
 }
 
 export async function forgetReservations(tx: Tx, attemptIds: string[]): Promise<void> {

@@ -1,6 +1,8 @@
 /** The tables as Kysely sees them. int8 arrives as bigint, timestamptz as Date, jsonb parsed (database.ts sets the parsers). */
 import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
 import type { AttemptStatus } from '../domain/attempt.ts';
+import type { CircuitSource } from '../domain/circuit.ts';
+import type { FoundMachine } from '../domain/found-machine.ts';
 import type { InstanceStatus, Phase } from '../domain/instance.ts';
 import type { OperationKind, OperationStatus } from '../domain/operation.ts';
 
@@ -196,8 +198,24 @@ export interface Schema {
     ready_at: NullableTime;
     destroy_requested_at: NullableTime;
     gone_at: NullableTime;
+    is_metered: Generated<boolean>;
     created_at: MadeTime;
     updated_at: MadeTime;
+  };
+  attempt_prices: { attempt_id: string; from_at: Time; price_micro_usd_per_hour: bigint };
+  usage_records: {
+    attempt_id: string;
+    started_at: Time;
+    ended_at: Time;
+    proven_until: Time;
+    is_open: boolean;
+    price_micro_usd_per_hour: bigint;
+    org_id: string;
+    instance_id: string;
+    consumer: string | null;
+    provider: string;
+    gpu: string | null;
+    gpu_count: number | null;
   };
   offers: {
     id: string;
@@ -227,15 +245,52 @@ export interface Schema {
     driver_version: string | null;
     direct_ports: number | null;
     max_duration_seconds: number | null;
+  stock: number | null;
+  confidence: number;
+    inet_down_micro_usd_per_gb: bigint | null;
+    inet_up_micro_usd_per_gb: bigint | null;
     first_seen_at: Time;
     seen_at: Time;
     hidden_at: NullableTime;
+  };
+  price_floors: {
+    provider: string;
+    gpu_key: string;
+    interruptible: boolean;
+    gpu: string;
+    floor_micro_usd_per_gpu_hour: bigint | null;
+    median_micro_usd_per_gpu_hour: bigint | null;
+    offers: number;
+    changed_at: Time;
+    seen_at: Time;
+  };
+  price_changes: {
+    seq: GeneratedAlways<bigint>;
+    xid: GeneratedAlways<string>;
+    provider: string;
+    gpu_key: string;
+    gpu: string;
+    interruptible: boolean;
+    floor_micro_usd_per_gpu_hour: bigint | null;
+    previous_micro_usd_per_gpu_hour: bigint | null;
+    at: Time;
+  };
+  price_hours: {
+    gpu_key: string;
+    provider: string;
+    interruptible: boolean;
+    hour: Time;
+    low_micro_usd_per_gpu_hour: bigint;
+    high_micro_usd_per_gpu_hour: bigint;
+    sum_micro_usd_per_gpu_hour: bigint;
+    samples: number;
   };
   known_gpus: { gpu_key: string; gpu: string; first_seen_at: MadeTime };
   offer_reservations: {
     provider: string;
     provider_offer_id: string;
     machine_id: string | null;
+    gpu_count: number;
     attempt_id: string;
     expires_at: Time;
   };
@@ -289,6 +344,29 @@ export interface Schema {
     first_seen_at: MadeTime;
     last_seen_at: MadeTime;
     resolved_at: NullableTime;
+    machine: ColumnType<FoundMachine | null, string | null | undefined, string | null>;
+    resolution: 'destroyed' | 'adopted' | 'unseen' | null;
+    ignored_until: NullableTime;
+    reason: string | null;
+  };
+  provider_circuits: {
+    provider: string;
+    source: CircuitSource;
+    opens: Generated<number>;
+    opened_at: NullableTime;
+    open_until: NullableTime;
+    reason: string | null;
+    probe_attempt_id: string | null;
+    probe_at: NullableTime;
+    updated_at: MadeTime;
+  };
+  provider_outcomes: {
+    id: GeneratedAlways<bigint>;
+    provider: string;
+    source: CircuitSource;
+    at: MadeTime;
+    is_ok: boolean;
+    error_kind: string | null;
   };
   cron_ticks: {
     name: string;

@@ -37,11 +37,18 @@ export interface Offer {
   memoryGib: number | null;
   inetDownMbps: number | null;
   inetUpMbps: number | null;
+  /** Price of traffic to and from the machine, per GB, on top of the hourly price. Absent or null: the vendor does not tell. */
+  inetDownMicroUsdPerGb?: MicroUsd | null;
+  inetUpMicroUsdPerGb?: MicroUsd | null;
   cudaVersion: string | null;
   driverVersion: string | null;
   directPorts: number | null;
   /** Seconds the offer may still be rented for; null where unknown. */
   maxDurationSeconds: number | null;
+  /** How many machines the listing says it can sell at once; null: more than one, the vendor does not say how many. */
+  stock: number | null;
+  /** 0..1: how far the listing is to be trusted to be for sale still, by what is known of the vendor's kind of listing. */
+  confidence: number;
 }
 
 /** What a purchase must satisfy. Bounds are inclusive. */
@@ -57,6 +64,8 @@ export interface OfferRequirements {
   regions: string[];
   minReliability: number | null;
   interruptible: boolean;
+  /** A container image of one's own is asked for: only providers that rent containers fit. @default false */
+  needsContainer?: boolean;
 }
 
 /**

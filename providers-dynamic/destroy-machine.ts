@@ -22,10 +22,12 @@ export interface MachineToDestroy {
   providerInstanceId: string;
   /** The label it must carry, and which must be gone afterwards; null: just bought by us, known by its id only. */
   label: string | null;
+  /** Only this machine: others with the label are left alone. Default: they are ours by it and go too. */
+  sparesOthers?: boolean;
 }
 
 /**
- * Returns only when the vendor says not-found for the id, and lists nothing with the label. Idempotent.
+ * Returns only when the vendor says not-found for the id, and lists nothing (with `sparesOthers`: not this one) with the label. Idempotent.
  * Throws ProviderError: `invalid` another label (nothing was done) · `retryable` still there, or the vendor does not answer · others.
  */
 export async function destroyVerified(
@@ -83,6 +85,7 @@ async function isLabelGone(
   if (machine.label === null) return true;
   const listed = await client.findByLabel(machine.label, signal);
   const others = listed.filter((instance) => instance.providerInstanceId !== machine.providerInstanceId);
+  if (machine.sparesOthers === true) return others.length === listed.length;
   for (const other of others) await client.destroy(other.providerInstanceId, signal);
   return listed.length === 0;
 }

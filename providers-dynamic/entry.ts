@@ -9,9 +9,14 @@ import type { DynamicCrud } from './dynamic-crud.ts';
 import type { PurchaseRuntime } from './purchase-runtime.ts';
 import { createRateLimiter } from './rate-limiter.ts';
 import { createStandaloneRuntime } from './standalone-runtime.ts';
-import { readStandaloneSettings } from './standalone-settings.ts';
-import { createVastaiClient } from './vastai/client.ts';
+import type { ProviderClient } from './provider-client.ts';
+import { createProviderClient } from './provider-clients.ts';
+import { readStandaloneSettings, type StandaloneProvider } from './standalone-settings.ts';
 import { createVastaiCrud } from './vastai/crud.ts';
+
+const CRUDS: Partial<Record<ProviderName, (runtime: PurchaseRuntime) => DynamicCrud>> = {
+  vastai: createVastaiCrud,
+};
 
 let runtime: PurchaseRuntime | undefined;
 
@@ -23,14 +28,29 @@ export function setPurchaseRuntime(next: PurchaseRuntime): void {
 /** Throws Error where there is no runtime and the environment makes none. */
 export function dynamicCrud(provider: ProviderName): DynamicCrud {
   runtime ??= makeStandaloneRuntime();
-  switch (provider) {
-    case 'vastai':
-      return createVastaiCrud(runtime);
-  }
+  const create = CRUDS[provider];
+  if (!create) throw new Error(`provider ${provider} has no dynamic provider`);
+  return create(runtime);
 }
 
+/** Settings are read when a provider is first used: a key that is missing for another one is nobody's trouble. */
 function makeStandaloneRuntime(): PurchaseRuntime {
-  const { vastai } = readStandaloneSettings(process.env);
-  const client = createVastaiClient(vastai, createRateLimiter({ vastai: vastai.rateLimits }));
-  return createStandaloneRuntime({ client: () => client, listLagMs: vastai.listLagMs });
+  const settings = new Map<ProviderName, StandaloneProvider>();
+  const clients = new Map<ProviderName, ProviderClient>();
+  const settingsOf = (provider: ProviderName): StandaloneProvider => {
+    const known = settings.get(provider) ?? readStandaloneSettings(process.env, provider);
+    settings.set(provider, known);
+    return known;
+  };
+  return createStandaloneRuntime({
+    client(provider) {
+      const known = settingsOf(provider);
+      const client =
+        clients.get(provider) ??
+        createProviderClient(provider, known, createRateLimiter({ [provider]: known.rateLimits }));
+      clients.set(provider, client);
+      return client;
+    },
+    listLagMs: (provider) => settingsOf(provider).listLagMs,
+  });
 }

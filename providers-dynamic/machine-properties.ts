@@ -212,9 +212,14 @@ export function missingKeys(
   inputs: MachineInputs,
   deploymentKeys: string[],
 ): string[] {
-  const own = Array.isArray(inputs.sshPublicKeys) ? inputs.sshPublicKeys : [];
   const attached = outputs.attachedSshPublicKeys ?? [];
-  return [...new Set([...deploymentKeys, ...own])].filter((key) => !attached.includes(key));
+  return allKeys(inputs, deploymentKeys).filter((key) => !attached.includes(key));
+}
+
+/** Every key that is to be let in, the deployment's first, each once. */
+export function allKeys(inputs: MachineInputs, deploymentKeys: string[]): string[] {
+  const own = Array.isArray(inputs.sshPublicKeys) ? inputs.sshPublicKeys : [];
+  return [...new Set([...deploymentKeys, ...own])];
 }
 
 type InputRule = [property: keyof MachineInputs, isGood: (value: unknown) => boolean, allowed: string];

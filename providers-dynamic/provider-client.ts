@@ -35,6 +35,19 @@ export interface PurchaseOrder {
   interruptible: boolean;
   /** The bid for an interruptible rental, whole offer per hour; null: on demand. */
   bidMicroUsdPerHour: MicroUsd | null;
+  /** OpenSSH public keys to let in from the first boot, the deployment's own first. Where keys can be attached later it may be empty. */
+  sshPublicKeys: string[];
+}
+
+/** What a vendor can do with a machine that it sold; a method it cannot do throws `invalid`. */
+export interface ProviderCapabilities {
+  interruptible: boolean;
+  /** Can be stopped and started again. */
+  stop: boolean;
+  /** `attachSshKey` lets a key into a machine that was bought. Where not, every key goes with the order. */
+  attachKeys: boolean;
+  /** `setLabel` works. */
+  relabel: boolean;
 }
 
 export interface Purchase {
@@ -43,6 +56,7 @@ export interface Purchase {
 
 export interface ProviderClient {
   readonly provider: ProviderName;
+  readonly capabilities: ProviderCapabilities;
 
   /** Current offers. Throws `unbelievable` for a reply that is not the vendor's listing. An empty array means the vendor lists none. */
   searchOffers(query: OfferQuery, signal?: AbortSignal): Promise<Offer[]>;

@@ -10,6 +10,9 @@ import type { ProviderName } from '../domain/provider.ts';
 
 const SHIM_TEXTS: Record<ProviderName, string> = {
   vastai: shimFor('vastai'),
+  tensordock: shimFor('tensordock'),
+  runpod: shimFor('runpod'),
+  lambda: shimFor('lambda'),
 };
 
 export function shimText(provider: ProviderName): string {

@@ -11,7 +11,7 @@ import type { Candidate, PurchaseRuntime } from './purchase-runtime.ts';
 
 export interface StandaloneOptions {
   client: (provider: ProviderName) => ProviderClient;
-  listLagMs: number;
+  listLagMs: (provider: ProviderName) => number;
 }
 
 /** Offers go fast, and searches are few: ten a minute at Vast.ai. One search serves all resources of an update. */
@@ -48,7 +48,7 @@ export function createStandaloneRuntime(options: StandaloneOptions): PurchaseRun
     mayExist: () => true,
     labelFor: (resourceKey) => `muster-ext-${resourceKey}`,
     assertMaySpend: () => {},
-    listLagMs: () => options.listLagMs,
+    listLagMs: options.listLagMs,
     deploymentSshPublicKeys: () => [],
     // The stock plugin process is not told of a cancel; the engine waits for what is under way.
     signal: () => never.signal,

@@ -4,7 +4,7 @@
 import { formatUsd, type MicroUsd } from '../money.ts';
 import { isDenylisted, type MachineRecord } from '../machine-history.ts';
 import { canonicalGpuKey, priceWithDisk, type Offer, type OfferRequirements } from '../offer.ts';
-import type { ProviderName } from '../provider.ts';
+import { PROVIDER_FACTS, type ProviderName } from '../provider.ts';
 
 /** Why an offer is out, in the order in which it is asked; an offer is counted under its first reason only. */
 export const EXCLUSIONS = [
@@ -12,12 +12,15 @@ export const EXCLUSIONS = [
   'gpu_count',
   'gpu_memory',
   'provider',
+  'machine_kind',
   'rental_type',
   'region',
   'reliability',
   'disk',
   'ends_too_soon',
   'price',
+  'provider_refused',
+  'provider_closed',
   'denylisted',
   'used',
   'reserved',
@@ -37,8 +40,14 @@ export interface Market {
   machines: readonly MachineRecord[];
   /** Keys held by other operations. */
   reserved: ReadonlySet<string>;
-  /** Keys of offers and machines that this request has used or uses. */
+  /** Keys of offers and machines that this request has used or uses; offers that several may buy are not kept out by it. */
   used: ReadonlySet<string>;
+  /** Keys of those that this request must not try again even where more are in stock. @default none */
+  spent?: ReadonlySet<string>;
+  /** Providers that refused this request's order or our credentials: another order would be refused too. @default none */
+  refusing?: ReadonlySet<ProviderName>;
+  /** Providers at which nothing may be bought now, with the reason. @default none */
+  closed?: ReadonlyMap<ProviderName, { reason: string }>;
   /** An offer that ends before a machine could boot is useless. */
   bootTimeoutMs: number;
   now: number;
@@ -69,6 +78,11 @@ export function sortOut(market: Market): { fitting: Offer[]; tally: MatchTally }
     if (tally.cheapestTooDear === null || price < tally.cheapestTooDear) tally.cheapestTooDear = price;
   }
   return { fitting, tally };
+}
+
+/** Whether several attempts may buy it at once: it has more than one machine, or the vendor does not say how many. */
+export function isShared(offer: Pick<Offer, 'stock'>): boolean {
+  return offer.stock !== 1;
 }
 
 /** A sentence for a person: how many offers there were and how many each rule took away. */
@@ -104,6 +118,7 @@ function findMismatch(offer: Offer, requirements: OfferRequirements, gpuKey: str
   if (offer.gpuCount !== requirements.gpuCount) return 'gpu_count';
   if (!reaches(offer.gpuMemoryGib, requirements.minGpuMemoryGib)) return 'gpu_memory';
   if (requirements.providers.length > 0 && !requirements.providers.includes(offer.provider)) return 'provider';
+  if (requirements.needsContainer && PROVIDER_FACTS[offer.provider].machineKind !== 'container') return 'machine_kind';
   if (offer.interruptible !== requirements.interruptible) return 'rental_type';
   if (!isInRegion(offer.region, requirements.regions)) return 'region';
   if (!reaches(offer.reliability, requirements.minReliability)) return 'reliability';
@@ -120,11 +135,15 @@ function findObstacle(offer: Offer, market: Market, denylisted: ReadonlySet<stri
   if (offer.maxDurationSeconds !== null && offer.maxDurationSeconds * 1000 < market.bootTimeoutMs) {
     return 'ends_too_soon';
   }
+  if (market.refusing?.has(offer.provider)) return 'provider_refused';
+  if (market.closed?.has(offer.provider)) return 'provider_closed';
   if (isIn(denylisted)) return 'denylisted';
-  if (isIn(market.used)) return 'used';
+  if (isIn(isShared(offer) ? (market.spent ?? NOTHING) : market.used)) return 'used';
   if (isIn(market.reserved)) return 'reserved';
   return null;
 }
+
+const NOTHING: ReadonlySet<string> = new Set();
 
 function reaches(value: number | null, bound: number | null): boolean {
   return bound === null || (value !== null && value >= bound);
@@ -145,6 +164,8 @@ function describeExclusion(rule: Exclusion, requirements: OfferRequirements, tal
       return `under ${requirements.minGpuMemoryGib} GiB of GPU memory`;
     case 'provider':
       return 'of other providers';
+    case 'machine_kind':
+      return 'of providers that rent virtual machines, which cannot run the container image';
     case 'rental_type':
       return requirements.interruptible ? 'not interruptible' : 'only interruptible';
     case 'region':
@@ -159,6 +180,10 @@ function describeExclusion(rule: Exclusion, requirements: OfferRequirements, tal
       const cheapest = tally.cheapestTooDear === null ? '' : ` (cheapest $${formatUsd(tally.cheapestTooDear)})`;
       return `over $${formatUsd(requirements.maxPriceMicroUsdPerHour)} an hour${cheapest}`;
     }
+    case 'provider_refused':
+      return 'of providers that refused this order or our credentials';
+    case 'provider_closed':
+      return 'of providers at which nothing can be bought now';
     case 'denylisted':
       return 'on denylisted machines';
     case 'used':

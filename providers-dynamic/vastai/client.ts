@@ -32,6 +32,7 @@ export function createVastaiClient(settings: ProviderSettings, limiter: RateLimi
 
   return {
     provider: 'vastai',
+    capabilities: { interruptible: true, stop: true, attachKeys: true, relabel: true },
 
     async searchOffers(query: OfferQuery, signal?: AbortSignal) {
       const body = searchBody(query, query.gpu === undefined ? undefined : await vendorGpuName(query.gpu, signal));

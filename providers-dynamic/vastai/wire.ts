@@ -7,6 +7,9 @@ import type { ObservedInstance, ObservedStatus } from '../../domain/observed-ins
 import type { Offer } from '../../domain/offer.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 
+/** Each offer is one machine's own; about one in ten is gone when it is bought. */
+const LISTING_CONFIDENCE = 0.9;
+
 export type Json = Record<string, unknown>;
 
 /** One page of the instance list, as the vendor counts it. Counts are null where the vendor gave none. */
@@ -64,6 +67,8 @@ function readOffer(row: unknown, pricedDiskGib: number, interruptible: boolean):
     driverVersion: text(row.driver_version),
     directPorts: number(row.direct_port_count),
     maxDurationSeconds: number(row.duration),
+    stock: 1,
+    confidence: LISTING_CONFIDENCE,
   };
 }
 

@@ -2,6 +2,7 @@
  * The configuration of the `instance` stack under plain `pulumi up`: `muster:<name>` in Pulumi.<stack>.yaml, the same words and
  * defaults as `POST /instances` where they mean something there. Schema only.
  */
+import { PROVIDER_NAMES } from '../../domain/provider.ts';
 import { DEFAULT_IMAGE } from '../../domain/provision-request.ts';
 import { z } from 'zod';
 import { parseUsd } from '../../domain/money.ts';
@@ -26,7 +27,7 @@ export const instanceConfigSchema = z
     minGpuMemoryGib: z.int().min(1).optional().describe('Memory of one GPU.'),
     diskGib: z.int().min(8).max(100_000).default(40),
     image: z.string().regex(/^\S+$/, 'must be a container image reference').default(DEFAULT_IMAGE),
-    provider: z.enum(['vastai']).default('vastai'),
+    provider: z.enum(PROVIDER_NAMES).default('vastai'),
     regions: z
       .array(z.string().regex(/^[A-Z]{2}$/, 'must be two-letter country codes'))
       .default([])

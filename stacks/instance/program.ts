@@ -6,6 +6,7 @@ import { output, type Input, type Output } from '@pulumi/pulumi/output.js';
 import { parseUsd } from '../../domain/money.ts';
 import type { OfferRequirements } from '../../domain/offer.ts';
 import type { ProviderName } from '../../domain/provider.ts';
+import type { RentedMachine } from '../../providers-dynamic/machine-resource.ts';
 import { VastaiInstance } from '../../providers-dynamic/vastai/resource.ts';
 import { parseInstanceConfig, type InstanceConfig } from './config.ts';
 
@@ -40,6 +41,10 @@ export interface InstanceOutput {
   ssh: { host: string; port: number; user: string } | null;
 }
 
+const MACHINES: Partial<Record<ProviderName, typeof VastaiInstance>> = {
+  vastai: VastaiInstance,
+};
+
 /** Outputs by attempt id. */
 export function instanceProgram(args: InstanceArgs): Record<string, Output<InstanceOutput>> {
   return Object.fromEntries(args.attempts.map((attempt) => [attempt.attemptId, rentMachine(attempt)]));
@@ -55,30 +60,28 @@ export function instanceArgsFromConfig(values: Record<string, string>): Instance
 
 function rentMachine(attempt: InstanceAttempt): Output<InstanceOutput> {
   const { requirements } = attempt;
-  switch (attempt.provider) {
-    case 'vastai': {
-      const machine = new VastaiInstance(attempt.attemptId, {
-        gpu: requirements.gpu,
-        gpuCount: requirements.gpuCount,
-        minGpuMemoryGib: requirements.minGpuMemoryGib,
-        diskGib: requirements.diskGib,
-        maxPriceMicroUsdPerHour: requirements.maxPriceMicroUsdPerHour,
-        regions: requirements.regions,
-        minReliability: requirements.minReliability,
-        interruptible: requirements.interruptible,
-        bidMicroUsdPerHour: attempt.bidMicroUsdPerHour,
-        image: attempt.image,
-        env: attempt.env,
-        onStart: attempt.onStart,
-        sshPublicKeys: attempt.sshPublicKeys,
-        ...(attempt.label === undefined ? {} : { label: attempt.label }),
-      });
-      return describeMachine(attempt.provider, machine);
-    }
-  }
+  const Machine = MACHINES[attempt.provider];
+  if (!Machine) throw new Error(`provider ${attempt.provider} has no resource`);
+  const machine = new Machine(attempt.attemptId, {
+    gpu: requirements.gpu,
+    gpuCount: requirements.gpuCount,
+    minGpuMemoryGib: requirements.minGpuMemoryGib,
+    diskGib: requirements.diskGib,
+    maxPriceMicroUsdPerHour: requirements.maxPriceMicroUsdPerHour,
+    regions: requirements.regions,
+    minReliability: requirements.minReliability,
+    interruptible: requirements.interruptible,
+    bidMicroUsdPerHour: attempt.bidMicroUsdPerHour,
+    image: attempt.image,
+    env: attempt.env,
+    onStart: attempt.onStart,
+    sshPublicKeys: attempt.sshPublicKeys,
+    ...(attempt.label === undefined ? {} : { label: attempt.label }),
+  });
+  return describeMachine(attempt.provider, machine);
 }
 
-function describeMachine(provider: ProviderName, machine: VastaiInstance): Output<InstanceOutput> {
+function describeMachine(provider: ProviderName, machine: RentedMachine): Output<InstanceOutput> {
   const { id, label, status, machineId, priceMicroUsdPerHour, sshHost, sshPort, sshUser } = machine;
   return output({ id, label, status, machineId, priceMicroUsdPerHour, sshHost, sshPort, sshUser }).apply((seen) => ({
     provider,

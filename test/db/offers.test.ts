@@ -2,7 +2,14 @@ import { sql } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { insertAttempt } from '../../db/attempts.ts';
 import { newId } from '../../db/new-id.ts';
-import { listOffersFor, listReservedKeys, hideOffer, replaceOffers, reserveOffer } from '../../db/offers.ts';
+import {
+  countPurchase,
+  listOffersFor,
+  listReservedKeys,
+  hideOffer,
+  replaceOffers,
+  reserveOffer,
+} from '../../db/offers.ts';
 import type { Offer } from '../../domain/offer.ts';
 import { createFleetDatabase, makeOffer, PRICE, type FleetDatabase } from '../support/fleet-database.ts';
 
@@ -77,11 +84,42 @@ describe('offers for a request', () => {
   });
 });
 
+describe('a purchase', () => {
+  it('takes one from the stock, and the last of it from view', async () => {
+    await list([makeOffer(1, { stock: 2 }), makeOffer(2, { stock: null })], 0);
+    const shown = async () => (await listOffersFor(fleet.db, WANTED)).map((offer) => offer.stock);
+    await countPurchase(fleet.db, 'vastai', 'offer-1');
+    await countPurchase(fleet.db, 'vastai', 'offer-2');
+    expect(new Set(await shown())).toEqual(new Set([1, null]));
+    await countPurchase(fleet.db, 'vastai', 'offer-1');
+    expect(await shown()).toEqual([null]);
+  });
+});
+
 describe('a reservation', () => {
   it('is for one of many attempts that want the same machine at once', async () => {
+    await list([makeOffer(1), makeOffer(2), makeOffer(3, { machineId: 'machine-1', gpuCount: 2 })], 0);
     const outcomes = await Promise.all(Array.from({ length: 16 }, () => reserve(makeOffer(1))));
     expect(outcomes.filter(Boolean)).toHaveLength(1);
-    expect(await listReservedKeys(fleet.db)).toEqual(new Set(['vastai/offer-1', 'vastai/machine/machine-1']));
+    expect(await listReservedKeys(fleet.db)).toEqual(new Set(['vastai/offer-1', 'vastai/offer-3']));
+  });
+
+  it('of a host with four free GPUs is for two machines of two, or for four of one', async () => {
+    const pair = makeOffer(1, { machineId: 'host', gpuCount: 2, stock: 2 });
+    const single = makeOffer(2, { machineId: 'host', gpuCount: 1, stock: 4 });
+    await list([pair, single], 0);
+    expect([await reserve(pair), await reserve(single), await reserve(pair)]).toEqual([true, true, false]);
+    expect(await listReservedKeys(fleet.db)).toEqual(new Set(['vastai/offer-1']));
+    expect([await reserve(single), await reserve(single)]).toEqual([true, false]);
+    expect(await listReservedKeys(fleet.db)).toEqual(new Set(['vastai/offer-1', 'vastai/offer-2']));
+  });
+
+  it('is never refused where the vendor says no stock', async () => {
+    const offer = makeOffer(1, { machineId: null, stock: null });
+    await list([offer], 0);
+    const outcomes = await Promise.all(Array.from({ length: 8 }, () => reserve(offer)));
+    expect(outcomes.every(Boolean)).toBe(true);
+    expect(await listReservedKeys(fleet.db)).toEqual(new Set());
   });
 
   it('covers the machine under every offer of it', async () => {

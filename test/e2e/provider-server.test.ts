@@ -9,7 +9,7 @@ import { startProviderServer, type ProviderServer } from '../../automation/engin
 import { locateEngine } from '../../engine/locate.ts';
 import { setPurchaseRuntime } from '../../providers-dynamic/entry.ts';
 import { shimText } from '../../providers-dynamic/shim.ts';
-import { VASTAI_INSTANCE_TYPE } from '../../providers-dynamic/vastai/resource.ts';
+import { machineType } from '../../providers-dynamic/machine-resource.ts';
 import { instanceProgram, type InstanceAttempt } from '../../stacks/instance/program.ts';
 import {
   createScriptedClient,
@@ -138,7 +138,7 @@ async function readState(
   const { latest } = (
     JSON.parse(text) as { checkpoint: { latest: { resources?: StoredResource[]; pending_operations?: unknown[] } } }
   ).checkpoint;
-  const machines = (latest.resources ?? []).filter((resource) => resource.type === VASTAI_INSTANCE_TYPE);
+  const machines = (latest.resources ?? []).filter((resource) => resource.type === machineType('vastai'));
   const outputs = latest.resources?.find((resource) => resource.type === 'pulumi:pulumi:Stack')?.outputs ?? {};
   return { text, machines, outputs, pending: latest.pending_operations ?? [] };
 }
@@ -202,7 +202,7 @@ describe('the provider server under the real engine', () => {
     const steps: { op: string; diffs: string[] }[] = [];
     await run(stack, 'preview', {
       onEvent: ({ resourcePreEvent }) => {
-        if (resourcePreEvent?.metadata.type === VASTAI_INSTANCE_TYPE) {
+        if (resourcePreEvent?.metadata.type === machineType('vastai')) {
           steps.push({
             op: resourcePreEvent.metadata.op,
             diffs: Object.keys(resourcePreEvent.metadata.detailedDiff ?? {}),

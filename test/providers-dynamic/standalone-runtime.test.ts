@@ -43,6 +43,8 @@ function offer(providerOfferId: string, machineId: string, priceMicroUsdPerHour:
     driverVersion: null,
     directPorts: null,
     maxDurationSeconds: null,
+    stock: 1,
+    confidence: 0.9,
   };
 }
 
@@ -53,7 +55,7 @@ function setUp(offers: Offer[]) {
     searches++;
     return Promise.resolve(offers);
   };
-  const runtime = createStandaloneRuntime({ client: () => client, listLagMs: 7 });
+  const runtime = createStandaloneRuntime({ client: () => client, listLagMs: () => 7 });
   const next = async (label: string, refused: string | null = null) => {
     const refusal = refused === null ? null : { providerOfferId: refused, reason: 'gone' };
     return (await runtime.nextCandidate(label, 'vastai', REQUIREMENTS, refusal, SIGNAL))?.providerOfferId ?? null;

@@ -168,6 +168,8 @@ export const OFFER: Offer = {
   driverVersion: '570.1',
   directPorts: 10,
   maxDurationSeconds: null,
+  stock: 1,
+  confidence: 0.9,
 };
 
 /** Puts `offers` on the market, instead of what was there. */

@@ -94,6 +94,8 @@ export function makeOffer(number: number, change: Partial<Offer> = {}): Offer {
     driverVersion: '570.1',
     directPorts: 10,
     maxDurationSeconds: null,
+    stock: 1,
+    confidence: 0.9,
     ...change,
   };
 }

@@ -54,6 +54,7 @@ export function createScriptedClient() {
 
   const client: ProviderClient = {
     provider: 'vastai',
+    capabilities: { interruptible: true, stop: true, attachKeys: true, relabel: true },
     searchOffers: () => Promise.resolve([]),
     async buy(order, signal, beforeSending) {
       enter('buy', signal);

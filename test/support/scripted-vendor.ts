@@ -191,7 +191,15 @@ export function createScriptedRunner(vendor: ScriptedVendor): ScriptedRunner {
           maxPriceMicroUsdPerHour: BigInt(requirements.maxPriceMicroUsdPerHour),
           providers: [],
         },
-        order: { image, diskGib, env: env as Record<string, string>, onStart, interruptible, bidMicroUsdPerHour: null },
+        order: {
+          image,
+          diskGib,
+          env: env as Record<string, string>,
+          onStart,
+          interruptible,
+          bidMicroUsdPerHour: null,
+          sshPublicKeys: [],
+        },
       },
       INSTANT,
     );

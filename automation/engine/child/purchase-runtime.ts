@@ -3,7 +3,7 @@ import { ProviderError } from '../../../domain/provider-error.ts';
 import type { ProviderName } from '../../../domain/provider.ts';
 import type { ProviderClient, RateLimiter } from '../../../providers-dynamic/provider-client.ts';
 import type { PurchaseRuntime } from '../../../providers-dynamic/purchase-runtime.ts';
-import { createVastaiClient } from '../../../providers-dynamic/vastai/client.ts';
+import { createProviderClient } from '../../../providers-dynamic/provider-clients.ts';
 import { crashPoint } from '../../crash-point.ts';
 import type { ChildSettings } from '../protocol.ts';
 import type { RunContext } from './run.ts';
@@ -58,8 +58,5 @@ export function createChildRuntime(context: RunContext, signal: AbortSignal) {
 function createClient(provider: ProviderName, settings: ChildSettings, limiter: RateLimiter): ProviderClient {
   const account = settings.providers[provider];
   if (!account) throw new ProviderError('auth', `provider ${provider} is off: it has no key`);
-  switch (provider) {
-    case 'vastai':
-      return createVastaiClient({ apiKey: account.apiKey, baseUrl: account.baseUrl }, limiter);
-  }
+  return createProviderClient(provider, { apiKey: account.apiKey, baseUrl: account.baseUrl }, limiter);
 }

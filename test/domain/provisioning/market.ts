@@ -37,6 +37,8 @@ export function offer(id: string, over: Partial<Offer> = {}): Offer {
     driverVersion: null,
     directPorts: null,
     maxDurationSeconds: null,
+    stock: 1,
+    confidence: 0.9,
     ...over,
   };
 }

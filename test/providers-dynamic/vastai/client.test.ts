@@ -29,6 +29,7 @@ function orderFor(providerOfferId: string, changes: Partial<PurchaseOrder> = {})
     onStart: null,
     interruptible: false,
     bidMicroUsdPerHour: null,
+    sshPublicKeys: [],
     ...changes,
   };
 }

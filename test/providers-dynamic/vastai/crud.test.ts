@@ -7,7 +7,8 @@ import {
   type DynamicCrud,
   type Properties,
 } from '../../../providers-dynamic/dynamic-crud.ts';
-import { createVastaiCrud, type CrudTimings } from '../../../providers-dynamic/vastai/crud.ts';
+import type { CrudTimings } from '../../../providers-dynamic/machine-crud.ts';
+import { createVastaiCrud } from '../../../providers-dynamic/vastai/crud.ts';
 import { createScriptedClient, createScriptedRuntime, type RuntimeScript } from '../../support/scripted-purchases.ts';
 
 const TIMINGS: CrudTimings = { verifyMs: 200, firstPollMs: 1, maxPollMs: 5, readBackPausesMs: [1, 1] };

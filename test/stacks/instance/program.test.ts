@@ -3,7 +3,8 @@ import { setMocks, type MockResourceArgs } from '@pulumi/pulumi/runtime/mocks.js
 import { isRpcSecret } from '@pulumi/pulumi/runtime/rpc.js';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { shimText } from '../../../providers-dynamic/shim.ts';
-import { VastaiInstance, VASTAI_INSTANCE_TYPE } from '../../../providers-dynamic/vastai/resource.ts';
+import { machineType } from '../../../providers-dynamic/machine-resource.ts';
+import { VastaiInstance } from '../../../providers-dynamic/vastai/resource.ts';
 import { loadStackProgram } from '../../../stacks/catalogue.ts';
 import { instanceArgsFromConfig, instanceProgram, type InstanceAttempt } from '../../../stacks/instance/program.ts';
 
@@ -79,8 +80,8 @@ describe('the instance program', () => {
     });
     await valueOf(outputs.att_b as Output<unknown>);
     expect(registered.map((resource) => [resource.type, resource.name])).toEqual([
-      [VASTAI_INSTANCE_TYPE, ATTEMPT.attemptId],
-      [VASTAI_INSTANCE_TYPE, 'att_b'],
+      [machineType('vastai'), ATTEMPT.attemptId],
+      [machineType('vastai'), 'att_b'],
     ]);
     expect(registered[0]?.inputs).toMatchObject({
       label: ATTEMPT.label,

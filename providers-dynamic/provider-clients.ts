@@ -1,0 +1,30 @@
+/** The client of each marketplace by its name: the one place that knows them all. What a client must do stands in provider-client.ts. */
+import type { ProviderName } from '../domain/provider.ts';
+import type { ProviderClient, ProviderSettings, RateLimiter, RateLimits } from './provider-client.ts';
+import { createVastaiClient } from './vastai/client.ts';
+import { VASTAI_RATE_LIMITS } from './vastai/rate-limits.ts';
+
+type ClientFactory = (settings: ProviderSettings, limiter: RateLimiter) => ProviderClient;
+
+const CLIENTS: Partial<Record<ProviderName, { create: ClientFactory; rateLimits: RateLimits }>> = {
+  vastai: { create: createVastaiClient, rateLimits: VASTAI_RATE_LIMITS },
+};
+
+export function createProviderClient(
+  provider: ProviderName,
+  settings: ProviderSettings,
+  limiter: RateLimiter,
+): ProviderClient {
+  return entryOf(provider).create(settings, limiter);
+}
+
+/** What the vendor documents, or its users report where it does not. */
+export function documentedRateLimits(provider: ProviderName): RateLimits {
+  return entryOf(provider).rateLimits;
+}
+
+function entryOf(provider: ProviderName): { create: ClientFactory; rateLimits: RateLimits } {
+  const entry = CLIENTS[provider];
+  if (!entry) throw new Error(`provider ${provider} has no client`);
+  return entry;
+}

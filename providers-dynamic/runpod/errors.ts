@@ -1,0 +1,92 @@
+/** What RunPod's refusals mean. All sniffing of the vendor's texts happens in `classifyRunpodError`. */
+import { ProviderError, type ProviderErrorKind } from '../../domain/provider-error.ts';
+import type { HttpReply } from '../http.ts';
+import { waitOfRefusal } from './rate-limits.ts';
+import { isObject, text } from './wire.ts';
+
+/** `purchase` may have bought; `write` may have changed something and may be repeated; `read` changes nothing. */
+export type RunpodCall = 'purchase' | 'write' | 'read';
+
+/**
+ * The error of an answer that is not the one wanted. A definite refusal is the vendor's problem document (RFC 9457: `status`
+ * as answered, and `detail`); a purchase refused in any other form is `unknown`.
+ */
+export function classifyRunpodError(call: RunpodCall, reply: HttpReply): ProviderError {
+  const problem = readProblem(reply);
+  const said = problem === null ? reply.text.slice(0, 500) : [problem.detail, ...problem.errors].join('; ');
+  const retryAfterMs = reply.status === 429 ? waitOfRefusal(reply.headers) : undefined;
+  return new ProviderError(kindOf(call, reply.status, problem), `RunPod answered ${reply.status}: ${shorten(said)}`, {
+    httpStatus: reply.status,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
+}
+
+interface Problem {
+  detail: string;
+  errors: string[];
+}
+
+function kindOf(call: RunpodCall, status: number, problem: Problem | null): ProviderErrorKind {
+  if (status === 401) return 'auth';
+  if (status === 429) return call === 'purchase' ? 'unknown' : 'rate_limited';
+  if (status >= 500) return call === 'read' ? 'retryable' : 'unknown';
+  // Redirects, pages of proxies, JSON of another shape: nobody said no.
+  if (problem === null) return call === 'purchase' ? 'unknown' : 'unbelievable';
+  switch (status) {
+    case 400:
+      return call === 'purchase' && !isRuleViolation(problem.detail) ? 'no_capacity' : 'invalid';
+    case 402:
+      return 'billing';
+    case 403:
+      // "No access to the pool" for a purchase; for anything else the key is too weak.
+      return call === 'purchase' ? 'no_capacity' : 'auth';
+    case 404:
+      return call === 'purchase' ? 'invalid' : isAbsence(problem.detail) ? 'not_found' : 'unbelievable';
+    case 409:
+      // Not valid for the status of the moment, locked, or changed by another: nothing was done.
+      return call === 'purchase' ? 'unknown' : 'retryable';
+    case 422:
+      return 'invalid';
+    default:
+      return call === 'purchase' ? 'unknown' : 'unbelievable';
+  }
+}
+
+/**
+ * 400 is both "your request breaks a rule" and "no capacity", and no field tells which. The words of a rule make it ours, unless
+ * they speak of capacity; everything else is taken for no capacity, as the vendor advises: the next candidate is asked.
+ */
+function isRuleViolation(detail: string): boolean {
+  if (/\b(no longer|available|availability|capacity|enough|stock|sold out|could not be placed)\b/i.test(detail))
+    return false;
+  return /\b(must|mutually exclusive|exactly one|at most one|only one|required?s?|invalid|not (supported|allowed|permitted)|cannot be|may not|exceeds?|malformed|unknown)\b/i.test(
+    detail,
+  );
+}
+
+/** "pod not found", "The requested Pod does not exist.": a path that is not there says neither of a pod. */
+function isAbsence(detail: string): boolean {
+  return (
+    /\b(pod|resource)\b/i.test(detail) &&
+    /not found|(does not|doesn't|no longer) exist/i.test(detail) &&
+    !/\b(route|path|url|endpoint)\b/i.test(detail)
+  );
+}
+
+/** null: this is not the vendor's own refusal. */
+function readProblem(reply: HttpReply): Problem | null {
+  if (!isObject(reply.json) || reply.json.status !== reply.status) return null;
+  const detail = text(reply.json.detail);
+  if (detail === null) return null;
+  const errors = Array.isArray(reply.json.errors) ? reply.json.errors.filter((each) => typeof each === 'string') : [];
+  return { detail, errors };
+}
+
+function shorten(said: string): string {
+  const line = said
+    .replace(/<[^>]*>/g, ' ')
+    .replace(/\s+/g, ' ')
+    .trim();
+  if (line === '') return 'nothing';
+  return line.length > 300 ? `${line.slice(0, 300)}…` : line;
+}
