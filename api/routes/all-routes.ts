@@ -6,6 +6,7 @@ import { fleetRoutes } from './fleet.ts';
 import { healthRoutes } from './health.ts';
 import { instanceRoutes } from './instances.ts';
 import { inventoryRoutes } from './inventory.ts';
+import { machineRoutes } from './machines.ts';
 import { operationRoutes } from './operations.ts';
 import { orgRoutes } from './orgs.ts';
 
@@ -15,6 +16,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...orgRoutes,
   ...apiKeyRoutes,
   ...inventoryRoutes,
+  ...machineRoutes,
   ...instanceRoutes,
   ...operationRoutes,
   ...fleetRoutes,

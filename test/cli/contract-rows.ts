@@ -1,6 +1,6 @@
 /** Rows as the contract has them, for the tests of the command line. */
 import type { Instance, ProvisionPlan } from '../../api/contract/instances.ts';
-import type { Offer } from '../../api/contract/inventory.ts';
+import type { InventorySource, Offer } from '../../api/contract/inventory.ts';
 import type { Operation, OperationEvent } from '../../api/contract/operations.ts';
 import type { Provider } from '../../api/contract/providers.ts';
 
@@ -16,10 +16,15 @@ export function makeOffer(number: number): Offer {
     gpuCount: 1,
     gpuMemoryGib: 24,
     priceMicroUsdPerHour: 345_000 * number,
+    pricePerGpuMicroUsdPerHour: 345_000 * number,
     pricedDiskGib: 40,
     diskMicroUsdPerGibHour: 200,
     floorMicroUsdPerHour: 120_000,
+    interruptiblePriceMicroUsdPerHour: 128_000,
     interruptible: true,
+    inetDownMicroUsdPerGb: 2_000,
+    inetUpMicroUsdPerGb: 3_000,
+    stock: 1,
     region: 'SE',
     location: 'Stockholm, SE',
     reliability: 0.987,
@@ -32,6 +37,10 @@ export function makeOffer(number: number): Offer {
     cudaVersion: '12.8',
     driverVersion: '570.1',
     seenAt: NOW,
+    ageSeconds: 12,
+    stale: false,
+    confidence: 0.9,
+    denylistedUntil: null,
   };
 }
 
@@ -149,5 +158,19 @@ export function makeProvider(): Provider {
     foreignCount: 2,
     quarantinedAt: null,
     updatedAt: NOW,
+  };
+}
+
+export function makeSource(): InventorySource {
+  return {
+    name: 'vastai',
+    mode: 'sandbox',
+    enabled: true,
+    status: 'ok',
+    reason: null,
+    offersCount: 240,
+    lastGoodAt: NOW,
+    ageSeconds: 12,
+    stale: false,
   };
 }

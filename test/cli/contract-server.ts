@@ -25,7 +25,7 @@ import { problem } from '../../api/contract/problem.ts';
 import { providerPage } from '../../api/contract/providers.ts';
 import { ERROR_TABLE } from '../../domain/error-table.ts';
 import type { ErrorCode } from '../../domain/error-table.ts';
-import { makeInstance, makeOffer, makeOperation, makePlan, makeProvider } from './contract-rows.ts';
+import { makeInstance, makeOffer, makeOperation, makePlan, makeProvider, makeSource } from './contract-rows.ts';
 
 export const API_KEY = `mk_${'t'.repeat(40)}`;
 export const PASSWORD = 'correct horse battery';
@@ -126,7 +126,7 @@ export async function startContractServer(): Promise<ContractServer> {
     if (path === '/inventory') {
       const query = inventoryQuery.safeParse(Object.fromEntries(url.searchParams));
       if (!query.success) return refuseShape(query.error);
-      return send(offerPage, { items: [makeOffer(1), makeOffer(2)], nextCursor: null });
+      return send(offerPage, { items: [makeOffer(1), makeOffer(2)], nextCursor: null, providers: [makeSource()] });
     }
     if (path === '/providers') return send(providerPage, { items: [makeProvider()], nextCursor: null });
     if (path === '/fleet') return send(fleet, fleetReply());
