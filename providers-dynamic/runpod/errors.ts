@@ -34,7 +34,7 @@ function kindOf(call: RunpodCall, status: number, problem: Problem | null): Prov
   if (problem === null) return call === 'purchase' ? 'unknown' : 'unbelievable';
   switch (status) {
     case 400:
-      return call === 'purchase' && !isRuleViolation(problem.detail) ? 'no_capacity' : 'invalid';
+      return kindOfBadRequest(call, problem.detail);
     case 402:
       return 'billing';
     case 403:
@@ -42,6 +42,8 @@ function kindOf(call: RunpodCall, status: number, problem: Problem | null): Prov
       return call === 'purchase' ? 'no_capacity' : 'auth';
     case 404:
       return call === 'purchase' ? 'invalid' : isAbsence(problem.detail) ? 'not_found' : 'unbelievable';
+    case 405:
+      return call === 'purchase' ? 'invalid' : 'unbelievable';
     case 409:
       // Not valid for the status of the moment, locked, or changed by another: nothing was done.
       return call === 'purchase' ? 'unknown' : 'retryable';
@@ -53,15 +55,17 @@ function kindOf(call: RunpodCall, status: number, problem: Problem | null): Prov
 }
 
 /**
- * 400 is both "your request breaks a rule" and "no capacity", and no field tells which. The words of a rule make it ours, unless
- * they speak of capacity; everything else is taken for no capacity, as the vendor advises: the next candidate is asked.
+ * 400 is both "your request breaks a rule" and "no capacity", and no field tells which. For a purchase only words that speak of
+ * the request itself make it ours; everything else is taken for no capacity, as the vendor advises: the next candidate is asked,
+ * and when all were refused the caller shows these texts. Taking a missing GPU for our mistake would end what another offer
+ * can serve. Starting a stopped pod is refused for want of a GPU too.
  */
-function isRuleViolation(detail: string): boolean {
-  if (/\b(no longer|available|availability|capacity|enough|stock|sold out|could not be placed)\b/i.test(detail))
-    return false;
-  return /\b(must|mutually exclusive|exactly one|at most one|only one|required?s?|invalid|not (supported|allowed|permitted)|cannot be|may not|exceeds?|malformed|unknown)\b/i.test(
-    detail,
-  );
+function kindOfBadRequest(call: RunpodCall, detail: string): ProviderErrorKind {
+  if (/\b(no longer|available|availability|capacity|enough|stock|placed)\b/i.test(detail)) return 'no_capacity';
+  if (call !== 'purchase') return 'invalid';
+  const isOurs =
+    /mutually exclusive|\b(exactly|at most|only) one of\b|malformed|\bmust (be|not|have|set|match|contain|include)\b|\bis required\b/i;
+  return isOurs.test(detail) ? 'invalid' : 'no_capacity';
 }
 
 /** "pod not found", "The requested Pod does not exist.": a path that is not there says neither of a pod. */
