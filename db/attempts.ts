@@ -80,20 +80,21 @@ export function listLiveAttempts(executor: Executor, provider: string): Promise<
     .execute();
 }
 
-/** With the container image that their instance ordered. */
+/** By label, gone ones too, the newest of a label last; with the container image that their instance ordered. */
 export function listAttemptsWithImage(
   executor: Executor,
   provider: string,
-  ids: string[],
+  labels: string[],
 ): Promise<(AttemptRow & { image: string | null })[]> {
-  if (ids.length === 0) return Promise.resolve([]);
+  if (labels.length === 0) return Promise.resolve([]);
   return executor
     .selectFrom('attempts')
     .innerJoin('instances', 'instances.id', 'attempts.instance_id')
     .selectAll('attempts')
     .select(sql<string | null>`instances.request ->> 'image'`.as('image'))
     .where('attempts.provider', '=', provider)
-    .where(sql<boolean>`attempts.id = any(${ids})`)
+    .where(sql<boolean>`attempts.label = any(${labels})`)
+    .orderBy('attempts.created_at')
     .execute();
 }
 
@@ -124,8 +125,15 @@ export function listBooting(executor: Executor): Promise<AttemptRow[]> {
   return executor.selectFrom('attempts').selectAll().where('status', '=', 'bought').execute();
 }
 
+/** The newest: an adopted machine keeps the label of an attempt that is gone. */
 export function findAttemptByLabel(executor: Executor, label: string): Promise<AttemptRow | undefined> {
-  return executor.selectFrom('attempts').selectAll().where('label', '=', label).executeTakeFirst();
+  return executor
+    .selectFrom('attempts')
+    .selectAll()
+    .where('label', '=', label)
+    .orderBy('created_at', 'desc')
+    .limit(1)
+    .executeTakeFirst();
 }
 
 /** An engine run that may buy is about to start: from now on these labels are looked up before anything is bought. */

@@ -1,6 +1,7 @@
 /** The fleet of an org: how much is live, what it costs now and has cost. The deployment's caps are checked in instances.ts. */
 import { sql } from 'kysely';
 import type { InstanceStatus } from '../domain/instance.ts';
+import { readBurn } from './costs.ts';
 import type { Executor } from './database.ts';
 
 export interface OrgFleet {
@@ -20,23 +21,7 @@ export async function readOrgFleet(executor: Executor, orgId: string): Promise<O
     .where('status', '<>', 'destroyed')
     .groupBy('status')
     .execute();
-  // Rounded down per attempt, as domain/money.ts accrues.
-  const providers = await executor
-    .selectFrom('attempts')
-    .select([
-      'provider',
-      sql<bigint>`count(*)`.as('machines'),
-      sql<string>`coalesce(sum(price_micro_usd_per_hour), 0)`.as('burn'),
-      sql<string>`coalesce(sum(floor(price_micro_usd_per_hour * floor(extract(epoch from now() - purchased_at) * 1000) / 3600000)), 0)`.as(
-        'accrued',
-      ),
-    ])
-    .where('org_id', '=', orgId)
-    .where('status', '<>', 'gone')
-    .where('purchased_at', 'is not', null)
-    .groupBy('provider')
-    .orderBy('provider')
-    .execute();
+  const providers = await readBurn(executor, orgId, new Date());
   const findings = await executor
     .selectFrom('findings')
     .select(sql<bigint>`count(*)`.as('count'))
@@ -54,12 +39,8 @@ export async function readOrgFleet(executor: Executor, orgId: string): Promise<O
     .execute();
   return {
     byStatus: statuses.map((row) => ({ status: row.status, count: Number(row.count) })),
-    byProvider: providers.map((row) => ({
-      provider: row.provider,
-      machines: Number(row.machines),
-      burnMicroUsdPerHour: BigInt(row.burn),
-    })),
-    accruedMicroUsd: providers.reduce((sum, row) => sum + BigInt(row.accrued.split('.')[0] as string), 0n),
+    byProvider: providers.map(({ accruedMicroUsd: _, ...burn }) => burn),
+    accruedMicroUsd: providers.reduce((sum, row) => sum + row.accruedMicroUsd, 0n),
     openFindings: Number(findings.count),
     unbounded,
   };

@@ -5,6 +5,7 @@ import type { CircuitSource } from '../domain/circuit.ts';
 import type { FoundMachine } from '../domain/found-machine.ts';
 import type { InstanceStatus, Phase } from '../domain/instance.ts';
 import type { OperationKind, OperationStatus } from '../domain/operation.ts';
+import type { ProviderErrorKind } from '../domain/provider-error.ts';
 
 export type Json = ColumnType<unknown, string, string>;
 type Time = ColumnType<Date, Date | string, Date | string>;
@@ -353,7 +354,7 @@ export interface Schema {
     provider: string;
     source: CircuitSource;
     opens: Generated<number>;
-    opened_at: NullableTime;
+    changed_at: NullableTime;
     open_until: NullableTime;
     reason: string | null;
     probe_attempt_id: string | null;
@@ -365,8 +366,7 @@ export interface Schema {
     provider: string;
     source: CircuitSource;
     at: MadeTime;
-    is_ok: boolean;
-    error_kind: string | null;
+    error_kind: ProviderErrorKind | null;
   };
   cron_ticks: {
     name: string;
