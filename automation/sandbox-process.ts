@@ -1,9 +1,11 @@
 /** The sandbox as a child of this process: started, told where to keep its state, and gone with us. */
 import { fork, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
+import { PROVIDER_NAMES, type ProviderName } from '../domain/provider.ts';
 
 export interface SandboxProcess {
-  urls: { control: string; vastai: string };
+  /** Of the control page and of each simulated vendor. */
+  urls: Record<'control' | ProviderName, string>;
   stop(): Promise<void>;
 }
 
@@ -85,10 +87,12 @@ async function isSandbox(port: number): Promise<boolean> {
   }
 }
 
-/** The simulated vendors are on the ports after the control page's. */
+/** The simulated vendors are on the ports after the control page's, in the order in which we name them. */
 function shareSandbox(port: number): SandboxProcess {
+  const at = (offset: number): string => `http://127.0.0.1:${port + offset}`;
+  const vendors = Object.fromEntries(PROVIDER_NAMES.map((name, index) => [name, at(index + 1)]));
   return {
-    urls: { control: `http://127.0.0.1:${port}`, vastai: `http://127.0.0.1:${port + 1}` },
+    urls: { control: at(0), ...(vendors as Record<ProviderName, string>) },
     stop: () => Promise.resolve(),
   };
 }

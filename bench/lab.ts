@@ -16,7 +16,7 @@ export async function openLab(
   options: { sandbox?: Partial<SandboxOptions>; env?: Record<string, string> } = {},
 ): Promise<Lab> {
   const dir = mkdtempSync(join(tmpdir(), 'muster-bench-'));
-  const sandboxPort = await findFreePort(2);
+  const sandboxPort = await findFreePort(5);
   const sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), ...options.sandbox });
   const muster = await createMusterProcess({
     dataDir: join(dir, 'data'),

@@ -7,55 +7,55 @@ import { z } from 'zod';
 import { CALL_FAULT_KINDS, type FaultInput, isMachineFault, MACHINE_FAULT_KINDS } from './faults.ts';
 import { type HttpListener, type HttpReply, listenHttp, readBody, sendReply, toErrorReply } from './http-listener.ts';
 import { renderPage } from './page.ts';
-import type { Sandbox } from './server.ts';
-import { VASTAI_ENDPOINTS } from './vastai/routes.ts';
-import { vastaiSwitchesSchema } from './vastai/switches.ts';
+import type { Sandbox, VendorFacts } from './server.ts';
 
-const PROVIDERS = ['vastai'] as const;
-const CALL_ENDPOINTS: readonly string[] = [...VASTAI_ENDPOINTS, '*'];
+const faultShape = z.strictObject({
+  provider: z.string(),
+  endpoint: z.string(),
+  kind: z.enum([...CALL_FAULT_KINDS, ...MACHINE_FAULT_KINDS]),
+  probability: z.number().min(0).max(1).optional(),
+  times: z.number().int().min(1).optional(),
+  forMs: z.number().int().min(1).optional(),
+  match: z
+    .strictObject({
+      label: z.string().optional(),
+      labelPrefix: z.string().optional(),
+      instanceId: z.union([z.number().int(), z.string()]).optional(),
+    })
+    .optional(),
+  status: z.number().int().min(200).max(599).optional(),
+  body: z.unknown().optional(),
+  delayMs: z.number().int().min(0).optional(),
+  keepShare: z.number().min(0).max(1).optional(),
+  factor: z.number().min(0).max(10_000).optional(),
+  mode: z.enum(['silent', 'refused']).optional(),
+  gpuName: z.string().optional(),
+  numGpus: z.number().int().min(0).max(16).optional(),
+});
 
-const faultSchema = z
-  .strictObject({
-    provider: z.enum(PROVIDERS),
-    endpoint: z.string(),
-    kind: z.enum([...CALL_FAULT_KINDS, ...MACHINE_FAULT_KINDS]),
-    probability: z.number().min(0).max(1).optional(),
-    times: z.number().int().min(1).optional(),
-    forMs: z.number().int().min(1).optional(),
-    match: z
-      .strictObject({
-        label: z.string().optional(),
-        labelPrefix: z.string().optional(),
-        instanceId: z.number().int().optional(),
-      })
-      .optional(),
-    status: z.number().int().min(200).max(599).optional(),
-    body: z.unknown().optional(),
-    delayMs: z.number().int().min(0).optional(),
-    keepShare: z.number().min(0).max(1).optional(),
-    factor: z.number().min(0).max(10_000).optional(),
-    mode: z.enum(['silent', 'refused']).optional(),
-    gpuName: z.string().optional(),
-    numGpus: z.number().int().min(0).max(16).optional(),
-  })
-  .superRefine(({ endpoint, kind }, context) => {
-    const allowed = isMachineFault(kind) ? ['machine'] : CALL_ENDPOINTS;
-    if (allowed.includes(endpoint)) return;
-    context.addIssue({
-      code: 'custom',
-      path: ['endpoint'],
-      message: `${JSON.stringify(endpoint)} cannot have ${kind}; allowed: ${allowed.join(', ')}`,
+function faultSchemaFor({ vendors }: Sandbox) {
+  return faultShape
+    .extend({ provider: providerSchema(vendors) })
+    .superRefine(({ provider, endpoint, kind }, context) => {
+      const vendor = vendors.find(({ name }) => name === provider);
+      if (vendor === undefined) return;
+      const complain = (path: string, value: string, allowed: readonly string[]): void => {
+        const message = `${JSON.stringify(value)} is not for ${kind} of ${vendor.title}; allowed: ${allowed.join(', ')}`;
+        context.addIssue({ code: 'custom', path: [path], message });
+      };
+      const endpoints = isMachineFault(kind) ? ['machine'] : [...vendor.endpoints, '*'];
+      if (!endpoints.includes(endpoint)) complain('endpoint', endpoint, endpoints);
+      if (isMachineFault(kind) && !vendor.machineFaults.includes(kind)) complain('kind', kind, vendor.machineFaults);
     });
-  });
+}
 
 const clockSchema = z.strictObject({ advanceMs: z.number().int().min(0) });
 const machineSchema = z.strictObject({
-  provider: z.enum(PROVIDERS),
+  provider: z.string(),
   label: z.string(),
   origin: z.enum(['foreign', 'orphan']).default('orphan'),
   state: z.enum(['running', 'stopped']).default('running'),
 });
-const switchesSchema = z.strictObject({ provider: z.enum(PROVIDERS), ...vastaiSwitchesSchema.partial().shape });
 const nothingSchema = z.strictObject({});
 
 interface ControlRoute {
@@ -71,7 +71,7 @@ const ROUTES: readonly ControlRoute[] = [
     method: 'POST',
     pattern: /^\/__sandbox\/faults$/,
     handle: (sandbox, body) =>
-      withBody(faultSchema, body, async (input) => ok(await sandbox.addFault(input as FaultInput), 201)),
+      withBody(faultSchemaFor(sandbox), body, async (input) => ok(await sandbox.addFault(input as FaultInput), 201)),
   },
   {
     method: 'DELETE',
@@ -98,24 +98,18 @@ const ROUTES: readonly ControlRoute[] = [
   {
     method: 'GET',
     pattern: /^\/__sandbox\/switches$/,
-    handle: (sandbox) => ok({ vastai: sandbox.vastaiSwitches() }),
+    handle: (sandbox) => ok(Object.fromEntries(sandbox.vendors.map(({ name }) => [name, sandbox.switches(name)]))),
   },
-  {
-    method: 'POST',
-    pattern: /^\/__sandbox\/switches$/,
-    handle: (sandbox, body) =>
-      withBody(switchesSchema, body, ({ provider: _provider, ...changes }) => {
-        const given = Object.entries(changes).filter(([, value]) => value !== undefined);
-        sandbox.setVastaiSwitches(Object.fromEntries(given));
-        return ok({ vastai: sandbox.vastaiSwitches() });
-      }),
-  },
+  { method: 'POST', pattern: /^\/__sandbox\/switches$/, handle: changeSwitches },
   {
     method: 'POST',
     pattern: /^\/__sandbox\/machines$/,
     handle: (sandbox, body) =>
-      withBody(machineSchema, body, async ({ label, origin, state }) =>
-        ok({ id: await sandbox.placeVastaiMachine({ label, origin, isStopped: state === 'stopped' }) }, 201),
+      withBody(
+        machineSchema.extend({ provider: providerSchema(sandbox.vendors) }),
+        body,
+        async ({ provider, label, origin, state }) =>
+          ok({ id: await sandbox.placeMachine(provider, { label, origin, isStopped: state === 'stopped' }) }, 201),
       ),
   },
   {
@@ -128,6 +122,24 @@ const ROUTES: readonly ControlRoute[] = [
       }),
   },
 ];
+
+function providerSchema(vendors: readonly VendorFacts[]) {
+  return z.enum(vendors.map(({ name }) => name));
+}
+
+/** Which switches there are depends on the vendor, so the vendor is read first. */
+function changeSwitches(sandbox: Sandbox, body: unknown): HttpReply | Promise<HttpReply> {
+  const { vendors } = sandbox;
+  return withBody(z.looseObject({ provider: providerSchema(vendors) }), body, ({ provider }) => {
+    const vendor = vendors.find(({ name }) => name === provider)!;
+    const schema = z.strictObject({ provider: z.literal(provider), ...vendor.switchesSchema.partial().shape });
+    return withBody(schema, body, ({ provider: _provider, ...changes }) => {
+      const given = Object.entries(changes).filter(([, value]) => value !== undefined);
+      sandbox.setSwitches(provider, Object.fromEntries(given));
+      return ok({ [provider]: sandbox.switches(provider) });
+    });
+  });
+}
 
 /** `sandbox` is asked for at each request: it exists a moment after the port is taken. */
 export async function startControlServer(sandbox: () => Sandbox, port: number): Promise<HttpListener> {

@@ -30,6 +30,7 @@ export const MACHINE_FAULT_KINDS = [
   'host_loss',
   'host_return',
   'outbid',
+  'reclaim',
 ] as const;
 export type CallFaultKind = (typeof CALL_FAULT_KINDS)[number];
 export type MachineFaultKind = (typeof MACHINE_FAULT_KINDS)[number];
@@ -50,7 +51,7 @@ export interface FaultInput {
   status?: number | undefined;
   /** status, execute_then_status, refuse: the answer's body. */
   body?: unknown;
-  /** delay: how long, in real milliseconds (default 1000). host_loss, outbid: after how long of running (default 0). */
+  /** delay: how long, in real milliseconds (default 1000). host_loss, outbid, reclaim: after how long of running (default 0). */
   delayMs?: number | undefined;
   /** shrink: which share of the rows is kept (default 0.5). */
   keepShare?: number | undefined;
@@ -66,7 +67,8 @@ export interface FaultInput {
 export interface FaultMatch {
   label?: string | undefined;
   labelPrefix?: string | undefined;
-  instanceId?: number | undefined;
+  /** The vendor's id; a number and its text are the same. */
+  instanceId?: number | string | undefined;
 }
 
 export interface Fault extends FaultInput {
@@ -80,7 +82,7 @@ export interface Fault extends FaultInput {
 /** What a call or a purchase is about, as far as the sandbox can tell. */
 export interface FaultSubject {
   label?: string | undefined;
-  instanceId?: number | undefined;
+  instanceId?: number | string | undefined;
 }
 
 export interface FaultBook {
@@ -173,5 +175,5 @@ function isAbout(match: FaultMatch | undefined, subject: FaultSubject): boolean 
   if (match === undefined) return true;
   if (match.label !== undefined && match.label !== subject.label) return false;
   if (match.labelPrefix !== undefined && !(subject.label ?? '').startsWith(match.labelPrefix)) return false;
-  return match.instanceId === undefined || match.instanceId === subject.instanceId;
+  return match.instanceId === undefined || String(match.instanceId) === String(subject.instanceId);
 }

@@ -49,7 +49,11 @@ try {
 
 const ready: SandboxReady = { type: 'ready', urls: running.urls };
 if (process.send !== undefined) process.send(ready);
-else console.log(`sandbox: control page ${running.urls.control}, Vast.ai ${running.urls.vastai}`);
+else {
+  const { urls, vendors } = running;
+  const places = vendors.map(({ name, title }) => `${title} ${urls[name]}`);
+  console.log(`sandbox: control page ${urls.control}, ${places.join(', ')}`);
+}
 
 /** The journal is always written through, so leaving in the middle of anything loses nothing. */
 async function leave(code: number): Promise<never> {

@@ -3,20 +3,20 @@
  * Nothing is kept in modules, so a test can have several at once. The process around it is main.ts.
  */
 import { join } from 'node:path';
+import type { ProviderName } from '../domain/provider.ts';
 import { type ClockPosition, createClock, type SandboxClock, type TimeMode } from './clock.ts';
 import { startControlServer } from './control.ts';
 import { createFaultBook, type Fault, type FaultBook, type FaultInput, isMachineFault } from './faults.ts';
 import { type HttpListener, NotReadyError } from './http-listener.ts';
 import { type Journal, openJournal } from './journal.ts';
-import { describeState, type SandboxState } from './state-report.ts';
-import { createVastaiMarket, type VastaiMarket } from './vastai/market.ts';
-import { startVastaiServer, type VastaiServer } from './vastai/server.ts';
-import type { VastaiSwitches } from './vastai/switches.ts';
+import type { SandboxState, VendorReports } from './state-report.ts';
+import type { MachineWatch, PlacedMachine, SandboxVendor } from './vendor.ts';
+import { createVendors, VENDOR_PORTS } from './vendors.ts';
 
 export interface SandboxOptions {
   /** Where the state is kept; null keeps none. */
   dir: string | null;
-  /** The control server's port; Vast.ai is on the next one. 0: free ports for both. */
+  /** The control server's port; the vendors are on the next four (VENDOR_PORTS). 0: free ports for all. */
   port: number;
   time?: TimeMode;
   /** explicit time: where it starts, when nothing is stored. */
@@ -26,20 +26,22 @@ export interface SandboxOptions {
   offers?: number;
   latencyMs?: number;
   apiKey?: string;
-  /** Where the vendor's switches start; those stored win. */
-  vastai?: Partial<VastaiSwitches>;
-  /** Whether a fresh account has three machines that are not ours (default: yes). */
+  /** Where the vendors' switches start; those stored win. */
+  switches?: Partial<Record<ProviderName, Record<string, unknown>>>;
+  /** Told which machines run, of all vendors. */
+  machineWatch?: MachineWatch;
+  /** Whether each fresh account has three machines that are not ours (default: yes). */
   hasForeignMachines?: boolean;
 }
 
-export interface SandboxUrls {
-  control: string;
-  vastai: string;
-}
+/** Of the control server and of each vendor. */
+export type SandboxUrls = Record<'control' | ProviderName, string>;
 
 export interface Sandbox {
   readonly urls: SandboxUrls;
-  readonly ports: { control: number; vastai: number };
+  readonly ports: Record<'control' | ProviderName, number>;
+  /** In the order of their ports. */
+  readonly vendors: readonly VendorFacts[];
   readonly apiKey: string;
   /** The same as GET /__sandbox/state. */
   state(): SandboxState;
@@ -48,15 +50,19 @@ export interface Sandbox {
   removeFault(id: string): boolean;
   clearFaults(): void;
   listFaults(): Fault[];
-  setVastaiSwitches(changes: Partial<VastaiSwitches>): void;
-  vastaiSwitches(): VastaiSwitches;
-  placeVastaiMachine(input: { label: string; origin: 'foreign' | 'orphan'; isStopped: boolean }): Promise<number>;
+  /** Throws a ZodError for an unknown switch. */
+  setSwitches(provider: ProviderName, changes: Record<string, unknown>): void;
+  switches(provider: ProviderName): Record<string, unknown>;
+  /** Returns the vendor's id. */
+  placeMachine(provider: ProviderName, input: PlacedMachine): Promise<number | string>;
   now(): number;
   advance(ms: number): Promise<void>;
   /** Everything as on the first day, faults and switches included. */
   reset(): Promise<void>;
   close(): Promise<void>;
 }
+
+export type VendorFacts = Pick<SandboxVendor, 'name' | 'title' | 'endpoints' | 'machineFaults' | 'switchesSchema'>;
 
 export const SANDBOX_API_KEY = 'sandbox';
 export const DEFAULT_OFFER_COUNT = 240;
@@ -77,18 +83,18 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   };
   // Ports first: the second sandbox on one folder must fail here, before it touches the journal of the first.
   const listeners: HttpListener[] = [];
+  const vendors = createVendors();
   try {
-    const vastaiPort = options.port === 0 ? 0 : options.port + 1;
-    const vastai = await startVastaiServer(() => current().market, {
-      port: vastaiPort,
-      apiKey,
-      latencyMs: options.latencyMs ?? 0,
-    });
-    listeners.push(vastai);
-    const control = await startControlServer(currentSandbox, options.port);
-    listeners.push(control);
-    world = await openWorld(options);
-    sandbox = createHandle({ options, apiKey, control, vastai, current, replace: (next) => (world = next) });
+    const at: Record<string, HttpListener> = {};
+    for (const vendor of vendors) {
+      const port = options.port === 0 ? 0 : options.port + VENDOR_PORTS[vendor.name];
+      at[vendor.name] = await vendor.listen({ port, apiKey, latencyMs: options.latencyMs ?? 0 });
+      listeners.push(at[vendor.name]!);
+    }
+    at['control'] = await startControlServer(currentSandbox, options.port);
+    listeners.push(at['control']);
+    world = await openWorld(options, vendors);
+    sandbox = createHandle({ options, apiKey, at, vendors, current, replace: (next) => (world = next) });
     return sandbox;
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close()));
@@ -100,11 +106,10 @@ interface World {
   clock: SandboxClock;
   journal: Journal;
   faults: FaultBook;
-  market: VastaiMarket;
   seed: number;
 }
 
-async function openWorld(options: SandboxOptions): Promise<World> {
+async function openWorld(options: SandboxOptions, vendors: readonly SandboxVendor[]): Promise<World> {
   const journal = openJournal(options.dir);
   const seed = (journal.restored.get('seed') as number | undefined) ?? options.seed ?? DEFAULT_SEED;
   const stored = journal.restored.get('clock') as ClockPosition | undefined;
@@ -119,51 +124,67 @@ async function openWorld(options: SandboxOptions): Promise<World> {
     restoredFaults,
     (list) => journal.put([['faults', list]]),
   );
-  const market = createVastaiMarket({
-    seed,
-    clock,
-    journal,
-    faults,
-    offerCount: options.offers ?? DEFAULT_OFFER_COUNT,
-    switches: options.vastai ?? {},
-    hostKeyPath: options.dir === null ? null : join(options.dir, 'ssh_host_ed25519_key'),
-    hasForeignMachines: options.hasForeignMachines ?? true,
-  });
   journal.put([
     ['seed', seed],
     ['clock', clock.position()],
   ]);
-  await market.start();
-  return { clock, journal, faults, market, seed };
+  for (const vendor of vendors) {
+    await vendor.open({
+      seed,
+      clock,
+      journal,
+      faults,
+      offerCount: options.offers ?? DEFAULT_OFFER_COUNT,
+      switches: options.switches?.[vendor.name] ?? {},
+      hostKeyPath: options.dir === null ? null : join(options.dir, 'ssh_host_ed25519_key'),
+      hasForeignMachines: options.hasForeignMachines ?? true,
+      machineWatch: options.machineWatch ?? NO_WATCH,
+    });
+  }
+  return { clock, journal, faults, seed };
 }
 
-function closeWorld({ clock, journal, market }: World): void {
+const NO_WATCH: MachineWatch = { onRunning: () => {}, onGone: () => {} };
+
+function closeWorld({ clock, journal }: World, vendors: readonly SandboxVendor[]): void {
   clock.stop();
-  market.stop();
+  for (const vendor of vendors) vendor.stop();
   journal.close();
 }
 
 interface HandleParts {
   options: SandboxOptions;
   apiKey: string;
-  control: HttpListener;
-  vastai: VastaiServer;
+  /** By the name of a vendor, or `control`. */
+  at: Record<string, HttpListener>;
+  vendors: readonly SandboxVendor[];
   current: () => World;
   replace: (world: World) => void;
 }
 
-function createHandle({ options, apiKey, control, vastai, current, replace }: HandleParts): Sandbox {
+function createHandle({ options, apiKey, at, vendors, current, replace }: HandleParts): Sandbox {
+  const find = (provider: string): SandboxVendor => {
+    const vendor = vendors.find(({ name }) => name === provider);
+    if (vendor === undefined) throw new Error(`the sandbox has no ${provider}`);
+    return vendor;
+  };
   return {
-    urls: { control: control.url, vastai: vastai.url },
-    ports: { control: control.port, vastai: vastai.port },
+    urls: Object.fromEntries(Object.entries(at).map(([name, { url }]) => [name, url])) as SandboxUrls,
+    ports: Object.fromEntries(Object.entries(at).map(([name, { port }]) => [name, port])) as Sandbox['ports'],
+    vendors,
     apiKey,
-    state: () => describeState(current().market, vastai.callCounts()),
+    state() {
+      const { clock } = current();
+      const reports = Object.fromEntries(vendors.map((vendor) => [vendor.name, vendor.state()]));
+      return { nowMs: clock.now(), timeMode: clock.mode, ...(reports as unknown as VendorReports) };
+    },
     async addFault(input) {
-      const { faults, market, clock } = current();
-      const machine = input.match?.instanceId === undefined ? undefined : market.fleet.find(input.match.instanceId);
+      const { faults, clock } = current();
+      const vendor = find(input.provider);
       const fault = faults.add(input);
-      if (machine === undefined || !isMachineFault(fault.kind)) return fault;
-      market.fleet.applyFault(machine, fault);
+      const instanceId = input.match?.instanceId;
+      if (instanceId === undefined || !isMachineFault(fault.kind) || !vendor.applyFault(instanceId, fault))
+        return fault;
       faults.remove(fault.id);
       await clock.settle();
       return { ...fault, hits: 1 };
@@ -171,13 +192,15 @@ function createHandle({ options, apiKey, control, vastai, current, replace }: Ha
     removeFault: (id) => current().faults.remove(id),
     clearFaults: () => current().faults.clear(),
     listFaults: () => current().faults.list(),
-    setVastaiSwitches: (changes) => current().market.setSwitches(changes),
-    vastaiSwitches: () => current().market.switches(),
-    async placeVastaiMachine(input) {
-      const { market, clock } = current();
-      const machine = market.placeMachine(input);
-      await clock.settle();
-      return machine.id;
+    setSwitches(provider, changes) {
+      const vendor = find(provider);
+      vendor.setSwitches(vendor.switchesSchema.partial().parse(changes));
+    },
+    switches: (provider) => find(provider).switches(),
+    async placeMachine(provider, input) {
+      const id = find(provider).placeMachine(input);
+      await current().clock.settle();
+      return id;
     },
     now: () => current().clock.now(),
     async advance(ms) {
@@ -188,13 +211,13 @@ function createHandle({ options, apiKey, control, vastai, current, replace }: Ha
     async reset() {
       const old = current();
       old.journal.clear();
-      closeWorld(old);
-      vastai.resetCounts();
-      replace(await openWorld(options));
+      closeWorld(old, vendors);
+      for (const vendor of vendors) vendor.resetCounts();
+      replace(await openWorld(options, vendors));
     },
     async close() {
-      await Promise.all([control.close(), vastai.close()]);
-      closeWorld(current());
+      await Promise.all(Object.values(at).map((listener) => listener.close()));
+      closeWorld(current(), vendors);
     },
   };
 }

@@ -11,6 +11,8 @@ export interface CommandResult {
 }
 
 export interface MachineFacts {
+  /** Who is logged in. */
+  user: string;
   hostname: string;
   upSeconds: number;
   gpus: ReportedGpus;
@@ -43,7 +45,14 @@ function runCommand([command = '', ...args]: readonly string[], facts: MachineFa
     case 'uptime':
       return ok(` up ${Math.floor(facts.upSeconds / 60)} min,  1 user,  load average: 0.00, 0.00, 0.00\n`);
     case 'whoami':
-      return ok('root\n');
+      return ok(`${facts.user}\n`);
+    case 'sudo':
+      return runCommand(
+        args.filter((word) => word !== '-n'),
+        { ...facts, user: 'root' },
+      );
+    case 'cloud-init':
+      return args[0] === 'status' ? ok('status: done\n') : { stdout: '', stderr: '', exitCode: 2 };
     case 'true':
       return ok('');
     case 'false':

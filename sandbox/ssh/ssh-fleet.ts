@@ -10,12 +10,17 @@ import ssh2 from 'ssh2';
 import type { AuthContext, Connection, ParsedKey, ServerChannel } from 'ssh2';
 import { type MachineFacts, runCommandLine } from './command-line.ts';
 
+/** The vendor's id of a machine; only its text counts. */
+export type SshMachineId = number | string;
+
 export interface SshMachine {
+  /** Who may log in: what the vendor's image calls its user. */
+  user: string;
   /** Whether a connection gets an answer at all. */
   answers: 'answers' | 'silent' | 'refused';
-  /** OpenSSH public keys that may log in as root now. */
+  /** OpenSSH public keys that may log in as that user now. */
   publicKeys: readonly string[];
-  facts: MachineFacts;
+  facts: Omit<MachineFacts, 'user'>;
 }
 
 export interface SshFleet {
@@ -23,9 +28,9 @@ export interface SshFleet {
    * Listens for this machine, on `preferredPort` when that is still free, and returns the port. Connections before
    * `answersFromMs` (clock of the sandbox) are cut. Open already: returns its port.
    */
-  open(machineId: number, preferredPort: number | null, answersFromMs: number): Promise<number>;
+  open(machineId: SshMachineId, preferredPort: number | null, answersFromMs: number): Promise<number>;
   /** Stops listening and cuts the connections. Does nothing for a machine that is not open. */
-  close(machineId: number): void;
+  close(machineId: SshMachineId): void;
   closeAll(): void;
 }
 
@@ -34,7 +39,7 @@ export interface SshFleetOptions {
   hostKeyPath: string | null;
   now: () => number;
   /** What stands behind a connection at this moment; undefined when the machine is gone. */
-  describe: (machineId: number) => SshMachine | undefined;
+  describe: (machineId: SshMachineId) => SshMachine | undefined;
 }
 
 interface OpenMachine {
@@ -45,13 +50,12 @@ interface OpenMachine {
 }
 
 const HOST = '127.0.0.1';
-const PROMPT = 'root@sandbox:~# ';
 
 export function createSshFleet({ hostKeyPath, now, describe }: SshFleetOptions): SshFleet {
   const hostKey = parsePrivateKey(loadHostKey(hostKeyPath));
-  const open = new Map<number, OpenMachine>();
+  const open = new Map<SshMachineId, OpenMachine>();
 
-  function acceptSocket(machineId: number, machine: OpenMachine, answersFromMs: number, socket: Socket): void {
+  function acceptSocket(machineId: SshMachineId, machine: OpenMachine, answersFromMs: number, socket: Socket): void {
     machine.sockets.add(socket);
     socket.on('error', () => socket.destroy());
     socket.on('close', () => machine.sockets.delete(socket));
@@ -63,7 +67,7 @@ export function createSshFleet({ hostKeyPath, now, describe }: SshFleetOptions):
     machine.server.injectSocket(socket);
   }
 
-  function createSshServer(machineId: number): InstanceType<typeof ssh2.Server> {
+  function createSshServer(machineId: SshMachineId): InstanceType<typeof ssh2.Server> {
     // A parsed key is taken as it is, which the types do not say: parsing it for each machine would be waste.
     const config = { hostKeys: [{ key: hostKey as unknown as string }], ident: 'OpenSSH_8.9p1' };
     const server = new ssh2.Server(config, (client) => serveClient(client, () => describe(machineId)));
@@ -132,7 +136,7 @@ function serveClient(client: Connection, current: () => SshMachine | undefined):
       const machine = current();
       const channel = acceptExec();
       if (machine === undefined) return channel.close();
-      const result = runCommandLine(info.command, machine.facts);
+      const result = runCommandLine(info.command, { ...machine.facts, user: machine.user });
       if (result.stderr !== '') channel.stderr.write(result.stderr);
       channel.write(result.stdout);
       channel.exit(result.exitCode);
@@ -142,9 +146,9 @@ function serveClient(client: Connection, current: () => SshMachine | undefined):
   });
 }
 
-/** Public keys only, as root only: what the vendors' images allow. */
+/** Public keys only, and one user only: what the vendors' images allow. */
 function decideLogin(context: AuthContext, machine: SshMachine | undefined): void {
-  if (machine === undefined || context.username !== 'root' || context.method !== 'publickey') {
+  if (machine === undefined || context.username !== machine.user || context.method !== 'publickey') {
     return context.reject(['publickey']);
   }
   const key = machine.publicKeys.map(parsePublicKey).find((candidate) => {
@@ -163,7 +167,9 @@ function decideLogin(context: AuthContext, machine: SshMachine | undefined): voi
 function serveShell(channel: ServerChannel, current: () => SshMachine | undefined): void {
   let line = '';
   let exitCode = 0;
-  channel.write(`Simulated machine. It knows nvidia-smi, echo, hostname, uptime and exit.\r\n${PROMPT}`);
+  const user = current()?.user ?? 'root';
+  const prompt = `${user}@sandbox:~${user === 'root' ? '#' : '$'} `;
+  channel.write(`Simulated machine. It knows nvidia-smi, echo, hostname, uptime and exit.\r\n${prompt}`);
   function runLine(): boolean {
     const command = line.trim();
     line = '';
@@ -171,11 +177,11 @@ function serveShell(channel: ServerChannel, current: () => SshMachine | undefine
     const machine = current();
     if (machine === undefined || command === 'exit' || command === 'logout') return false;
     if (command !== '') {
-      const result = runCommandLine(command, machine.facts);
+      const result = runCommandLine(command, { ...machine.facts, user });
       channel.write(`${result.stdout}${result.stderr}`.replaceAll('\n', '\r\n'));
       exitCode = result.exitCode;
     }
-    channel.write(PROMPT);
+    channel.write(prompt);
     return true;
   }
   function leave(): void {

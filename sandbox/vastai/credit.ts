@@ -3,7 +3,7 @@
  * The bill itself is kept per machine (billing.ts); this only knows when to look.
  */
 import type { SandboxClock } from '../clock.ts';
-import { changeRate, readMeter, startMeter } from './billing.ts';
+import { changeRate, readMeter, startMeter } from '../billing.ts';
 
 export interface CreditWatch {
   /** The account costs this much more (or less) per hour from `atMs` on. */

@@ -5,7 +5,7 @@
 import type { Fault } from '../faults.ts';
 import type { Journal, JournalRecord } from '../journal.ts';
 import { createRandom } from '../random.ts';
-import { startMeter, storageRate } from './billing.ts';
+import { startMeter, storageRate } from '../billing.ts';
 import { isInterrupted, isScheduling, keepPlan, type Machine, NO_MACHINE_FAULTS } from './machine.ts';
 import { createMachineLives, type LifeDependencies, MACHINE_KEY, TIMINGS } from './machine-life.ts';
 import type { OfferBook } from './offers.ts';
@@ -65,7 +65,7 @@ export interface FleetDependencies extends LifeDependencies {
 const FIRST_INSTANCE_ID = 27_000_000;
 const NEXT_KEY_ID = 'vastai/next-machine-key';
 export function createFleet(deps: FleetDependencies): Fleet {
-  const { clock, journal, offers, ssh, seed, switches } = deps;
+  const { clock, journal, offers, seed, switches } = deps;
   const timings = TIMINGS[clock.mode];
   const machines = restoreMachines(journal);
   const lives = createMachineLives(deps, machines);
@@ -201,9 +201,8 @@ export function createFleet(deps: FleetDependencies): Fleet {
   function rebootFrom(machine: Machine, status: 'rebooting' | 'created'): void {
     const atMs = clock.now();
     if (machine.cur === 'running' && !machine.isHostLost) {
-      ssh.close(machine.id);
+      lives.cutOff(machine);
       machine.actual = status;
-      machine.runningSinceMs = null;
       keepPlan(machine, ['expire']);
       planBoot(machine, atMs, 'restart');
       if (status === 'rebooting') machine.plan = machine.plan.filter(({ step }) => step !== 'report_loading');

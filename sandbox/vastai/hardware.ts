@@ -2,19 +2,8 @@
  * The hosts of the simulated market: what slot number N is, always the same for one seed.
  * A slot is what one renter can have of a host. Who has it, and under which offer id it is listed, is offers.ts.
  */
+import { type GpuModel, MODELS } from '../gpu-models.ts';
 import { createRandom, type Random } from '../random.ts';
-
-export interface GpuModel {
-  /** Vast.ai's name. */
-  name: string;
-  /** What nvidia-smi calls it. */
-  smiName: string;
-  memoryMib: number;
-  computeCap: number;
-  powerWatts: number;
-  teraflops: number;
-  dlperf: number;
-}
 
 export interface Slot {
   slotId: number;
@@ -48,22 +37,6 @@ export interface Slot {
   staticIp: boolean;
 }
 
-const MODELS = {
-  rtx3060: model('RTX 3060', 'NVIDIA GeForce RTX 3060', 12_288, 860, 170, 12.7, 20),
-  rtx3090: model('RTX 3090', 'NVIDIA GeForce RTX 3090', 24_576, 860, 350, 35.6, 60),
-  rtx4080: model('RTX 4080', 'NVIDIA GeForce RTX 4080', 16_376, 890, 320, 48.7, 70),
-  rtx4090: model('RTX 4090', 'NVIDIA GeForce RTX 4090', 24_564, 890, 450, 82.6, 95),
-  rtx5090: model('RTX 5090', 'NVIDIA GeForce RTX 5090', 32_607, 1200, 575, 104.8, 160),
-  a6000: model('RTX A6000', 'NVIDIA RTX A6000', 49_140, 860, 300, 38.7, 62),
-  l40s: model('L40S', 'NVIDIA L40S', 46_068, 890, 350, 91.6, 110),
-  a100pcie: model('A100 PCIE', 'NVIDIA A100 80GB PCIe', 81_920, 800, 300, 19.5, 120),
-  a100sxm: model('A100 SXM4', 'NVIDIA A100-SXM4-80GB', 81_920, 800, 400, 19.5, 130),
-  h100sxm: model('H100 SXM', 'NVIDIA H100 80GB HBM3', 81_559, 900, 700, 66.9, 250),
-  h200: model('H200', 'NVIDIA H200', 143_771, 900, 700, 66.9, 290),
-};
-
-export const GPU_MODELS: readonly GpuModel[] = Object.values(MODELS);
-
 /** The market's mix: weight, model, GPUs, cents per GPU and hour from … to. Single RTX 4090s are the largest share. */
 const MIX: readonly (readonly [weight: number, model: GpuModel, gpus: number, fromCents: number, toCents: number])[] = [
   [48, MODELS.rtx4090, 1, 26, 68],
@@ -82,6 +55,8 @@ const MIX: readonly (readonly [weight: number, model: GpuModel, gpus: number, fr
   [2, MODELS.h100sxm, 8, 170, 280],
   [1, MODELS.h200, 8, 220, 380],
 ];
+/** Every model that is sold here. */
+export const SOLD_MODELS: readonly GpuModel[] = [...new Set(MIX.map(([, model]) => model))];
 const MIX_TOTAL = MIX.reduce((sum, [weight]) => sum + weight, 0);
 
 const PLACES: readonly (readonly [geolocation: string, geolocode: number])[] = [
@@ -164,16 +139,4 @@ function pickMix(random: Random): (typeof MIX)[number] {
     if (draw < 0) return entry;
   }
   return MIX[0]!;
-}
-
-function model(
-  name: string,
-  smiName: string,
-  memoryMib: number,
-  computeCap: number,
-  powerWatts: number,
-  teraflops: number,
-  dlperf: number,
-): GpuModel {
-  return { name, smiName, memoryMib, computeCap, powerWatts, teraflops, dlperf };
 }

@@ -1,5 +1,5 @@
 /** A machine as the vendor sends it: an "instance". */
-import { storageRate } from './billing.ts';
+import { storageRate } from '../billing.ts';
 import { toDriverNumber, type Slot } from './hardware.ts';
 import type { Machine } from './machine.ts';
 import { priceBlock, round6, type WireObject } from './offer-wire.ts';

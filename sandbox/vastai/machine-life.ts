@@ -5,8 +5,9 @@
 import type { SandboxClock } from '../clock.ts';
 import type { Journal, JournalRecord } from '../journal.ts';
 import { createRandom } from '../random.ts';
+import type { RunningMachines } from '../running-machines.ts';
 import type { SshFleet } from '../ssh/ssh-fleet.ts';
-import { changeRate } from './billing.ts';
+import { changeRate } from '../billing.ts';
 import { currentRate, isScheduling, keepPlan, type Machine, type PlannedStep } from './machine.ts';
 import type { OfferBook } from './offers.ts';
 import type { VastaiSwitches } from './switches.ts';
@@ -23,6 +24,8 @@ export interface MachineLives {
   /** Loses its GPU to a higher bid. The caller commits what this returns, as for the next one. */
   interrupt(machine: Machine): JournalRecord[];
   vanish(machine: Machine, atMs: number): JournalRecord[];
+  /** It answers no more. The caller commits. */
+  cutOff(machine: Machine): void;
   /** Continues restored lives; resolves when the running machines answer SSH again. */
   resume(): Promise<void>;
 }
@@ -33,6 +36,7 @@ export interface LifeDependencies {
   journal: Journal;
   offers: OfferBook;
   ssh: SshFleet;
+  running: RunningMachines;
   switches: () => VastaiSwitches;
   /** The account costs this much more per hour from `atMs` on. */
   onRateChange: (deltaMicroUsdPerHour: number, atMs: number) => void;
@@ -95,6 +99,7 @@ export function createMachineLives(deps: LifeDependencies, machines: ReadonlyMap
     }
     machine.plan.shift();
     commit(machine, atMs, takeStep(machine, planned.step, atMs));
+    if (planned.step === 'report_running') deps.running.begin(machine.id);
   }
 
   function takeStep(machine: Machine, step: PlannedStep, atMs: number): JournalRecord[] {
@@ -121,8 +126,7 @@ export function createMachineLives(deps: LifeDependencies, machines: ReadonlyMap
         machine.actual = 'offline';
         machine.isHostLost = true;
         keepPlan(machine, ['expire', 'remove_expired']);
-        machine.runningSinceMs = null;
-        ssh.close(machine.id);
+        cutOff(machine);
         return [];
       case 'outbid':
         return machine.isBid && machine.cur === 'running' ? interrupt(machine) : [];
@@ -139,11 +143,18 @@ export function createMachineLives(deps: LifeDependencies, machines: ReadonlyMap
     machine.actual = 'running';
     machine.cur = machine.next = 'running';
     machine.runningSinceMs = atMs;
+    machine.boots = (machine.boots ?? 0) + 1;
     machine.statusMessage = `success, running ${machine.image}/ssh`;
     const { loseHostAfterMs, outbidAfterMs } = machine.faults;
     if (loseHostAfterMs !== null) machine.plan.push({ atMs: atMs + loseHostAfterMs, step: 'lose_host' });
     if (outbidAfterMs !== null) machine.plan.push({ atMs: atMs + outbidAfterMs, step: 'outbid' });
     machine.faults = { ...machine.faults, loseHostAfterMs: null, outbidAfterMs: null };
+  }
+
+  function cutOff(machine: Machine): void {
+    machine.runningSinceMs = null;
+    ssh.close(machine.id);
+    deps.running.end(machine.id);
   }
 
   function openSsh(machine: Machine): Promise<number> {
@@ -166,8 +177,7 @@ export function createMachineLives(deps: LifeDependencies, machines: ReadonlyMap
 
   /** Gives the slot back to the market. */
   function leaveSlot(machine: Machine): JournalRecord[] {
-    ssh.close(machine.id);
-    machine.runningSinceMs = null;
+    cutOff(machine);
     // A rival that pushed this machine out goes with it: otherwise the slot would be lost to the market for ever.
     const hasRival = machine.isBid && offers.occupant(machine.slotId) === 'other';
     if (!isOccupiedBy(machine) && !hasRival) return [];
@@ -201,9 +211,8 @@ export function createMachineLives(deps: LifeDependencies, machines: ReadonlyMap
   function interrupt(machine: Machine): JournalRecord[] {
     machine.intended = machine.cur = machine.next = 'stopped';
     machine.actual = 'exited';
-    machine.runningSinceMs = null;
     keepPlan(machine, ['expire']);
-    ssh.close(machine.id);
+    cutOff(machine);
     const rivalBid = Math.floor((machine.gpuMicroUsdPerHour * RIVAL_PERCENT) / 100);
     return [...offers.occupy(machine.slotId, 'other'), ...offers.setRivalBid(machine.slotId, rivalBid)];
   }
@@ -231,6 +240,7 @@ export function createMachineLives(deps: LifeDependencies, machines: ReadonlyMap
     await Promise.all(
       running.map(async (machine) => {
         machine.sshPort = await openSsh(machine);
+        deps.running.begin(machine.id);
       }),
     );
     for (const machine of machines.values()) {
@@ -240,5 +250,5 @@ export function createMachineLives(deps: LifeDependencies, machines: ReadonlyMap
     await clock.settle();
   }
 
-  return { commit, planBoot, canHaveSlot, takeSlotBack, interrupt, vanish, resume };
+  return { commit, planBoot, canHaveSlot, takeSlotBack, interrupt, vanish, cutOff, resume };
 }

@@ -9,7 +9,7 @@
  * Two more words of the vendor: "interrupted" is cur = intended = next = stopped without our stop; "scheduling" is
  * intended = next = running with cur = stopped.
  */
-import type { Meter } from './billing.ts';
+import type { Meter } from '../billing.ts';
 
 export type ActualStatus = 'created' | 'loading' | 'running' | 'stopped' | 'exited' | 'rebooting' | 'offline';
 export type ContractState = 'running' | 'stopped';
@@ -72,6 +72,8 @@ export interface Machine {
   createdAtMs: number;
   endAtMs: number;
   runningSinceMs: number | null;
+  /** How often it has come up; absent in a journal from before this was counted. */
+  boots?: number;
   destroyedAtMs: number | null;
   plan: { atMs: number; step: PlannedStep }[];
   faults: MachineFaults;

@@ -4,12 +4,14 @@
  */
 import type { SandboxClock } from '../clock.ts';
 import type { FaultBook } from '../faults.ts';
-import type { Journal } from '../journal.ts';
+import { findGpuModel } from '../gpu-models.ts';
+import { createRunningMachines } from '../running-machines.ts';
+import type { ReportedGpus } from '../ssh/gpu-report.ts';
 import { createSshFleet, type SshFleet, type SshMachine } from '../ssh/ssh-fleet.ts';
-import { readMeter } from './billing.ts';
+import type { RunningMachine, VendorWorld } from '../vendor.ts';
+import { readMeter } from '../billing.ts';
 import { createCreditWatch } from './credit.ts';
 import { createFleet, type Fleet, type NewMachine } from './fleet.ts';
-import { GPU_MODELS } from './hardware.ts';
 import { currentRate, isLive, type Machine } from './machine.ts';
 import { createOfferBook, type OfferBook } from './offers.ts';
 import { createPurchaseDesk, type PurchaseDesk } from './purchase.ts';
@@ -37,18 +39,6 @@ export interface VastaiMarket {
   stop(): void;
 }
 
-export interface MarketOptions {
-  seed: number;
-  offerCount: number;
-  clock: SandboxClock;
-  journal: Journal;
-  faults: FaultBook;
-  switches: Partial<VastaiSwitches>;
-  hostKeyPath: string | null;
-  /** Whether a new account begins with machines that are not ours. */
-  hasForeignMachines: boolean;
-}
-
 const SWITCHES_KEY = 'vastai/switches';
 const STARTED_KEY = 'vastai/started';
 /** On the account from the first day, like a colleague's. The last looks like ours and is another deployment's. */
@@ -58,24 +48,30 @@ const FOREIGN_LABELS: readonly (readonly [label: string, isStopped: boolean])[] 
   ['muster-elsewhere-att_aaaaaaaaaaaaaaaa-0000000000', false],
 ];
 
-export function createVastaiMarket(options: MarketOptions): VastaiMarket {
+export function createVastaiMarket(options: VendorWorld): VastaiMarket {
   const { clock, journal, faults, seed } = options;
   const stored = journal.restored.get(SWITCHES_KEY) as Partial<VastaiSwitches> | undefined;
-  let switches: VastaiSwitches = { ...DEFAULT_VASTAI_SWITCHES, ...options.switches, ...stored };
+  let switches: VastaiSwitches = {
+    ...DEFAULT_VASTAI_SWITCHES,
+    ...(options.switches as Partial<VastaiSwitches>),
+    ...stored,
+  };
   const readSwitches = (): VastaiSwitches => switches;
   const offers = createOfferBook(seed, options.offerCount, readSwitches, journal.restored);
   const accountKeys = createAccountKeys(journal, () => clock.now());
   const ssh: SshFleet = createSshFleet({
     hostKeyPath: options.hostKeyPath,
     now: () => clock.now(),
-    describe: (id) => describeForSsh(fleet.find(id), offers, clock.now()),
+    describe: (id) => describeForSsh(fleet.find(Number(id)), offers, clock.now()),
   });
+  const running = createRunningMachines(options.machineWatch, (id) => describeRunning(fleet.find(Number(id)), offers));
   const fleet = createFleet({
     seed,
     clock,
     journal,
     offers,
     ssh,
+    running,
     switches: readSwitches,
     onRateChange: (delta, atMs) => credit.shiftRate(delta, atMs),
     takeMachineFaults: (subject) => faults.take('vastai', 'machine', subject),
@@ -138,7 +134,10 @@ export function createVastaiMarket(options: MarketOptions): VastaiMarket {
       journal.put([[STARTED_KEY, true]]);
       await clock.settle();
     },
-    stop: () => ssh.closeAll(),
+    stop() {
+      ssh.closeAll();
+      running.endAll();
+    },
   };
   return market;
 }
@@ -162,25 +161,46 @@ function newMachineAt(slotId: number, label: string, gpuMicroUsdPerHour: number)
 
 function describeForSsh(machine: Machine | undefined, offers: OfferBook, nowMs: number): SshMachine | undefined {
   if (machine === undefined) return undefined;
-  const slot = offers.slot(machine.slotId);
-  const wrong = machine.faults.wrongGpu;
-  const gpu = wrong === null ? slot.gpu : (GPU_MODELS.find(({ name }) => name === wrong.gpuName) ?? slot.gpu);
   return {
+    user: 'root',
     answers: machine.faults.ssh,
     publicKeys: machine.keys.filter((key) => key.fromMs <= nowMs).map((key) => key.publicKey),
     facts: {
       hostname: `C.${machine.id}`,
       upSeconds: (nowMs - (machine.runningSinceMs ?? nowMs)) / 1000,
-      gpus: {
-        smiName: gpu.smiName,
-        memoryMib: gpu.memoryMib,
-        count: wrong?.numGpus ?? slot.numGpus,
-        powerWatts: gpu.powerWatts,
-        computeCap: gpu.computeCap,
-        driverVersion: slot.driverVersion,
-        cudaVersion: slot.cudaMax.toFixed(1),
-        uuidSeed: String(slot.slotId),
-      },
+      gpus: toReportedGpus(machine, offers),
     },
+  };
+}
+
+function describeRunning(machine: Machine | undefined, offers: OfferBook): RunningMachine | undefined {
+  if (machine === undefined || machine.sshPort === null) return undefined;
+  const { label, origin, boots, onstart, env, sshPort } = machine;
+  return {
+    provider: 'vastai',
+    instanceId: machine.id,
+    label,
+    origin,
+    boot: boots ?? 0,
+    startupScript: onstart,
+    env: Object.fromEntries(env.filter(([name]) => !name.startsWith('-'))),
+    gpus: toReportedGpus(machine, offers),
+    sshPort,
+  };
+}
+
+function toReportedGpus(machine: Machine, offers: OfferBook): ReportedGpus {
+  const slot = offers.slot(machine.slotId);
+  const wrong = machine.faults.wrongGpu;
+  const gpu = wrong === null ? slot.gpu : (findGpuModel(wrong.gpuName) ?? slot.gpu);
+  return {
+    smiName: gpu.smiName,
+    memoryMib: gpu.memoryMib,
+    count: wrong?.numGpus ?? slot.numGpus,
+    powerWatts: gpu.powerWatts,
+    computeCap: gpu.computeCap,
+    driverVersion: slot.driverVersion,
+    cudaVersion: slot.cudaMax.toFixed(1),
+    uuidSeed: String(slot.slotId),
   };
 }

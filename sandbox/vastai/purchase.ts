@@ -3,19 +3,13 @@
  * calls per label by which a test proves that nothing was bought twice.
  */
 import type { HttpReply } from '../http-listener.ts';
-import type { Journal, JournalRecord } from '../journal.ts';
+import type { Journal } from '../journal.ts';
+import { findKeysInScript } from '../public-keys.ts';
+import { createPurchaseCounts, type PurchaseCount } from '../purchase-counts.ts';
 import { goneAsk, refusal, unknownAsk, VastaiError } from './errors.ts';
 import type { Fleet, NewMachine } from './fleet.ts';
 import type { OfferBook } from './offers.ts';
-import { findKeysInScript } from './ssh-keys.ts';
 import type { VastaiSwitches } from './switches.ts';
-
-export interface PurchaseCount {
-  calls: number;
-  accepted: number;
-  refused: number;
-  machineIds: number[];
-}
 
 export interface PurchaseDesk {
   /** Answers one purchase call; the machine is in the journal before this returns. Throws VastaiError on bad input. */
@@ -24,7 +18,7 @@ export interface PurchaseDesk {
   loseRace(offerId: number, label: string): HttpReply;
   /** Counts a call that a fault answered before the vendor saw it. */
   countRefused(label: string): void;
-  counts(): Record<string, PurchaseCount>;
+  counts(): Record<string, PurchaseCount<number>>;
 }
 
 export interface PurchaseDependencies {
@@ -52,18 +46,8 @@ const RUNTYPE_WORDS = new Set([
 
 export function createPurchaseDesk(deps: PurchaseDependencies): PurchaseDesk {
   const { offers, fleet, journal, switches } = deps;
-  const counts = new Map<string, PurchaseCount>();
-  for (const [key, value] of journal.restored) {
-    if (key.startsWith(COUNT_KEY)) counts.set(key.slice(COUNT_KEY.length), value as PurchaseCount);
-  }
-
-  function count(label: string, outcome: 'accepted' | 'refused', machineId?: number): JournalRecord[] {
-    const before = counts.get(label) ?? { calls: 0, accepted: 0, refused: 0, machineIds: [] };
-    const after = { ...before, calls: before.calls + 1, [outcome]: before[outcome] + 1 };
-    if (machineId !== undefined) after.machineIds = [...before.machineIds, machineId];
-    counts.set(label, after);
-    return [[`${COUNT_KEY}${label}`, after]];
-  }
+  const counts = createPurchaseCounts<number>(journal, COUNT_KEY);
+  const { count } = counts;
 
   function refuse(label: string, reply: HttpReply): HttpReply {
     journal.put(count(label, 'refused'));
@@ -139,7 +123,7 @@ export function createPurchaseDesk(deps: PurchaseDependencies): PurchaseDesk {
       return refuse(label, goneAsk(offerId, switches().raceStatus));
     },
     countRefused: (label) => journal.put(count(label, 'refused')),
-    counts: () => Object.fromEntries(counts),
+    counts: () => counts.all(),
   };
   return desk;
 }

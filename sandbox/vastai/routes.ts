@@ -3,15 +3,16 @@
  * Names of endpoints are ours; faults, rate limits and counts go by them.
  */
 import type { HttpReply } from '../http-listener.ts';
+import { isPublicKey } from '../public-keys.ts';
 import { noSuchInstance, refusal } from './errors.ts';
-import { GPU_MODELS } from './hardware.ts';
+import { SOLD_MODELS } from './hardware.ts';
 import { toWireInstance } from './instance-wire.ts';
 import { type ListContext, listAllInstances, listFilterValues, listInstances } from './listing.ts';
 import type { Machine } from './machine.ts';
 import type { VastaiMarket } from './market.ts';
 import type { WireObject } from './offer-wire.ts';
 import { searchOffers } from './search.ts';
-import { ACCOUNT_ID, isPublicKey } from './ssh-keys.ts';
+import { ACCOUNT_ID } from './ssh-keys.ts';
 
 export interface VastaiCall {
   /** The number in the path, where the route has one. */
@@ -141,7 +142,7 @@ export const VASTAI_ROUTES: readonly VastaiRoute[] = [
   }),
   route('GET', '/users/current', 'user', answerUser),
   {
-    ...route('GET', '/gpu_names/unique', 'gpu_names', () => ok({ gpu_names: GPU_MODELS.map(({ name }) => name) })),
+    ...route('GET', '/gpu_names/unique', 'gpu_names', () => ok({ gpu_names: SOLD_MODELS.map(({ name }) => name) })),
     isPublic: true,
   },
   {

@@ -5,20 +5,23 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  type CallOutcome,
+  DEFAULT_FAULT_DELAY_MS,
+  distortReply,
+  toFaultReply,
+  toHtmlReply,
+  type VendorWords,
+} from '../call-faults.ts';
 import type { Fault, FaultSubject } from '../faults.ts';
 import { type HttpListener, type HttpReply, listenHttp, readBody, sendReply, toErrorReply } from '../http-listener.ts';
+import type { ListenOptions } from '../vendor.ts';
 import { authReply, goneAsk, refusal, VastaiError } from './errors.ts';
 import { createRateLimiter } from './limiter.ts';
 import { countLabels } from './listing.ts';
 import type { VastaiMarket } from './market.ts';
 import type { WireObject } from './offer-wire.ts';
 import { VASTAI_ROUTES, type VastaiCall, type VastaiRoute } from './routes.ts';
-
-export interface VastaiServerOptions {
-  port: number;
-  apiKey: string;
-  latencyMs: number;
-}
 
 export interface VastaiServer extends HttpListener {
   /** Calls per endpoint, and calls that would change an instance per instance, since the start or the last reset. */
@@ -31,15 +34,13 @@ export interface CallCounts {
   changesPerInstance: Record<number, number>;
 }
 
-const HTML_PAGE = '<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>';
-const DEFAULT_FAULT_STATUS = 503;
-const DEFAULT_FAULT_DELAY_MS = 1000;
+const WORDS: VendorWords = {
+  outageBody: { success: false, error: 'server_error', msg: 'Simulated outage.' },
+  keepRows,
+};
 
 /** `current` gives the market of the moment: a reset of the sandbox replaces it. */
-export async function startVastaiServer(
-  current: () => VastaiMarket,
-  options: VastaiServerOptions,
-): Promise<VastaiServer> {
+export async function startVastaiServer(current: () => VastaiMarket, options: ListenOptions): Promise<VastaiServer> {
   const limiter = createRateLimiter(
     () => current().clock.now(),
     () => current().switches(),
@@ -56,11 +57,7 @@ export async function startVastaiServer(
     else if (reply !== 'silence') sendReply(response, reply);
   }
 
-  async function answer(
-    request: IncomingMessage,
-    url: URL,
-    text: string | null,
-  ): Promise<HttpReply | 'cut' | 'silence'> {
+  async function answer(request: IncomingMessage, url: URL, text: string | null): Promise<CallOutcome> {
     const found = findRoute(request.method ?? 'GET', url.pathname);
     if (found === null) return { status: 404, body: { success: false, error: 'not_found', msg: 'Not found.' } };
     const { route, ids } = found;
@@ -85,7 +82,7 @@ export async function startVastaiServer(
     const before = hits.map((fault) => insteadOf(fault, endpoint, call)).find((reply) => reply !== null);
     if (before !== undefined) return before;
     const reply = execute(route, call);
-    return hits.reduce<HttpReply | 'cut' | 'silence'>((current, fault) => distort(current, fault), reply);
+    return hits.reduce<CallOutcome>((outcome, fault) => distortReply(outcome, fault, WORDS), reply);
   }
 
   function countCall(endpoint: string, route: VastaiRoute, id: number): void {
@@ -105,7 +102,7 @@ export async function startVastaiServer(
   }
 
   /** What a fault answers without the vendor doing anything; null when the call goes on. */
-  function insteadOf(fault: Fault, endpoint: string, call: VastaiCall): HttpReply | 'cut' | 'silence' | null {
+  function insteadOf(fault: Fault, endpoint: string, call: VastaiCall): CallOutcome | null {
     const label = typeof call.body['label'] === 'string' ? call.body['label'] : '';
     switch (fault.kind) {
       case 'stale_offer':
@@ -115,9 +112,9 @@ export async function startVastaiServer(
       case 'rate_limit':
         return countIfPurchase(endpoint, call.body, limiter.reject(endpoint));
       case 'status':
-        return countIfPurchase(endpoint, call.body, toFaultReply(fault));
+        return countIfPurchase(endpoint, call.body, toFaultReply(fault, WORDS));
       case 'html':
-        return countIfPurchase(endpoint, call.body, toHtml(fault));
+        return countIfPurchase(endpoint, call.body, toHtmlReply(fault));
       case 'drop':
         return countIfPurchase(endpoint, call.body, 'cut');
       case 'timeout':
@@ -133,7 +130,7 @@ export async function startVastaiServer(
   }
 
   function toRefusal(fault: Fault, endpoint: string, call: VastaiCall): HttpReply {
-    if (fault.body !== undefined || fault.status !== undefined) return toFaultReply(fault);
+    if (fault.body !== undefined || fault.status !== undefined) return toFaultReply(fault, WORDS);
     if (endpoint === 'create') return goneAsk(call.id, current().switches().raceStatus);
     return refusal(400, 'invalid_request', 'Refused by a fault of the sandbox.').reply;
   }
@@ -154,33 +151,6 @@ export async function startVastaiServer(
   };
 }
 
-/** What a fault makes of an answer after the vendor has acted. */
-function distort(reply: HttpReply | 'cut' | 'silence', fault: Fault): HttpReply | 'cut' | 'silence' {
-  if (typeof reply === 'string') return reply;
-  switch (fault.kind) {
-    case 'lose_response':
-      return 'cut';
-    case 'execute_then_timeout':
-      return 'silence';
-    case 'execute_then_status':
-      return toFaultReply(fault);
-    case 'malformed': {
-      const json = JSON.stringify(reply.body);
-      return {
-        ...reply,
-        body: json.slice(0, Math.ceil(json.length / 2)),
-        headers: { 'content-type': 'application/json' },
-      };
-    }
-    case 'empty':
-      return { ...reply, body: keepRows(reply.body, 0) };
-    case 'shrink':
-      return { ...reply, body: keepRows(reply.body, fault.keepShare ?? 0.5) };
-    default:
-      return reply;
-  }
-}
-
 /** A believable answer with fewer rows than there are. */
 function keepRows(body: unknown, share: number): unknown {
   if (Array.isArray(body)) return body.slice(0, Math.floor(body.length * share));
@@ -199,15 +169,6 @@ function keepRows(body: unknown, share: number): unknown {
     }
   }
   return result;
-}
-
-function toFaultReply(fault: Fault): HttpReply {
-  const status = fault.status ?? DEFAULT_FAULT_STATUS;
-  return { status, body: fault.body ?? { success: false, error: 'server_error', msg: 'Simulated outage.' } };
-}
-
-function toHtml(fault: Fault): HttpReply {
-  return { status: fault.status ?? 200, body: HTML_PAGE, headers: { 'content-type': 'text/html' } };
 }
 
 function findRoute(method: string, pathname: string): { route: VastaiRoute; ids: number[] } | null {

@@ -33,7 +33,7 @@ describe('the control plane as a process', () => {
 
   beforeAll(async () => {
     dir = mkdtempSync(join(tmpdir(), 'muster-e2e-'));
-    sandboxPort = await findFreePort(2);
+    sandboxPort = await findFreePort(5);
     sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), time: 'explicit' });
     muster = await createMusterProcess({
       dataDir: join(dir, 'data'),
@@ -141,7 +141,7 @@ describe('the control plane as a process', () => {
       const label = alive()[0]?.label as string;
       await muster.request('DELETE', path);
       await until(muster, path, (_status, body: Instance) => body.status === 'destroyed');
-      await sandbox.placeVastaiMachine({ label, origin: 'orphan', isStopped: false });
+      await sandbox.placeMachine('vastai', { label, origin: 'orphan', isStopped: false });
       await waitFor(() => alive().length === 0, BOUND_MS, 'the orphan gone');
       const foreign = sandbox.state().vastai.machines.filter((machine) => machine.origin === 'foreign');
       expect(foreign.map((machine) => machine.id)).toEqual(foreignBefore.map((machine) => machine.id));

@@ -142,7 +142,7 @@ describe('keys and rate limits', () => {
       expect(answer.status).toBe(404);
       expect(answer.body).toEqual(recorded.body);
     }
-    vendor.setVastaiSwitches({ authFailureStatus: 401 });
+    vendor.setSwitches('vastai', { authFailureStatus: 401 });
     expect((await vendor.call('DELETE', '/api/v0/instances/1/', {}, { authorization: 'Bearer no' })).status).toBe(401);
     const byQuery = await vendor.call('GET', '/api/v0/users/current/?api_key=sandbox', undefined, {
       authorization: '',
@@ -155,7 +155,7 @@ describe('keys and rate limits', () => {
   it('are off, and when switched on space the calls of each endpoint, without Retry-After', async () => {
     const id = await vendor.rent();
     for (let i = 0; i < 5; i++) expect((await vendor.call('GET', `/api/v0/instances/${id}/`)).status).toBe(200);
-    vendor.setVastaiSwitches({ rateLimits: 'documented' });
+    vendor.setSwitches('vastai', { rateLimits: 'documented' });
     const read = (): Promise<Answer> => vendor.call('GET', `/api/v0/instances/${id}/`);
     expect((await read()).status).toBe(200);
     const limited = await read();
@@ -171,7 +171,7 @@ describe('keys and rate limits', () => {
   });
 
   it('can be answered in both recorded forms', async () => {
-    vendor.setVastaiSwitches({ rateLimitBody: 'both' });
+    vendor.setSwitches('vastai', { rateLimitBody: 'both' });
     await vendor.addFault({ provider: 'vastai', endpoint: 'create', kind: 'rate_limit' });
     const answers = [await buy(), await buy()] as Answer[];
     for (const [index, name] of ['rate-limit-json', 'rate-limit-text'].entries()) {

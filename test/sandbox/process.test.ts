@@ -149,7 +149,7 @@ describe('after a kill -9', () => {
   });
 
   it('a GPU that went to a machine waiting for it is not for sale', async () => {
-    const options = { dir, port: 0, time: 'explicit', offers: 20, vastai: { listLagMs: 0 } } as const;
+    const options = { dir, port: 0, time: 'explicit', offers: 20, switches: { vastai: { listLagMs: 0 } } } as const;
     const first = asVendor(await startSandbox(options));
     const waiting = await first.rent();
     await first.advance(10_000);

@@ -44,7 +44,7 @@ describe('login', () => {
   });
 
   it('works with an attached key only after the delay that is switched on', async () => {
-    vendor.setVastaiSwitches({ keyDelayMs: 12_000 });
+    vendor.setSwitches('vastai', { keyDelayMs: 12_000 });
     const id = await boot();
     await attach(id);
     await expect(exec(id, QUERY)).rejects.toThrow('authentication');

@@ -13,7 +13,7 @@ beforeAll(async () => {
   await vendor.advance(BOOTED_MS);
 });
 afterAll(() => vendor.close());
-afterEach(() => vendor.setVastaiSwitches({ listLagMs: 0, listV0: 410 }));
+afterEach(() => vendor.setSwitches('vastai', { listLagMs: 0, listV0: 410 }));
 
 describe('the paged list', () => {
   it('has the fields of the recorded one, in its instances too', async () => {
@@ -77,7 +77,7 @@ describe('the paged list', () => {
   });
 
   it('lags when told to: the new are missing and the destroyed still there, while a read knows', async () => {
-    vendor.setVastaiSwitches({ listLagMs: 15_000 });
+    vendor.setSwitches('vastai', { listLagMs: 15_000 });
     const id = await vendor.rent({ label: 'lagging' });
     const isListed = async (): Promise<boolean> =>
       (await list({ select_filters: { id: { eq: id } } })).body['total_instances'] === 1;
@@ -99,7 +99,7 @@ describe('the old list', () => {
     const gone = await vendor.call('GET', '/api/v0/instances/');
     expect(gone.status).toBe(recorded.status);
     expect(gone.body).toEqual(recorded.body);
-    vendor.setVastaiSwitches({ listV0: 200 });
+    vendor.setSwitches('vastai', { listV0: 200 });
     const alive = await vendor.call('GET', '/api/v0/instances/?owner=me');
     expect(alive.body['instances']).toHaveLength(RENTED + 3);
   });

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { FaultInput } from '../../sandbox/faults.ts';
-import type { MachineReport } from '../../sandbox/state-report.ts';
+import type { MachineReport } from '../../sandbox/vastai/report.ts';
 import { BOOTED_MS, type Json, ORDER, SINGLE_4090, startVendor, type Vendor } from './vendor.ts';
 
 let vendor: Vendor;

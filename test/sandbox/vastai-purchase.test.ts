@@ -40,7 +40,7 @@ describe('a purchase', () => {
   });
 
   it.each([404, 400] as const)('that loses a race can also be answered %i', async (raceStatus) => {
-    vendor.setVastaiSwitches({ raceStatus, staleOfferShare: 1 });
+    vendor.setSwitches('vastai', { raceStatus, staleOfferShare: 1 });
     const [offer] = await vendor.search({ ...SINGLE_4090, limit: 1 });
     const answer = await buy(offer!);
     expect(answer.status).toBe(raceStatus);
@@ -133,7 +133,7 @@ describe('interruptible purchases', () => {
   it.each([200, 400] as const)(
     'below the floor leave a stopped machine that bills its disk (answer %i)',
     async (status) => {
-      vendor.setVastaiSwitches({ bidTooLowStatus: status });
+      vendor.setSwitches('vastai', { bidTooLowStatus: status });
       const [offer] = await vendor.search({ ...SINGLE_4090, type: 'bid', limit: 1 });
       const answer = await buy(offer!, { price: 0.001, disk: 1000 });
       expect(answer.status).toBe(status);
@@ -169,7 +169,7 @@ describe('other ways to buy', () => {
     const id = await vendor.rent();
     await vendor.advance(BOOTED_MS);
     const { burnMicroUsdPerHour, totalChargedMicroUsd } = vendor.state().vastai;
-    vendor.setVastaiSwitches({ creditUsd: (totalChargedMicroUsd + burnMicroUsdPerHour) / 1_000_000 });
+    vendor.setSwitches('vastai', { creditUsd: (totalChargedMicroUsd + burnMicroUsdPerHour) / 1_000_000 });
     await vendor.advance(3_500_000);
     expect(await vendor.read(id)).toMatchObject({ actual_status: 'running' });
     await vendor.advance(200_000);

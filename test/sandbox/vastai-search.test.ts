@@ -5,7 +5,7 @@ import { type Json, startVendor, type Vendor } from './vendor.ts';
 
 let vendor: Vendor;
 beforeAll(async () => {
-  vendor = await startVendor({ offers: 400, vastai: { searchDefaultLimit: 1000 } });
+  vendor = await startVendor({ offers: 400, switches: { vastai: { searchDefaultLimit: 1000 } } });
 });
 afterAll(() => vendor.close());
 
@@ -137,9 +137,9 @@ describe('order, limit and price', () => {
   });
 
   it('answers a small page when no limit is given', async () => {
-    vendor.setVastaiSwitches({ searchDefaultLimit: 64 });
+    vendor.setSwitches('vastai', { searchDefaultLimit: 64 });
     expect(await vendor.search()).toHaveLength(64);
-    vendor.setVastaiSwitches({ searchDefaultLimit: 1000 });
+    vendor.setSwitches('vastai', { searchDefaultLimit: 1000 });
   });
 
   it('puts the allocated storage into the total price', async () => {
@@ -158,14 +158,14 @@ describe('order, limit and price', () => {
   it('follows price moves and droughts', async () => {
     const one = { id: { eq: 9_000_002 } };
     const [before] = await vendor.search({ ...one, verified: { in: [true, false] } });
-    vendor.setVastaiSwitches({ priceFactor: 2 });
+    vendor.setSwitches('vastai', { priceFactor: 2 });
     const [after] = await vendor.search({ ...one, verified: { in: [true, false] } });
     expect(after!['dph_base']).toBeCloseTo(2 * Number(before!['dph_base']), 6);
-    vendor.setVastaiSwitches({ priceFactor: 1, drought: ['RTX 4090'] });
+    vendor.setSwitches('vastai', { priceFactor: 1, drought: ['RTX 4090'] });
     const offers = await vendor.search();
     expect(offers.some((offer) => offer['gpu_name'] === 'RTX 4090')).toBe(false);
     expect(offers.length).toBeGreaterThan(0);
-    vendor.setVastaiSwitches({ drought: [] });
+    vendor.setSwitches('vastai', { drought: [] });
   });
 });
 

@@ -52,7 +52,7 @@ export async function startCrashFleet(): Promise<CrashFleet> {
   const dir = mkdtempSync(join(tmpdir(), 'muster-crash-'));
   const hookDir = join(dir, 'hook');
   mkdirSync(hookDir);
-  const sandboxPort = await findFreePort(2);
+  const sandboxPort = await findFreePort(5);
   const sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), time: 'explicit', offers: 400 });
   const dataDir = join(dir, 'data');
   const hook = pathToFileURL(join(import.meta.dirname, 'crash-hook.ts'));

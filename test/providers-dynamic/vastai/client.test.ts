@@ -118,14 +118,14 @@ describe('the client against the sandbox', () => {
   it('lists every page, foreign machines too', async () => {
     const foreign = (await client.listInstances()).length;
     for (let i = 0; i < 60; i++)
-      await sandbox.placeVastaiMachine({ label: `machine-${i}`, origin: 'foreign', isStopped: false });
+      await sandbox.placeMachine('vastai', { label: `machine-${i}`, origin: 'foreign', isStopped: false });
     const all = await client.listInstances();
     expect(new Set(all.map((instance) => instance.providerInstanceId)).size).toBe(foreign + 60);
   });
 
   it('takes a recycled or unknown offer for a definite refusal, however the vendor says it', async () => {
     for (const raceStatus of [410, 404, 400] as const) {
-      sandbox.setVastaiSwitches({ raceStatus });
+      sandbox.setSwitches('vastai', { raceStatus });
       const offer = await cheapest();
       await client.buy(orderFor(offer.providerOfferId, { label: `muster-test-${raceStatus}` }));
       expect(await errorOf(client.buy(orderFor(offer.providerOfferId)))).toMatchObject({ kind: 'no_capacity' });
@@ -137,7 +137,7 @@ describe('the client against the sandbox', () => {
     const offer = await cheapest({ interruptible: true });
     const floor = offer.floorMicroUsdPerHour ?? 0n;
     for (const bidTooLowStatus of [200, 400] as const) {
-      sandbox.setVastaiSwitches({ bidTooLowStatus });
+      sandbox.setSwitches('vastai', { bidTooLowStatus });
       const order = orderFor(offer.providerOfferId, { interruptible: true, bidMicroUsdPerHour: floor / 2n });
       const error = await errorOf(client.buy(order));
       expect(error).toMatchObject({ kind: 'no_capacity', createdInstanceId: expect.stringMatching(/^\d+$/) });
@@ -189,7 +189,7 @@ describe('the client against the sandbox', () => {
 
   it('knows a bad key in either form, and an account that cannot pay', async () => {
     for (const authFailureStatus of [404, 401] as const) {
-      sandbox.setVastaiSwitches({ authFailureStatus });
+      sandbox.setSwitches('vastai', { authFailureStatus });
       const stranger = connect(sandbox.urls.vastai, KEY);
       const calls = [
         () => stranger.readAccount(),
@@ -204,7 +204,7 @@ describe('the client against the sandbox', () => {
         expect(error.message).not.toContain(KEY);
       }
     }
-    sandbox.setVastaiSwitches({ creditUsd: 0 });
+    sandbox.setSwitches('vastai', { creditUsd: 0 });
     expect(await errorOf(client.buy(orderFor('1')))).toMatchObject({ kind: 'billing' });
   });
 
@@ -235,7 +235,7 @@ describe('the client against the sandbox', () => {
   );
 
   it('waits out the rate limit for reads, in both forms of the answer', async () => {
-    sandbox.setVastaiSwitches({ rateLimitBody: 'both' });
+    sandbox.setSwitches('vastai', { rateLimitBody: 'both' });
     await sandbox.addFault({ provider: 'vastai', endpoint: 'list', kind: 'rate_limit', times: 1 });
     const startedAt = performance.now();
     expect((await client.listInstances()).length).toBeGreaterThan(0);
@@ -243,7 +243,7 @@ describe('the client against the sandbox', () => {
   });
 
   it('finds a machine by its label only when the list has caught up', async () => {
-    sandbox.setVastaiSwitches({ listLagMs: 5_000 });
+    sandbox.setSwitches('vastai', { listLagMs: 5_000 });
     const offer = await cheapest();
     await client.buy(orderFor(offer.providerOfferId));
     expect(await client.findByLabel('muster-test-a')).toEqual([]);
