@@ -12,10 +12,12 @@ import { createStandaloneRuntime } from './standalone-runtime.ts';
 import type { ProviderClient } from './provider-client.ts';
 import { createProviderClient } from './provider-clients.ts';
 import { readStandaloneSettings, type StandaloneProvider } from './standalone-settings.ts';
+import { createRunpodCrud } from './runpod/crud.ts';
 import { createVastaiCrud } from './vastai/crud.ts';
 
 const CRUDS: Partial<Record<ProviderName, (runtime: PurchaseRuntime) => DynamicCrud>> = {
   vastai: createVastaiCrud,
+  runpod: createRunpodCrud,
 };
 
 let runtime: PurchaseRuntime | undefined;

@@ -1,6 +1,8 @@
 /** The client of each marketplace by its name: the one place that knows them all. What a client must do stands in provider-client.ts. */
 import type { ProviderName } from '../domain/provider.ts';
 import type { ProviderClient, ProviderSettings, RateLimiter, RateLimits } from './provider-client.ts';
+import { createRunpodClient } from './runpod/client.ts';
+import { RUNPOD_RATE_LIMITS } from './runpod/rate-limits.ts';
 import { createVastaiClient } from './vastai/client.ts';
 import { VASTAI_RATE_LIMITS } from './vastai/rate-limits.ts';
 
@@ -8,6 +10,7 @@ type ClientFactory = (settings: ProviderSettings, limiter: RateLimiter) => Provi
 
 const CLIENTS: Partial<Record<ProviderName, { create: ClientFactory; rateLimits: RateLimits }>> = {
   vastai: { create: createVastaiClient, rateLimits: VASTAI_RATE_LIMITS },
+  runpod: { create: createRunpodClient, rateLimits: RUNPOD_RATE_LIMITS },
 };
 
 export function createProviderClient(

@@ -7,6 +7,7 @@ import { parseUsd } from '../../domain/money.ts';
 import type { OfferRequirements } from '../../domain/offer.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import type { RentedMachine } from '../../providers-dynamic/machine-resource.ts';
+import { RunpodInstance } from '../../providers-dynamic/runpod/resource.ts';
 import { VastaiInstance } from '../../providers-dynamic/vastai/resource.ts';
 import { parseInstanceConfig, type InstanceConfig } from './config.ts';
 
@@ -41,8 +42,11 @@ export interface InstanceOutput {
   ssh: { host: string; port: number; user: string } | null;
 }
 
-const MACHINES: Partial<Record<ProviderName, typeof VastaiInstance>> = {
+const MACHINES: Partial<
+  Record<ProviderName, new (...args: ConstructorParameters<typeof VastaiInstance>) => RentedMachine>
+> = {
   vastai: VastaiInstance,
+  runpod: RunpodInstance,
 };
 
 /** Outputs by attempt id. */
