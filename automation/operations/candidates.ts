@@ -1,5 +1,6 @@
 /** Candidates: which offer an attempt tries now. Assigned under the claim and recorded before the child may use it. */
 import { requirementsOf, MAX_ATTEMPTS_PER_INSTANCE, type ProvisionRequest } from '../../domain/provision-request.ts';
+import { findClosed, isMarketBelieved } from '../../domain/provisioning/closed-providers.ts';
 import { nextCandidates } from '../../domain/provisioning/plan.ts';
 import { offerKey } from '../../domain/provisioning/match.ts';
 import type { PlanInput } from '../../domain/provisioning/planner.ts';
@@ -10,7 +11,7 @@ import { countPurchaseCall, findAttemptByLabel, recordRefusal, type AttemptRow }
 import type { Executor } from '../../db/database.ts';
 import { listMachines, machineRecordFromRow } from '../../db/machines.ts';
 import { listOffersFor, listReservedKeys, hideOffer, reserveOffer } from '../../db/offers.ts';
-import { listProviders } from '../../db/providers.ts';
+import { readProviderStates } from '../../db/provider-states.ts';
 import { withClaim } from '../../db/operations.ts';
 import type { InstanceRow } from '../../db/instances.ts';
 import { listBelievably } from '../readiness/list-instances.ts';
@@ -30,17 +31,17 @@ export async function readPlanInput(
   attempts: AttemptRow[],
 ): Promise<PlanInput> {
   const request = instances[0]?.request as ProvisionRequest;
-  const [offers, machines, reserved, providers] = await Promise.all([
+  const [offers, machines, reserved, { rows, states }] = await Promise.all([
     listOffersFor(executor, request),
     listMachines(executor, { limit: MACHINE_RECORDS }),
     listReservedKeys(executor),
-    listProviders(executor),
+    readProviderStates(executor),
   ]);
-  const wanted = request.providers.length > 0 ? request.providers : context.enabledProviders;
-  const usable = providers.filter(
-    (row) => row.enabled && row.mode !== 'off' && wanted.includes(row.name as ProviderName),
-  );
-  const believed = usable.filter((row) => row.status === 'ok' && row.offers_seen_at !== null).map((row) => row.name);
+  const ours = states.map((state) => ({
+    ...state,
+    isOn: state.isOn && context.enabledProviders.includes(state.provider),
+  }));
+  const closed = findClosed(ours, request.providers);
   return {
     spec: {
       strategy: request.strategy,
@@ -52,13 +53,15 @@ export async function readPlanInput(
     },
     instances: instances.map((row) => ({ id: row.id, status: row.status, winnerAttemptId: row.winner_attempt_id })),
     attempts: attempts.map(plannedAttempt),
-    offers: offers.filter((offer) => believed.includes(offer.provider)),
+    offers,
     machines: machines.map(machineRecordFromRow),
     reserved,
     seed: operationId,
-    // With every provider switched off there is nothing to wait for: the planner says that nothing fits.
-    offersBelievable: believed.length > 0 || usable.length === 0,
-    listingBelievable: usable.every((row) => row.instances_problem === null),
+    closed,
+    offersBelievable: isMarketBelieved(ours, request.providers, closed),
+    unseenProviders: new Set(
+      rows.filter((row) => row.instances_problem !== null).map((row) => row.name as ProviderName),
+    ),
     requestedAt: instances[0]?.created_at.getTime() ?? 0,
     now: context.now().getTime(),
   };
@@ -78,6 +81,7 @@ function plannedAttempt(row: AttemptRow): PlanInput['attempts'][number] {
     bootDeadline: row.boot_deadline?.getTime() ?? null,
     createdAt: row.created_at.getTime(),
     failureCode: row.failure_code,
+    failureDetail: row.failure_detail,
   };
 }
 

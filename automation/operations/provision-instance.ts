@@ -37,7 +37,6 @@ const MAX_ROUNDS = 10;
 /** How long purchases are tried while a provider or the engine is in trouble before the request fails. */
 const MAX_PURCHASE_TROUBLE_MS = 30 * 60_000;
 const ENGINE_WAIT_MS = 2_000;
-const UNBELIEVED_WAIT_MS = 5_000;
 
 export async function provisionInstance(context: StepContext): Promise<StepResult> {
   context.crashPoint('operation_claimed');
@@ -49,11 +48,12 @@ export async function provisionInstance(context: StepContext): Promise<StepResul
     const toBuy = await listForEngine(context, view);
     if (toBuy.length > 0) {
       if (!context.engineReady()) return wait(context, ENGINE_WAIT_MS, 'waiting for the engine');
-      if (!(await areListingsBelieved(context, toBuy)))
-        return wait(context, UNBELIEVED_WAIT_MS, "the provider's listing is not believed");
-      const trouble = await buy(context, view, toBuy);
+      const { believed, unsent } = await sortByBelief(context, toBuy);
+      if (unsent.length > 0) await retireUnsent(context, unsent);
+      const trouble = believed.length > 0 ? await buy(context, view, believed) : undefined;
       if (trouble) return trouble;
-      continue;
+      // What is left waits for its provider to be believed, and holds up nothing else of the request.
+      if (believed.length > 0 || unsent.length > 0) continue;
     }
     const next = await planAndApply(context, view);
     if (next) return next;
@@ -208,9 +208,8 @@ async function buy(context: StepContext, view: StackView, toBuy: AttemptRow[]): 
   const fresh = await loadStack(context, view.stackId);
   // What is being destroyed stays in the program: destroying is its own operation's work.
   const held = new Set((await context.runner.readState(view.stackName))?.resources.map((resource) => resource.name));
-  const inProgram = fresh.attempts.filter(
-    (attempt) => attempt.status === 'reserved' || attempt.status === 'buying' || held.has(attempt.id),
-  );
+  const wanted = new Set(toBuy.map((attempt) => attempt.id));
+  const inProgram = fresh.attempts.filter((attempt) => wanted.has(attempt.id) || held.has(attempt.id));
   const outcome = await runStackUpdate(context, fresh, inProgram);
   if (context.kill.aborted) return { kind: 'release' };
   const unresolved = await applyOutcome(context, fresh, toBuy, outcome);
@@ -219,11 +218,36 @@ async function buy(context: StepContext, view: StackView, toBuy: AttemptRow[]): 
   return troubleResult(context, outcome);
 }
 
-async function areListingsBelieved(context: StepContext, attempts: AttemptRow[]): Promise<boolean> {
-  for (const provider of new Set(attempts.map((attempt) => attempt.provider as ProviderName))) {
-    if (!(await isListingBelieved(listedProvider(context, provider), context.cancel))) return false;
+/**
+ * Nothing is bought where the listing of machines is not believed. `unsent` are those there that were never sent: another provider
+ * may have a machine. The rest there waits, and holds up nobody else.
+ */
+async function sortByBelief(
+  context: StepContext,
+  attempts: AttemptRow[],
+): Promise<{ believed: AttemptRow[]; unsent: AttemptRow[] }> {
+  const believed: AttemptRow[] = [];
+  const unsent: AttemptRow[] = [];
+  for (const [provider, own] of Map.groupBy(attempts, (attempt) => attempt.provider as ProviderName)) {
+    if (await isListingBelieved(listedProvider(context, provider), context.cancel)) believed.push(...own);
+    else unsent.push(...own.filter((attempt) => attempt.status === 'reserved' && attempt.engine_runs === 0));
   }
-  return true;
+  return { believed, unsent };
+}
+
+async function retireUnsent(context: StepContext, unsent: AttemptRow[]): Promise<void> {
+  const failure = { code: 'provider_quarantined' as const, detail: "the provider's listing is not believed" };
+  await retryWhileAway(
+    () =>
+      withClaim(context.db, context.claim, (tx) =>
+        markGone(
+          tx,
+          unsent.map((attempt) => attempt.id),
+          failure,
+        ),
+      ),
+    10_000,
+  );
 }
 
 function hasUnfinished(outcome: UpdateOutcome, wanted: AttemptRow[]): boolean {
@@ -252,16 +276,13 @@ async function applyOutcome(
     const failure = definiteFailure(created, attempt);
     return failure ? [{ attempt, failure }] : [];
   });
-  const withMachine = new Set(bought.map(({ attempt }) => attempt.instance_id));
   await retryWhileAway(
     () =>
       withClaim(context.db, context.claim, async (tx) => {
         for (const { attempt, failure } of refused) {
+          // Whether another provider has something, the next plan sees: it asks none again that refused the order or our credentials.
           await markGone(tx, [attempt.id], failure);
           await updateInstance(tx, attempt.instance_id, { note: failure.detail });
-          // The next candidate would be refused for the same reason: a person must act first.
-          const isHopeless = failure.code !== 'no_capacity' && !withMachine.has(attempt.instance_id);
-          if (isHopeless) await failInstance(context, tx, attempt.instance_id, failure);
         }
       }),
     10_000,

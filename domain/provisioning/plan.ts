@@ -13,6 +13,7 @@ import { isWanted } from '../attempt.ts';
 import { ERROR_TABLE, type ErrorCode } from '../error-table.ts';
 import type { InstanceStatus } from '../instance.ts';
 import type { Offer } from '../offer.ts';
+import type { ProviderName } from '../provider.ts';
 import { planColdstartWave } from './coldstart.ts';
 import { dealCandidates, type Need } from './deal.ts';
 import { explainNoMatch, machineKey, offerKey, sortOut, type MatchTally } from './match.ts';
@@ -29,11 +30,13 @@ import {
   type StrategyName,
 } from './planner.ts';
 import { planRaceWave, racerCeiling, remainingRaceBudget } from './race.ts';
-import { groupByPlace, rankOffers, type RankedOffer } from './rank.ts';
+import { planRoundRobinWave } from './round-robin.ts';
+import { groupByPlace, rankOffers, type Place, type RankedOffer } from './rank.ts';
 import type { WavePlanner } from './wave.ts';
 
 export const WAVE_PLANNERS: Record<StrategyName, WavePlanner> = {
   race: planRaceWave,
+  round_robin: planRoundRobinWave,
   coldstart: planColdstartWave,
 };
 
@@ -42,23 +45,30 @@ type AbandonAction = Extract<PlanAction, { kind: 'abandon' }>;
 
 /** What one instance needs, before the market is looked at. */
 interface Settled {
+  instanceId: string;
   actions: PlanAction[];
   waits: WaitAction[];
-  /** Set where the instance has nothing alive and may try again. */
-  need: Need | null;
+  /** It has nothing alive and may try again. */
+  isWanting: boolean;
 }
 
 const NOT_OURS: readonly InstanceStatus[] = ['destroying', 'destroyed'];
 const BEING_PROVISIONED: readonly InstanceStatus[] = ['requested', 'creating', 'booting'];
 
 export function plan(input: PlanInput): PlanAction[] {
-  const byInstance = Map.groupBy(input.attempts, (attempt) => attempt.instanceId);
+  const byInstance = Map.groupBy(input.attempts.filter(wasTried), (attempt) => attempt.instanceId);
   const settled = input.instances.map((instance) => settle(instance, byInstance.get(instance.id) ?? [], input));
   const actions = settled.flatMap((one) => one.actions);
   const waits = settled.flatMap((one) => one.waits);
-  const needs = settled.flatMap((one) => (one.need === null ? [] : [one.need]));
-  if (needs.length > 0) {
-    for (const action of shop(needs, input)) {
+  const wanting = new Set(settled.flatMap((one) => (one.isWanting ? [one.instanceId] : [])));
+  if (wanting.size > 0) {
+    // What this very plan abandons has failed as well: the next wave counts it so.
+    const attempts = withAbandoned(input.attempts, actions);
+    const needs = [...wanting].map((instanceId) => ({
+      instanceId,
+      earlier: attempts.filter((one) => one.instanceId === instanceId && wasTried(one)),
+    }));
+    for (const action of shop(needs, { ...input, attempts })) {
       if (action.kind === 'wait') waits.push(action);
       else actions.push(action);
     }
@@ -69,7 +79,8 @@ export function plan(input: PlanInput): PlanAction[] {
 }
 
 /**
- * What an attempt may try after its candidate was definitely refused, best first; empty: give the attempt up.
+ * What an attempt may try after its candidate was definitely refused, best first and at its own provider; empty: give the attempt
+ * up. (Another provider's offer is another attempt: the engine has begun this one as a resource of its provider.)
  * @param refused offer keys that were refused to this attempt before the one it holds
  */
 export function nextCandidates(input: PlanInput, attemptId: string, refused?: ReadonlySet<string>): Offer[] {
@@ -79,30 +90,35 @@ export function nextCandidates(input: PlanInput, attemptId: string, refused?: Re
   const alive = siblings.filter((one) => isWanted(one.status)).length;
   const budget = remainingRaceBudget(input.spec, input.instances.length, siblings);
   const ceiling = racerCeiling(input.spec, budget, alive);
-  const { ranked } = findCandidates(input);
+  const { ranked } = findCandidates(input, attempt);
   return ranked
     .filter(({ offer, price }) => price <= ceiling && refused?.has(offerKey(offer)) !== true)
+    .filter(({ offer }) => offer.provider === attempt.provider)
     .slice(0, MAX_CANDIDATES)
     .map(({ offer }) => offer);
 }
 
 function settle(instance: PlannedInstance, attempts: PlannedAttempt[], input: PlanInput): Settled {
-  const nothing: Settled = { actions: [], waits: [], need: null };
+  const nothing: Settled = { instanceId: instance.id, actions: [], waits: [], isWanting: false };
   if (NOT_OURS.includes(instance.status)) return nothing;
   const winnerId = instance.winnerAttemptId ?? findFirstReady(attempts)?.id;
   if (winnerId !== undefined) return { ...nothing, actions: settleWinner(instance, winnerId, attempts) };
   if (!BEING_PROVISIONED.includes(instance.status)) return nothing;
 
-  const actions = input.listingBelievable === false ? [] : abandonHopeless(attempts, input);
-  const abandoned = new Map(actions.map((action) => [action.attemptId, action.code]));
-  const alive = attempts.filter((one) => isWanted(one.status) && !abandoned.has(one.id));
-  if (alive.length > 0) return { actions, waits: [waitForAlive(alive, input)], need: null };
-  // What this very plan abandons has failed as well: the next wave counts it so.
-  const earlier = attempts.map((one) => {
-    const code = abandoned.get(one.id);
-    return code === undefined ? one : { ...one, status: 'destroying' as const, failureCode: code };
+  const actions = abandonHopeless(attempts, input);
+  const alive = withAbandoned(attempts, actions).filter((one) => isWanted(one.status));
+  if (alive.length > 0) return { ...nothing, actions, waits: [waitForAlive(alive, input)] };
+  return { ...nothing, actions, isWanting: true };
+}
+
+function withAbandoned(attempts: readonly PlannedAttempt[], actions: readonly PlanAction[]): PlannedAttempt[] {
+  const abandoned = new Map(
+    actions.flatMap((action) => (action.kind === 'abandon' ? [[action.attemptId, action.code] as const] : [])),
+  );
+  return attempts.map((attempt) => {
+    const failureCode = abandoned.get(attempt.id);
+    return failureCode === undefined ? attempt : { ...attempt, status: 'destroying' as const, failureCode };
   });
-  return { actions, waits: [], need: { instanceId: instance.id, earlier } };
 }
 
 function settleWinner(instance: PlannedInstance, winnerId: string, attempts: PlannedAttempt[]): PlanAction[] {
@@ -119,6 +135,7 @@ function settleWinner(instance: PlannedInstance, winnerId: string, attempts: Pla
 function abandonHopeless(attempts: PlannedAttempt[], input: PlanInput): AbandonAction[] {
   return attempts.flatMap((attempt): AbandonAction[] => {
     const attemptId = attempt.id;
+    if (input.unseenProviders?.has(attempt.provider)) return [];
     if (attempt.status === 'lost') {
       const reason = 'the machine vanished at the provider while it booted';
       return [{ kind: 'abandon', attemptId, code: 'lost', reason }];
@@ -148,7 +165,7 @@ function shop(needs: Need[], input: PlanInput): PlanAction[] {
     return [{ kind: 'wait', until: input.now + QUARANTINE_RECHECK_MS, reason }];
   }
   const { ranked, tally } = findCandidates(input);
-  const places = groupByPlace(ranked);
+  const places = withoutHeld(groupByPlace(ranked), input.attempts);
   const allowed = needs.filter((need) => need.earlier.length < input.spec.maxAttemptsPerInstance);
   const slots = dealCandidates({
     needs: allowed,
@@ -170,37 +187,100 @@ function giveUpOrWait(need: Need, tally: MatchTally, input: PlanInput): PlanActi
     const reason = `${history} No more than ${input.spec.maxAttemptsPerInstance} attempts are made per instance.`;
     return { kind: 'fail', instanceId, code, reason };
   }
-  const held = tally.excluded.reserved ?? 0;
-  const patienceEnds = (input.requestedAt ?? -Infinity) + RESERVED_PATIENCE_MS;
-  if (held > 0 && input.now < patienceEnds) {
-    const until = Math.min(input.now + RESERVED_RECHECK_MS, patienceEnds);
-    return { kind: 'wait', until, reason: `other requests hold the ${countOf(held, 'offer')} that would fit` };
-  }
+  const waiting = waitForOffers(tally, input);
+  if (waiting !== null) return waiting;
   const counted = Object.values(tally.excluded).reduce((sum, count) => sum + count, 0);
   const why =
     counted < tally.seen
       ? `${countOf(tally.seen - counted, 'fitting offer')} went to the other instances of this request.`
       : explainNoMatch(tally, input.spec.requirements);
-  return { kind: 'fail', instanceId, code, reason: history === '' ? why : `${history} ${why}` };
+  const closed = (tally.excluded.provider_closed ?? 0) > 0 ? describeClosed(input) : '';
+  return { kind: 'fail', instanceId, code, reason: [history, why, closed].filter((text) => text !== '').join(' ') };
 }
 
-function findCandidates(input: PlanInput): { ranked: RankedOffer[]; tally: MatchTally } {
-  const { requirements, bootTimeoutMs } = input.spec;
-  const { offers, machines, reserved, seed, now } = input;
-  const used = usedKeys(input.attempts);
-  const { fitting, tally } = sortOut({ requirements, offers, machines, reserved, used, bootTimeoutMs, now });
-  return { ranked: rankOffers(fitting, { diskGib: requirements.diskGib, machines, seed }), tally };
-}
-
-/** Machines this request has or had: two attempts never share one, and one that failed is not tried again. */
-function usedKeys(attempts: readonly PlannedAttempt[]): Set<string> {
-  const keys = new Set<string>();
-  for (const { provider, providerOfferId, machineId } of attempts) {
-    const machine = machineKey({ provider, machineId });
-    if (machine !== null) keys.add(machine);
-    if (providerOfferId !== null) keys.add(offerKey({ provider, providerOfferId }));
+/** Offers that would fit and may come back soon: held by requests that may not buy them, or at a provider in trouble. */
+function waitForOffers(tally: MatchTally, input: PlanInput): WaitAction | null {
+  const patienceEnds = (input.requestedAt ?? -Infinity) + RESERVED_PATIENCE_MS;
+  if (input.now >= patienceEnds) return null;
+  const held = tally.excluded.reserved ?? 0;
+  if (held > 0) {
+    const until = Math.min(input.now + RESERVED_RECHECK_MS, patienceEnds);
+    return { kind: 'wait', until, reason: `other requests hold the ${countOf(held, 'offer')} that would fit` };
   }
-  return keys;
+  const mayReopen = [...(input.closed ?? [])].some(([, { mayReopen: may }]) => may);
+  if ((tally.excluded.provider_closed ?? 0) === 0 || !mayReopen) return null;
+  const until = Math.min(input.now + QUARANTINE_RECHECK_MS, patienceEnds);
+  return { kind: 'wait', until, reason: `what would fit cannot be bought now: ${describeClosed(input)}` };
+}
+
+function describeClosed(input: PlanInput): string {
+  return [...(input.closed ?? [])].map(([provider, { reason }]) => `${provider}: ${reason}`).join('; ');
+}
+
+/** @param attempt for whom; absent: for attempts still to be made */
+function findCandidates(input: PlanInput, attempt?: PlannedAttempt): { ranked: RankedOffer[]; tally: MatchTally } {
+  const { requirements, bootTimeoutMs } = input.spec;
+  const { offers, machines, providers, reserved, closed, seed, now } = input;
+  const { fitting, tally } = sortOut({
+    requirements,
+    offers,
+    machines,
+    reserved,
+    bootTimeoutMs,
+    now,
+    ...triedBefore(input.attempts, attempt),
+    ...(closed ? { closed } : {}),
+  });
+  return { ranked: rankOffers(fitting, { diskGib: requirements.diskGib, machines, providers, seed }), tally };
+}
+
+/** What this request is about to buy is in the stock of a listing still; what it bought is not. */
+function withoutHeld(places: Place[], attempts: readonly PlannedAttempt[]): Place[] {
+  const held = attempts.filter((one) => one.status === 'reserved' || one.status === 'buying');
+  const isOn = (place: Place, { provider, providerOfferId, machineId }: PlannedAttempt) =>
+    place.key === machineKey({ provider, machineId }) ||
+    (providerOfferId !== null && place.key === offerKey({ provider, providerOfferId }));
+  return places
+    .map((place) => ({ ...place, capacity: place.capacity - held.filter((one) => isOn(place, one)).length }))
+    .filter((place) => place.capacity > 0);
+}
+
+/** A provider's answer to any order of this request: the next one there would be refused for the same reason. */
+const PROVIDER_REFUSALS: readonly (string | null)[] = ['provider_auth', 'invalid_request'] satisfies ErrorCode[];
+
+/**
+ * What this request has or had: two attempts never share a machine, and one that failed is not tried again. Where an offer has
+ * several machines, only what was refused or turned out bad, and what a rival racer of the same instance has, is kept out.
+ */
+function triedBefore(
+  attempts: readonly PlannedAttempt[],
+  forAttempt?: PlannedAttempt,
+): { used: Set<string>; spent: Set<string>; refusing: Set<ProviderName> } {
+  const used = new Set<string>();
+  const spent = new Set<string>();
+  const refusing = new Set<ProviderName>();
+  for (const attempt of attempts.filter(wasTried)) {
+    const { provider, providerOfferId, machineId } = attempt;
+    const machine = machineKey({ provider, machineId });
+    const offer = providerOfferId === null ? null : offerKey({ provider, providerOfferId });
+    const isOver = !isWanted(attempt.status);
+    const isRival = attempt.id !== forAttempt?.id && attempt.instanceId === forAttempt?.instanceId;
+    if (machine !== null) used.add(machine);
+    if (offer !== null) used.add(offer);
+    if (machine !== null && (isOver || isRival)) spent.add(machine);
+    if (offer !== null && isOver && attempt.purchasedAt === null) spent.add(offer);
+    if (isOver && PROVIDER_REFUSALS.includes(attempt.failureCode)) refusing.add(provider);
+  }
+  return { used, spent, refusing };
+}
+
+/** What was taken back before it was sent, because its provider was not believed, says nothing about machine or offer. */
+function wasTried(attempt: PlannedAttempt): boolean {
+  return !(
+    attempt.status === 'gone' &&
+    attempt.purchasedAt === null &&
+    attempt.failureCode === ('provider_quarantined' satisfies ErrorCode)
+  );
 }
 
 function findFirstReady(attempts: readonly PlannedAttempt[]): PlannedAttempt | undefined {
@@ -230,7 +310,9 @@ function describeHistory(earlier: readonly PlannedAttempt[]): string {
     counts.set(code, (counts.get(code) ?? 0) + 1);
   }
   const codes = [...counts].map(([code, count]) => `${count} ${code}`).join(', ');
-  return `${countOf(earlier.length, 'attempt')} failed (${codes}).`;
+  const last = earlier.toSorted((a, b) => b.createdAt - a.createdAt).find((attempt) => attempt.failureDetail);
+  const detail = last ? ` The last: ${last.failureDetail}.` : '';
+  return `${countOf(earlier.length, 'attempt')} failed (${codes}).${detail}`;
 }
 
 function countOf(count: number, noun: string): string {

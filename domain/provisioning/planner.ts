@@ -10,18 +10,19 @@ import type { MachineRecord } from '../machine-history.ts';
 import type { MicroUsd } from '../money.ts';
 import type { Offer, OfferRequirements } from '../offer.ts';
 import type { ProviderName } from '../provider.ts';
+import type { ProviderRecord } from './outlook.ts';
 
 /**
- * `race` buys several machines at once, the first verified ready wins · `coldstart` buys one, gives it its full deadline, then
- * the next.
+ * `race` buys several machines at once, the first verified ready wins · `round_robin` buys one, gives it its full deadline, then
+ * the next at another provider · `coldstart` buys one, gives it its full deadline, then the next best.
  */
-export const STRATEGY_NAMES = ['race', 'coldstart'] as const;
+export const STRATEGY_NAMES = ['race', 'round_robin', 'coldstart'] as const;
 export type StrategyName = (typeof STRATEGY_NAMES)[number];
 
 /** What one request asked for; the same for each of its instances. */
 export interface ProvisionSpec {
   strategy: StrategyName;
-  /** Wanted racers per instance; `coldstart` ignores it. */
+  /** Wanted racers per instance; the others ignore it. */
   raceWidth: number;
   /** Bound on what racing may cost beyond the winners, for the whole request: it is split evenly among its instances. */
   maxRaceCostMicroUsd: MicroUsd;
@@ -51,6 +52,7 @@ export interface PlannedAttempt {
   bootDeadline: number | null;
   createdAt: number;
   failureCode: string | null;
+  failureDetail?: string | null;
 }
 
 export interface PlanInput {
@@ -61,28 +63,43 @@ export interface PlanInput {
   attempts: PlannedAttempt[];
   offers: Offer[];
   machines: MachineRecord[];
+  /** @default summed up from `machines` */
+  providers?: ProviderRecord[];
+  /** Providers from which nothing may be bought now. Their offers in `offers` are known from before, and may come back. */
+  closed?: ReadonlyMap<ProviderName, ClosedProvider>;
   /** Offer keys and machine keys (`offerKey`, `machineKey`) held by other operations. */
   reserved: ReadonlySet<string>;
   /** Spreads simultaneous requests over equally good machines; the same seed gives the same plan. */
   seed: string;
-  /** Whether the listing of offers is believed. While it is not, nothing is bought and nothing fails. */
+  /** Whether the listing of offers is believed of any provider. While it is not, nothing is bought and nothing fails. */
   offersBelievable: boolean;
   /**
-   * Whether the listing of rented machines is believed. While it is not, no boot deadline is enforced: a machine that could not
-   * be seen may well be up.
-   * @default true
+   * Providers whose listing of rented machines is not believed. While it is not, no boot deadline is enforced there: a machine that
+   * could not be seen may well be up.
+   * @default none
    */
-  listingBelievable?: boolean;
+  unseenProviders?: ReadonlySet<ProviderName>;
   /**
-   * When the request was accepted: for RESERVED_PATIENCE_MS from then, offers that only other operations hold are waited for.
-   * Absent: they are not waited for.
+   * When the request was accepted: for RESERVED_PATIENCE_MS from then, offers that only other operations hold, or of providers that
+   * are closed for now, are waited for. Absent: they are not waited for.
    */
   requestedAt?: number;
   now: number;
 }
 
+/** Why nothing may be bought at a provider. */
+export interface ClosedProvider {
+  /** Such as "switched off" or "its listing is not believed". */
+  reason: string;
+  /** Whether it opens again without a person. */
+  mayReopen: boolean;
+}
+
 export type PlanAction =
-  /** Make one attempt. Candidates are ranked best first and shared with no other `buy` of this plan, nor are their machines. */
+  /**
+   * Make one attempt. Candidates are ranked best first, of any provider; an offer stands with no more `buy`s of this plan than it
+   * has machines.
+   */
   | { kind: 'buy'; instanceId: string; candidates: Offer[] }
   /** This attempt was verified ready first. */
   | { kind: 'win'; instanceId: string; attemptId: string }

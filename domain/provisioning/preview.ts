@@ -7,6 +7,7 @@ import { WAVE_PLANNERS } from './plan.ts';
 import { MAX_CANDIDATES, type ProvisionSpec } from './planner.ts';
 import { worstCaseCost } from './race.ts';
 import { groupByPlace, rankOffers, type RankedOffer } from './rank.ts';
+import { countRoom } from './wave.ts';
 
 export interface PreviewCandidate {
   offer: Offer;
@@ -56,7 +57,7 @@ export function previewPlan(input: {
     instanceCount: count,
     earlier: [],
     places,
-    maxWidth: Math.min(spec.maxAttemptsPerInstance, Math.floor(places.length / Math.max(1, count)) || 1),
+    maxWidth: Math.min(spec.maxAttemptsPerInstance, Math.floor(countRoom(places, null) / Math.max(1, count)) || 1),
   });
   const losers = BigInt(Math.max(0, width - 1) * count);
   const dearest = ranked.reduce((most, { price }) => (price > most && price <= ceiling ? price : most), 0n);

@@ -11,7 +11,7 @@
 import { isWanted } from '../attempt.ts';
 import type { MicroUsd } from '../money.ts';
 import type { PlannedAttempt, ProvisionSpec } from './planner.ts';
-import type { WavePlanner } from './wave.ts';
+import { countRoom, type WavePlanner } from './wave.ts';
 
 /** From the decision to destroy to the end of billing. */
 export const TEARDOWN_MS = 60_000;
@@ -19,12 +19,12 @@ const MS_PER_HOUR = 3_600_000n;
 
 export const planRaceWave: WavePlanner = ({ spec, instanceCount, earlier, places, maxWidth }) => {
   const budget = remainingRaceBudget(spec, instanceCount, earlier);
-  for (let width = Math.min(spec.raceWidth, maxWidth, places.length); width > 1; width -= 1) {
+  const room = countRoom(places, null);
+  for (let width = Math.min(spec.raceWidth, maxWidth, room); width > 1; width -= 1) {
     const ceiling = racerCeiling(spec, budget, width);
-    const affordable = places.filter((place) => place.offers.some(({ price }) => price <= ceiling));
-    if (affordable.length >= width) return { width, ceilingMicroUsdPerHour: ceiling };
+    if (countRoom(places, ceiling) >= width) return { width, ceilingMicroUsdPerHour: ceiling };
   }
-  return { width: Math.min(1, maxWidth, places.length), ceilingMicroUsdPerHour: racerCeiling(spec, budget, 1) };
+  return { width: Math.min(1, maxWidth, room), ceilingMicroUsdPerHour: racerCeiling(spec, budget, 1) };
 };
 
 /** What this instance may still spend on racers that do not win: its share of the request's, less what earlier failures cost. */

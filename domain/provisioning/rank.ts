@@ -1,59 +1,71 @@
 /**
  * Ranking: the order in which fitting offers are tried. Cheaper first, in bands: within one band price differences are noise
- * beside the cost of a failed attempt, so there the more reliable machine goes first, then the one that has worked for us, then
- * chance. The chance is a hash of the request's seed: requests made at the same moment start on different machines instead of
- * all running for the same one.
+ * beside the cost of a failed attempt, so there the one that is likelier to become ready goes first (in steps of a tenth: finer
+ * differences are noise too), then chance. The chance is a hash of the request's seed: requests made at the same moment start on
+ * different machines instead of all running for the same one.
  */
-import { chanceOfSuccess, type MachineRecord } from '../machine-history.ts';
+import type { MachineRecord } from '../machine-history.ts';
 import type { MicroUsd } from '../money.ts';
 import { priceWithDisk, type Offer } from '../offer.ts';
-import { machineKey, offerKey, placeKey, recordKey } from './match.ts';
+import type { ProviderName } from '../provider.ts';
+import { isShared, machineKey, offerKey, placeKey, recordKey } from './match.ts';
+import { foresee, sumProviderRecords, type Outlook, type ProviderRecord } from './outlook.ts';
 
 /** Width of a price band in percent of the cheapest fitting price. */
 export const PRICE_BAND_PERCENT = 10n;
-
-/** Reliability is compared in tiers: a difference in the third decimal must not send everybody to one machine. */
-const RELIABILITY_TIERS = [0.98, 0.95, 0.9];
-/** What a machine without history is taken for; Laplace's estimate of no evidence. */
-const UNKNOWN_CHANCE = 0.5;
+/** Chances are compared in so many steps: a difference in the third decimal must not send everybody to one machine. */
+const CHANCE_STEPS = 10;
 
 export interface RankedOffer {
   offer: Offer;
   /** With the requested disk. */
   price: MicroUsd;
+  outlook: Outlook;
+  /** 0 is the cheapest band. */
+  band: number;
+  /** Offers of one band and grade are equally good. Higher is better. */
+  grade: number;
 }
 
-/** A machine with its ranked offers, the best first. */
+/** A machine with its ranked offers, the best first; an offer alone where the vendor names no machine. */
 export interface Place {
   key: string;
+  provider: ProviderName;
+  region: string | null;
+  /** Whether the vendor names the machine: two racers of one instance never share it. */
+  isNamed: boolean;
+  /** Machines that can be bought here at once; Infinity where the vendor does not say. */
+  capacity: number;
   offers: RankedOffer[];
 }
 
 /** Best first; the same input gives the same order, whatever the order of `offers`. */
 export function rankOffers(
   offers: readonly Offer[],
-  by: { diskGib: number; machines: readonly MachineRecord[]; seed: string },
+  by: {
+    diskGib: number;
+    machines: readonly MachineRecord[];
+    /** @default summed up from `machines` */
+    providers?: readonly ProviderRecord[] | undefined;
+    seed: string;
+  },
 ): RankedOffer[] {
-  const history = new Map(by.machines.map((record) => [recordKey(record), record]));
+  const machines = new Map(by.machines.map((record) => [recordKey(record), record]));
+  const providers = new Map(
+    (by.providers ?? sumProviderRecords(by.machines)).map((record) => [record.provider, record]),
+  );
   const priced = offers.map((offer) => ({ offer, price: priceWithDisk(offer, by.diskGib) }));
   const cheapest = priced.reduce((least, { price }) => (price < least ? price : least), priced[0]?.price ?? 0n);
-  const keyed = priced.map((ranked) => {
-    const key = machineKey(ranked.offer);
-    const chance = chanceOfSuccess(key === null ? undefined : history.get(key)) ?? UNKNOWN_CHANCE;
-    return {
-      ranked,
-      name: offerKey(ranked.offer),
-      band: priceBand(ranked.price, cheapest),
-      reliability: reliabilityTier(ranked.offer.reliability),
-      chance: Math.sign(chance - UNKNOWN_CHANCE),
-      spread: spreadHash(`${by.seed}|${placeKey(ranked.offer)}`),
-    };
+  const keyed = priced.map(({ offer, price }) => {
+    const outlook = foresee(offer, machines.get(machineKey(offer) ?? ''), providers.get(offer.provider));
+    const grade = Math.round(outlook.chance * CHANCE_STEPS);
+    const ranked: RankedOffer = { offer, price, outlook, band: priceBand(price, cheapest), grade };
+    return { ranked, name: offerKey(offer), spread: spreadHash(`${by.seed}|${placeKey(offer)}`) };
   });
   keyed.sort(
     (a, b) =>
-      a.band - b.band ||
-      b.reliability - a.reliability ||
-      b.chance - a.chance ||
+      a.ranked.band - b.ranked.band ||
+      b.ranked.grade - a.ranked.grade ||
       a.spread - b.spread ||
       compareBigint(a.ranked.price, b.ranked.price) ||
       (a.name < b.name ? -1 : Number(a.name > b.name)),
@@ -65,10 +77,17 @@ export function rankOffers(
 export function groupByPlace(ranked: readonly RankedOffer[]): Place[] {
   const places = new Map<string, Place>();
   for (const one of ranked) {
-    const key = placeKey(one.offer);
+    const { offer } = one;
+    const key = placeKey(offer);
+    const capacity = isShared(offer) ? (offer.stock ?? Infinity) : 1;
     const place = places.get(key);
-    if (place === undefined) places.set(key, { key, offers: [one] });
-    else place.offers.push(one);
+    if (place === undefined) {
+      const { provider, region } = offer;
+      places.set(key, { key, provider, region, isNamed: offer.machineId !== null, capacity, offers: [one] });
+    } else {
+      place.offers.push(one);
+      place.capacity = Math.max(place.capacity, capacity);
+    }
   }
   return [...places.values()];
 }
@@ -76,12 +95,6 @@ export function groupByPlace(ranked: readonly RankedOffer[]): Place[] {
 function priceBand(price: MicroUsd, cheapest: MicroUsd): number {
   const base = cheapest > 0n ? cheapest : 1n;
   return Number(((price - cheapest) * 100n) / (base * PRICE_BAND_PERCENT));
-}
-
-/** Higher is better; an unknown reliability counts as the lowest. */
-function reliabilityTier(reliability: number | null): number {
-  if (reliability === null) return 0;
-  return RELIABILITY_TIERS.filter((bound) => reliability >= bound).length;
 }
 
 function compareBigint(a: bigint, b: bigint): number {

@@ -1,6 +1,7 @@
 /** Offers, specs and attempts for the tests of the planners. */
 import fc from 'fast-check';
 import type { Offer, OfferRequirements } from '../../../domain/offer.ts';
+import { PROVIDER_NAMES } from '../../../domain/provider.ts';
 import type {
   PlanInput,
   PlannedAttempt,
@@ -111,6 +112,10 @@ export function planInput(over: Partial<PlanInput> = {}): PlanInput {
 export const anyOffers: fc.Arbitrary<Offer[]> = fc
   .array(
     fc.record({
+      provider: fc.constantFrom(...PROVIDER_NAMES),
+      stock: fc.constantFrom(1, 1, 1, 2, 4, null),
+      region: fc.constantFrom('SE', 'US', null),
+      confidence: fc.constantFrom(0.5, 0.7, 0.9),
       machine: fc.option(fc.integer({ min: 1, max: 25 }), { freq: 8 }),
       price: fc.bigInt({ min: 50_000n, max: 900_000n }),
       disk: fc.bigInt({ min: 0n, max: 2_000n }),
@@ -123,6 +128,11 @@ export const anyOffers: fc.Arbitrary<Offer[]> = fc
   .map((rows) =>
     rows.map((row, index) =>
       offer(`o${index}`, {
+        provider: row.provider,
+        // All offers of one machine tell the same stock of it.
+        stock: row.machine === null ? row.stock : row.machine % 5 === 0 ? 3 : 1,
+        region: row.region,
+        confidence: row.confidence,
         machineId: row.machine === null ? null : `m${row.machine}`,
         priceMicroUsdPerHour: row.price,
         diskMicroUsdPerGibHour: row.disk,
@@ -135,7 +145,7 @@ export const anyOffers: fc.Arbitrary<Offer[]> = fc
 
 export const anySpec: fc.Arbitrary<ProvisionSpec> = fc
   .record({
-    strategy: fc.constantFrom('race' as const, 'coldstart' as const),
+    strategy: fc.constantFrom('race' as const, 'round_robin' as const, 'coldstart' as const),
     raceWidth: fc.integer({ min: 1, max: 6 }),
     maxRaceCostMicroUsd: fc.bigInt({ min: 0n, max: 600_000n }),
     bootTimeoutMs: fc.integer({ min: 60_000, max: 900_000 }),

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isWanted } from '../../../domain/attempt.ts';
 import { priceWithDisk, type Offer } from '../../../domain/offer.ts';
-import { offerKey, placeKey } from '../../../domain/provisioning/match.ts';
+import { matchesRequirements, offerKey, placeKey } from '../../../domain/provisioning/match.ts';
 import { nextCandidates, plan } from '../../../domain/provisioning/plan.ts';
 import type { PlanAction, PlanInput, PlannedAttempt } from '../../../domain/provisioning/planner.ts';
 import { racerCeiling, worstCaseCost } from '../../../domain/provisioning/race.ts';
@@ -19,6 +19,7 @@ interface World {
   queues: Map<string, Offer[]>;
   /** Offers bought, in order. */
   bought: Offer[];
+  everListed: Offer[];
   random: () => number;
 }
 
@@ -58,6 +59,7 @@ function startWorld(given: {
     made: 0,
     queues: new Map(),
     bought: [],
+    everListed: given.offers,
     random: () => given.outcomes[next++ % given.outcomes.length] as number,
   };
 }
@@ -104,7 +106,8 @@ function reserve(world: World, instanceId: string, candidates: Offer[]): void {
     createdAt: input.now,
     failureCode: null,
   };
-  // A plan shares no machine among its attempts: the first candidate is free without asking.
+  // A plan hands out no more of an offer than there is: the first candidate is free without asking.
+  expect(isFree(world, attempt, first)).toBe(true);
   assign(world, attempt, first);
   input.attempts.push(attempt);
   findInstance(input, instanceId).status = 'creating';
@@ -124,13 +127,14 @@ function buyReserved(world: World): void {
         attempt.purchasedAt = input.now;
         attempt.bootDeadline = input.now + input.spec.bootTimeoutMs;
         world.bought.push(offer);
+        countPurchase(world, offer);
         findInstance(input, attempt.instanceId).status = 'booting';
         break;
       }
       refused.add(offerKey(offer));
       if (world.random() < 0.5) input.offers = input.offers.filter((one) => offerKey(one) !== offerKey(offer));
       queue = world.random() < 0.5 ? queue.slice(1) : nextCandidates(input, attempt.id, refused);
-      queue = queue.filter((one) => isFree(world, attempt, one));
+      queue = queue.filter((one) => one.provider === attempt.provider && isFree(world, attempt, one));
     }
     if (attempt.status === 'bought') continue;
     attempt.status = 'gone';
@@ -138,13 +142,24 @@ function buyReserved(world: World): void {
   }
 }
 
-/** What the reservation in the database decides. */
+/** What the database does: one less of every offer of the machine. */
+function countPurchase(world: World, bought: Offer): void {
+  world.input.offers = world.input.offers.flatMap((offer) => {
+    if (placeKey(offer) !== placeKey(bought) || offer.stock === null) return [offer];
+    return offer.stock > 1 ? [{ ...offer, stock: offer.stock - 1 }] : [];
+  });
+}
+
+/** What the reservation in the database decides, and that two attempts of an instance never share a named machine. */
 function isFree(world: World, attempt: PlannedAttempt, offer: Offer): boolean {
-  return world.input.attempts.every(
-    (one) =>
-      one === attempt ||
-      (one.providerOfferId !== offer.providerOfferId && (one.machineId === null || one.machineId !== offer.machineId)),
+  const others = world.input.attempts.filter((one) => one !== attempt && one.provider === offer.provider);
+  const onIt = others.filter((one) =>
+    offer.machineId === null ? one.providerOfferId === offer.providerOfferId : one.machineId === offer.machineId,
   );
+  if (offer.stock === 1) return onIt.length === 0;
+  if (offer.machineId !== null && onIt.some((one) => one.instanceId === attempt.instanceId)) return false;
+  const listed = world.everListed.find((one) => offerKey(one) === offerKey(offer));
+  return onIt.filter((one) => isWanted(one.status)).length < (listed?.stock ?? Infinity);
 }
 
 function assign(world: World, attempt: PlannedAttempt, offer: Offer): void {
@@ -174,8 +189,14 @@ function passTime(world: World, until: number): void {
 function checkRules(world: World): void {
   const { input } = world;
   const alive = input.attempts.filter((one) => isWanted(one.status));
-  const places = alive.map((one) => one.machineId ?? one.providerOfferId);
-  expect(new Set(places).size).toBe(places.length);
+  for (const [, sharing] of Map.groupBy(alive, (one) => `${one.provider}/${one.machineId ?? one.providerOfferId}`)) {
+    const offer = world.everListed.find(
+      (one) => one.provider === sharing[0]?.provider && one.providerOfferId === sharing[0].providerOfferId,
+    );
+    expect(sharing.length).toBeLessThanOrEqual(offer?.stock ?? Infinity);
+    if (offer?.machineId == null) continue;
+    expect(new Set(sharing.map((one) => one.instanceId)).size).toBe(sharing.length);
+  }
   for (const one of input.instances) {
     const own = input.attempts.filter((attempt) => attempt.instanceId === one.id);
     const width = own.filter((attempt) => isWanted(attempt.status)).length;
@@ -208,7 +229,14 @@ function checkPlan(world: World, actions: PlanAction[]): void {
     expect(action.candidates.length).toBeGreaterThan(0);
     expect(['requested', 'creating', 'booting']).toContain(findInstance(world.input, action.instanceId).status);
   }
-  expect(places.reduce((sum, one) => sum + one.size, 0)).toBe(new Set(places.flatMap((one) => [...one])).size);
+  const dealt = buys.flatMap((action) => [...new Set(action.candidates)]);
+  for (const [, same] of Map.groupBy(dealt, offerKey)) {
+    expect(same.length).toBeLessThanOrEqual(same[0]?.stock ?? Infinity);
+  }
+  for (const place of new Set(places.flatMap((one) => [...one]))) {
+    const [offer] = dealt.filter((one) => placeKey(one) === place);
+    if (offer?.stock === 1) expect(places.filter((one) => one.has(place))).toHaveLength(1);
+  }
   if (actions.some((action) => action.kind === 'wait')) expect(actions).toHaveLength(1);
 }
 
@@ -274,6 +302,37 @@ describe('planners in a random market', () => {
     );
   });
 });
+
+describe('round robin in a random market', () => {
+  it('asks another provider than the last whenever one fits, and whose turn is longest ago', () => {
+    fc.assert(
+      fc.property(anyWorld, (given) => {
+        const world = startWorld({ ...given, count: 1, spec: { ...given.spec, strategy: 'round_robin' } });
+        for (let actions = plan(world.input); actions.length > 0; actions = plan(world.input)) {
+          for (const action of actions.filter((one) => one.kind === 'buy')) checkTurn(world, action);
+          for (const action of actions) apply(world, action);
+          buyReserved(world);
+        }
+      }),
+      { endOnFailure: true },
+    );
+  });
+});
+
+/** The turns of all providers that have something for this attempt: nobody whose turn is longer ago is passed over. */
+function checkTurn(world: World, buy: Extract<PlanAction, { kind: 'buy' }>): void {
+  const { attempts, spec } = world.input;
+  const turns = new Map(attempts.map((one, index) => [one.provider, index]));
+  const turnOf = (provider: Offer['provider']) => turns.get(provider) ?? -1;
+  const chosen = (buy.candidates[0] as Offer).provider;
+  const failed = new Set(attempts.map((one) => `${one.provider}/${one.machineId ?? one.providerOfferId}`));
+  for (const offer of world.input.offers) {
+    if (turnOf(offer.provider) >= turnOf(chosen) || failed.has(placeKey(offer).replace('/machine/', '/'))) continue;
+    expect(matchesRequirements(offer, spec.requirements), `${placeKey(offer)} was passed over`).toBe(false);
+  }
+  const order = buy.candidates.map((one) => turnOf(one.provider));
+  expect(order).toEqual(order.toSorted((a, b) => a - b));
+}
 
 describe('the price ceiling of a race', () => {
   it('keeps all racers but one within the budget', () => {

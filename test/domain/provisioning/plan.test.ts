@@ -201,7 +201,7 @@ describe('any planner', () => {
 
   it('enforces no deadline while the listing of machines is not believed', () => {
     const overdue = planInput({ attempts: [attempt('1', { purchasedAt: 0 }), attempt('2', { status: 'lost' })] });
-    expect(kindsOf({ ...overdue, listingBelievable: false })).toEqual(['wait']);
+    expect(kindsOf({ ...overdue, unseenProviders: new Set(['vastai'] as const) })).toEqual(['wait']);
     expect(kindsOf(overdue)).toEqual(['abandon', 'abandon', 'buy', 'buy', 'buy']);
   });
 

@@ -24,21 +24,36 @@ describe('ranking', () => {
     expect(order([hungry, price('plain', 300_000n)])).toEqual(['plain', 'hungry']);
   });
 
-  it('within a band puts the more reliable first, then the one that has worked for us', () => {
+  it('within a band puts first what is likelier to become ready, by history, reliability and how far the listing is trusted', () => {
     const offers = [
-      price('unreliable', 300_000n, { reliability: 0.91 }),
+      price('unreliable', 300_000n, { reliability: 0.7 }),
       price('failed', 301_000n),
       price('unknown', 302_000n),
       price('worked', 303_000n),
-      price('silent', 304_000n, { reliability: null }),
+      price('doubtful', 304_000n, { confidence: 0.5 }),
     ];
     const machines = [
-      { ...newMachineRecord('vastai', 'mfailed'), attempts: 2, successes: 0 },
-      { ...newMachineRecord('vastai', 'mworked'), attempts: 2, successes: 2 },
+      { ...newMachineRecord('vastai', 'mfailed'), attempts: 4, successes: 0 },
+      { ...newMachineRecord('vastai', 'mworked'), attempts: 4, successes: 4 },
     ];
     for (const seed of ['a', 'b', 'c', 'd']) {
-      expect(order(offers, { machines, seed })).toEqual(['worked', 'unknown', 'failed', 'unreliable', 'silent']);
+      expect(order(offers, { machines, seed })).toEqual(['worked', 'unknown', 'unreliable', 'doubtful', 'failed']);
     }
+  });
+
+  it('takes a provider that fails more often for a worse choice, where nothing else tells', () => {
+    const offers = [price('a', 300_000n, { provider: 'lambda' }), price('b', 300_000n, { provider: 'runpod' })];
+    const record = { attempts: 20, p50ReadyMs: null, p95ReadyMs: null };
+    const ranked = rankOffers(offers, {
+      diskGib: 40,
+      machines: [],
+      providers: [
+        { ...record, provider: 'lambda', successes: 4 },
+        { ...record, provider: 'runpod', successes: 18 },
+      ],
+      seed: 's',
+    });
+    expect(ranked.map(({ offer: { provider } }) => provider)).toEqual(['runpod', 'lambda']);
   });
 
   it('sends simultaneous requests to different machines of one band', () => {
