@@ -13,10 +13,12 @@ import type { ProviderClient } from './provider-client.ts';
 import { createProviderClient } from './provider-clients.ts';
 import { readStandaloneSettings, type StandaloneProvider } from './standalone-settings.ts';
 import { createRunpodCrud } from './runpod/crud.ts';
+import { createTensordockCrud } from './tensordock/crud.ts';
 import { createVastaiCrud } from './vastai/crud.ts';
 
 const CRUDS: Partial<Record<ProviderName, (runtime: PurchaseRuntime) => DynamicCrud>> = {
   vastai: createVastaiCrud,
+  tensordock: createTensordockCrud,
   runpod: createRunpodCrud,
 };
 

@@ -3,6 +3,8 @@ import type { ProviderName } from '../domain/provider.ts';
 import type { ProviderClient, ProviderSettings, RateLimiter, RateLimits } from './provider-client.ts';
 import { createRunpodClient } from './runpod/client.ts';
 import { RUNPOD_RATE_LIMITS } from './runpod/rate-limits.ts';
+import { createTensordockClient } from './tensordock/client.ts';
+import { TENSORDOCK_RATE_LIMITS } from './tensordock/rate-limits.ts';
 import { createVastaiClient } from './vastai/client.ts';
 import { VASTAI_RATE_LIMITS } from './vastai/rate-limits.ts';
 
@@ -10,6 +12,7 @@ type ClientFactory = (settings: ProviderSettings, limiter: RateLimiter) => Provi
 
 const CLIENTS: Partial<Record<ProviderName, { create: ClientFactory; rateLimits: RateLimits }>> = {
   vastai: { create: createVastaiClient, rateLimits: VASTAI_RATE_LIMITS },
+  tensordock: { create: createTensordockClient, rateLimits: TENSORDOCK_RATE_LIMITS },
   runpod: { create: createRunpodClient, rateLimits: RUNPOD_RATE_LIMITS },
 };
 

@@ -8,6 +8,7 @@ import type { OfferRequirements } from '../../domain/offer.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import type { RentedMachine } from '../../providers-dynamic/machine-resource.ts';
 import { RunpodInstance } from '../../providers-dynamic/runpod/resource.ts';
+import { TensordockInstance } from '../../providers-dynamic/tensordock/resource.ts';
 import { VastaiInstance } from '../../providers-dynamic/vastai/resource.ts';
 import { parseInstanceConfig, type InstanceConfig } from './config.ts';
 
@@ -46,6 +47,7 @@ const MACHINES: Partial<
   Record<ProviderName, new (...args: ConstructorParameters<typeof VastaiInstance>) => RentedMachine>
 > = {
   vastai: VastaiInstance,
+  tensordock: TensordockInstance,
   runpod: RunpodInstance,
 };
 
