@@ -16,6 +16,7 @@ import type { ProviderClient } from '../providers-dynamic/provider-client.ts';
 import { createProviderClient } from '../providers-dynamic/provider-clients.ts';
 import type { Envelope } from '../secrets/envelope.ts';
 import { createExpireCron } from './cron/expire.ts';
+import { createMeterUsageCron } from './cron/meter-usage.ts';
 import { createPruneCron } from './cron/prune.ts';
 import { createReconcileCron } from './cron/reconcile-fleet.ts';
 import { createScheduler, type Scheduler } from './cron/scheduler.ts';
@@ -149,6 +150,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
         orphans: options.orphans,
       }),
       createExpireCron(db, queue, now),
+      createMeterUsageCron(db),
       createPruneCron(db),
     ];
   }

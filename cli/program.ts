@@ -67,6 +67,7 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
     program.command('fleet').description('what is rented now and what it costs'),
     async () => (await import('./commands/fleet.ts')).showFleet,
   );
+  addCosts(program, attach);
   program
     .command('completion')
     .description('prints the completion script of a shell')
@@ -161,7 +162,7 @@ function addCreate(instances: Command, attach: Attach): void {
     .option('--regions <list>', 'two-letter countries, such as SE,US (any)', list)
     .option('--min-reliability <share>', 'from 0 to 1', share)
     .option('--interruptible', 'cheaper, and may be taken away again')
-    .option('--strategy <name>', 'race or coldstart (race)')
+    .option('--strategy <name>', 'race, round_robin or coldstart (race)')
     .option('--race-width <n>', 'machines bought at once for each instance (5)', integer)
     .option('--max-race-cost-usd <usd>', 'most that the losers of a race may cost (0.25)')
     .option('--ssh-public-key-file <path>', 'who may log in; may be repeated (~/.ssh/id_*.pub)', collect)
@@ -197,6 +198,25 @@ function addOperations(program: Command, attach: Attach): void {
     .option('--reason <text>', 'kept in the audit log')
     .option('--watch', 'wait until it has stopped');
   attach(cancel, async () => (await import('./commands/operations.ts')).cancelOperation);
+}
+
+function addCosts(program: Command, attach: Attach): void {
+  const costs = program.command('costs').description('what machines have cost');
+  const list = costs
+    .command('list')
+    .description('costs added up by instance, or by another group')
+    .addOption(new Option('--group-by <group>').choices(['instance', 'consumer', 'provider', 'gpu', 'day']))
+    .option('--consumer <label>')
+    .option('--instance-id <id>')
+    .option('--provider <name>')
+    .option('--from <time>', 'from this moment on, such as 2026-11-01T00:00:00Z')
+    .option('--to <time>', 'up to this moment');
+  attach(paged(list), async () => (await import('./commands/costs.ts')).listCosts);
+  const summary = costs
+    .command('summary')
+    .description('a month at a glance')
+    .option('--month <month>', 'such as 2026-11 (this one)');
+  attach(summary, async () => (await import('./commands/costs.ts')).showCostSummary);
 }
 
 function paged(command: Command): Command {

@@ -1,10 +1,8 @@
 /** Costs: usage records of an org, cut to a period and added up by what they are grouped by. Every grouping adds up to the same total. */
 import { sql, type RawBuilder } from 'kysely';
 import type { MicroUsd } from '../domain/money.ts';
+import type { CostGroup } from '../domain/usage.ts';
 import type { Executor } from './database.ts';
-
-export const COST_GROUPS = ['instance', 'consumer', 'provider', 'gpu', 'day'] as const;
-export type CostGroup = (typeof COST_GROUPS)[number];
 
 export interface CostFilter {
   orgId: string;

@@ -248,7 +248,8 @@ export type InstanceSsh = z.infer<typeof instanceSsh>;
 export const instanceCost = z
   .object({
     instanceId: id('instance'),
-    accruedMicroUsd: microUsd,
+    accruedMicroUsd: microUsd.meta({ description: 'Until the provider says not-found' }),
+    unprovenMicroUsd: microUsd.meta({ description: 'The part of it since the last sign of life' }),
     burnMicroUsdPerHour: microUsd.meta({ description: 'What it costs now, all machines that may exist for it' }),
     asOf: time,
     attempts: z.array(
@@ -260,6 +261,15 @@ export const instanceCost = z
         accruedMicroUsd: microUsd,
         from: time.nullable(),
         to: time.nullable(),
+        usage: z.array(
+          z.object({
+            from: time,
+            to: time.nullable().meta({ description: 'null: still billed' }),
+            provenUntil: time.meta({ description: 'The last sign of life' }),
+            priceMicroUsdPerHour: microUsd,
+            costMicroUsd: microUsd,
+          }),
+        ),
       }),
     ),
   })

@@ -1,15 +1,16 @@
 /** An instance with its attempts as the API shows it. */
-import { isWanted, mayExist } from '../../domain/attempt.ts';
+import { isWanted } from '../../domain/attempt.ts';
 import { allowedActions } from '../../domain/instance.ts';
-import { accrue } from '../../domain/money.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
+import { EVER, unprovenCost, usageCost, type UsageInterval } from '../../domain/usage.ts';
 import type { AttemptRow } from '../../db/attempts.ts';
 import type { InstanceRow } from '../../db/instances.ts';
+import type { UsageByAttempt } from '../../db/usage.ts';
 import type { Attempt, Instance, InstanceCost } from '../contract/instances.ts';
 import { iso, isoOrNull, micro, microOrNull } from '../reply-values.ts';
 
 /** @param attempts of this instance, oldest first */
-export function instanceReply(row: InstanceRow, attempts: AttemptRow[], now: number): Instance {
+export function instanceReply(row: InstanceRow, attempts: AttemptRow[], usage: UsageByAttempt, now: number): Instance {
   const request = row.request as ProvisionRequest;
   const shown = attemptShown(row, attempts);
   return {
@@ -31,11 +32,11 @@ export function instanceReply(row: InstanceRow, attempts: AttemptRow[], now: num
     interruptible: request.interruptible,
     priceMicroUsdPerHour: microOrNull(shown?.price_micro_usd_per_hour ?? null),
     maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
-    accruedMicroUsd: micro(attempts.reduce((sum, attempt) => sum + accruedBy(attempt, now), 0n)),
+    accruedMicroUsd: micro(attempts.reduce((sum, attempt) => sum + accruedBy(usage.get(attempt.id), now), 0n)),
     ssh: sshOf(shown),
     region: shown?.region ?? null,
     strategy: request.strategy,
-    attempts: attempts.map((attempt) => attemptReply(attempt, now)),
+    attempts: attempts.map((attempt) => attemptReply(attempt, usage.get(attempt.id), now)),
     createdAt: iso(row.created_at),
     readyAt: isoOrNull(row.ready_at),
     expiresAt: isoOrNull(row.expires_at),
@@ -50,22 +51,44 @@ export function instanceReply(row: InstanceRow, attempts: AttemptRow[], now: num
   };
 }
 
-export function instanceCostReply(row: InstanceRow, attempts: AttemptRow[], now: number): InstanceCost {
-  const billing = attempts.filter((attempt) => attempt.purchased_at !== null && mayExist(attempt.status));
+export function instanceCostReply(
+  row: InstanceRow,
+  attempts: AttemptRow[],
+  usage: UsageByAttempt,
+  now: number,
+): InstanceCost {
+  const all = attempts.flatMap((attempt) => usage.get(attempt.id) ?? []);
   return {
     instanceId: row.id,
-    accruedMicroUsd: micro(attempts.reduce((sum, attempt) => sum + accruedBy(attempt, now), 0n)),
-    burnMicroUsdPerHour: micro(billing.reduce((sum, attempt) => sum + (attempt.price_micro_usd_per_hour ?? 0n), 0n)),
+    accruedMicroUsd: micro(accruedBy(all, now)),
+    unprovenMicroUsd: micro(all.reduce((sum, interval) => sum + unprovenCost(interval, EVER, now), 0n)),
+    burnMicroUsdPerHour: micro(
+      all.reduce((sum, interval) => sum + (interval.isOpen ? interval.priceMicroUsdPerHour : 0n), 0n),
+    ),
     asOf: iso(new Date(now)),
-    attempts: attempts.map((attempt) => ({
-      id: attempt.id,
-      provider: attempt.provider,
-      status: attempt.status,
-      priceMicroUsdPerHour: microOrNull(attempt.price_micro_usd_per_hour),
-      accruedMicroUsd: micro(accruedBy(attempt, now)),
-      from: isoOrNull(attempt.purchased_at),
-      to: isoOrNull(attempt.gone_at),
-    })),
+    attempts: attempts.map((attempt) => {
+      const own = usage.get(attempt.id) ?? [];
+      return {
+        id: attempt.id,
+        provider: attempt.provider,
+        status: attempt.status,
+        priceMicroUsdPerHour: microOrNull(own.at(-1)?.priceMicroUsdPerHour ?? attempt.price_micro_usd_per_hour),
+        accruedMicroUsd: micro(accruedBy(own, now)),
+        from: isoOrNull(attempt.purchased_at),
+        to: isoOrNull(attempt.gone_at),
+        usage: own.map((interval) => usageReply(interval, now)),
+      };
+    }),
+  };
+}
+
+function usageReply(interval: UsageInterval, now: number): InstanceCost['attempts'][number]['usage'][number] {
+  return {
+    from: iso(new Date(interval.from)),
+    to: interval.isOpen ? null : iso(new Date(interval.to)),
+    provenUntil: iso(new Date(interval.provenUntil)),
+    priceMicroUsdPerHour: micro(interval.priceMicroUsdPerHour),
+    costMicroUsd: micro(usageCost(interval, EVER, now)),
   };
 }
 
@@ -83,12 +106,11 @@ export function attemptShown(row: InstanceRow, attempts: AttemptRow[]): AttemptR
 }
 
 /** From purchase until proven gone: what is being destroyed still bills. */
-function accruedBy(attempt: AttemptRow, now: number): bigint {
-  if (attempt.purchased_at === null || attempt.price_micro_usd_per_hour === null) return 0n;
-  return accrue(attempt.price_micro_usd_per_hour, (attempt.gone_at?.getTime() ?? now) - attempt.purchased_at.getTime());
+function accruedBy(usage: readonly UsageInterval[] | undefined, now: number): bigint {
+  return (usage ?? []).reduce((sum, interval) => sum + usageCost(interval, EVER, now), 0n);
 }
 
-function attemptReply(attempt: AttemptRow, now: number): Attempt {
+function attemptReply(attempt: AttemptRow, usage: readonly UsageInterval[] | undefined, now: number): Attempt {
   return {
     id: attempt.id,
     status: attempt.status,
@@ -99,7 +121,7 @@ function attemptReply(attempt: AttemptRow, now: number): Attempt {
     gpuCount: attempt.gpu_count,
     region: attempt.region,
     priceMicroUsdPerHour: microOrNull(attempt.price_micro_usd_per_hour),
-    accruedMicroUsd: micro(accruedBy(attempt, now)),
+    accruedMicroUsd: micro(accruedBy(usage, now)),
     purchaseCalls: attempt.purchase_calls,
     refusals: attempt.refusals,
     observedStatus: attempt.observed_status,

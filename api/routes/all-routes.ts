@@ -2,6 +2,8 @@
 import type { Route } from '../route.ts';
 import { apiKeyRoutes } from './api-keys.ts';
 import { authRoutes } from './auth.ts';
+import { costRoutes } from './costs.ts';
+import { findingRoutes } from './findings.ts';
 import { fleetRoutes } from './fleet.ts';
 import { healthRoutes } from './health.ts';
 import { instanceRoutes } from './instances.ts';
@@ -9,6 +11,8 @@ import { inventoryRoutes } from './inventory.ts';
 import { machineRoutes } from './machines.ts';
 import { operationRoutes } from './operations.ts';
 import { orgRoutes } from './orgs.ts';
+import { priceRoutes } from './prices.ts';
+import { spotRoutes } from './spot.ts';
 
 export const ALL_ROUTES: readonly Route[] = [
   ...healthRoutes,
@@ -17,7 +21,11 @@ export const ALL_ROUTES: readonly Route[] = [
   ...apiKeyRoutes,
   ...inventoryRoutes,
   ...machineRoutes,
+  ...priceRoutes,
+  ...spotRoutes,
   ...instanceRoutes,
   ...operationRoutes,
+  ...costRoutes,
   ...fleetRoutes,
+  ...findingRoutes,
 ];

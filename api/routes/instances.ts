@@ -11,6 +11,7 @@ import { appendAudit } from '../../db/audit.ts';
 import type { Executor } from '../../db/database.ts';
 import { setExpiry } from '../../db/instance-lifetime.ts';
 import { findInstance, listInstances, lockInstance, type InstanceRow } from '../../db/instances.ts';
+import { readUsage } from '../../db/usage.ts';
 import {
   createInstancesBody,
   destroyAccepted,
@@ -23,6 +24,7 @@ import {
   instanceSsh,
   provisionPlan,
   type Instance,
+  type InstanceCost,
 } from '../contract/instances.ts';
 import { id } from '../contract/values.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
@@ -68,7 +70,7 @@ export const instanceRoutes: Route[] = [
           status: 202,
           body: {
             operation: operationRefReply(operation),
-            instances: instances.map((row) => instanceReply(row, [], now)),
+            instances: instances.map((row) => instanceReply(row, [], new Map(), now)),
           },
           location: operationLocation(operation),
         };
@@ -222,7 +224,7 @@ export const instanceRoutes: Route[] = [
     handle: async ({ params, caller, deps }) => {
       const db = deps.database.kysely;
       const row = await requireInstance(db, caller.orgId, params.id);
-      return { status: 200, body: instanceCostReply(row, await listAttemptsOfInstances(db, [row.id]), Date.now()) };
+      return { status: 200, body: await costOf(db, row) };
     },
   }),
   route({
@@ -261,12 +263,19 @@ function noInstance(instanceId: string): MusterError {
   return new MusterError('not_found', `there is no instance ${instanceId}`);
 }
 
+async function costOf(executor: Executor, row: InstanceRow): Promise<InstanceCost> {
+  const [attempts, usage] = await Promise.all([
+    listAttemptsOfInstances(executor, [row.id]),
+    readUsage(executor, [row.id]),
+  ]);
+  return instanceCostReply(row, attempts, usage, Date.now());
+}
+
 async function withAttempts(executor: Executor, rows: InstanceRow[]): Promise<Instance[]> {
-  const attempts = await listAttemptsOfInstances(
-    executor,
-    rows.map((row) => row.id),
-  );
+  const ids = rows.map((row) => row.id);
+  const attempts = await listAttemptsOfInstances(executor, ids);
+  const usage = await readUsage(executor, ids);
   const byInstance = Map.groupBy(attempts, (attempt) => attempt.instance_id);
   const now = Date.now();
-  return rows.map((row) => instanceReply(row, byInstance.get(row.id) ?? [], now));
+  return rows.map((row) => instanceReply(row, byInstance.get(row.id) ?? [], usage, now));
 }

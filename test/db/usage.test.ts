@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createMeterUsageCron } from '../../automation/cron/meter-usage.ts';
 import { insertAttempt, markGone, recordObservation, recordPurchase } from '../../db/attempts.ts';
-import { COST_GROUPS, listCosts, readBurn, sumCosts } from '../../db/costs.ts';
+import { listCosts, readBurn, sumCosts } from '../../db/costs.ts';
 import { newId } from '../../db/new-id.ts';
 import { meterAttempts, readUsage } from '../../db/usage.ts';
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
-import { EVER, unprovenCost, usageCost, type Period } from '../../domain/usage.ts';
+import { COST_GROUPS, EVER, unprovenCost, usageCost, type Period } from '../../domain/usage.ts';
 import { createFleetDatabase, makeOffer, type FleetDatabase } from '../support/fleet-database.ts';
 
 const HOUR = 3_600_000;
