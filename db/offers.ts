@@ -110,6 +110,18 @@ export async function listOffersFor(
   return rows.map((row) => ({ ...offerFromRow(row), interruptible: wanted.interruptible }));
 }
 
+/** Machines of the kind that were bought or refused in the last minutes: why a market may look empty. */
+export async function countHiddenFor(executor: Executor, wanted: { gpu: string; gpuCount: number }): Promise<number> {
+  const row = await executor
+    .selectFrom('offers')
+    .select(({ fn }) => fn.countAll<bigint>().as('count'))
+    .where('gpu_key', '=', canonicalGpuKey(wanted.gpu))
+    .where('gpu_count', '=', wanted.gpuCount)
+    .where('hidden_at', 'is not', null)
+    .executeTakeFirstOrThrow();
+  return Number(row.count);
+}
+
 export function offerFromRow(row: OfferRow): Offer {
   return {
     provider: row.provider as ProviderName,
@@ -179,7 +191,8 @@ export async function reserveOffer(tx: Tx, offer: Offer, attemptId: string): Pro
       got: boolean;
     }>`select pg_try_advisory_xact_lock(hashtextextended(${key}, 0)) as got`.execute(tx);
     if (!lock.rows[0]?.got) return false;
-    if ((await countHeldGpus(tx, offer, attemptId)) + offer.gpuCount > offer.stock * offer.gpuCount) return false;
+    const stock = await readStock(tx, offer, offer.stock);
+    if ((await countHeldGpus(tx, offer, attemptId)) + offer.gpuCount > stock * offer.gpuCount) return false;
   }
   await tx
     .insertInto('offer_reservations')
@@ -198,6 +211,18 @@ export async function reserveOffer(tx: Tx, offer: Offer, attemptId: string): Pro
     )
     .execute();
   return true;
+}
+
+/** What is left of it now: since the plan was made it may have been bought, which ended the reservation too. */
+async function readStock(tx: Tx, offer: Offer, planned: number): Promise<number> {
+  const row = await tx
+    .selectFrom('offers')
+    .select(['stock', 'hidden_at'])
+    .where('provider', '=', offer.provider)
+    .where('provider_offer_id', '=', offer.providerOfferId)
+    .executeTakeFirst();
+  if (!row) return planned;
+  return row.hidden_at === null ? Math.min(planned, row.stock ?? planned) : 0;
 }
 
 /** GPUs of the offer's machine that other attempts hold, under whichever offer; of the offer itself where no machine is named. */

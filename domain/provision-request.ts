@@ -41,6 +41,7 @@ export function requirementsOf(request: ProvisionRequest): OfferRequirements {
     regions: request.regions,
     minReliability: request.minReliability,
     interruptible: request.interruptible,
+    needsContainer: request.image !== DEFAULT_IMAGE,
   };
 }
 

@@ -10,7 +10,7 @@ import type { ProviderName } from '../../domain/provider.ts';
 import { countPurchaseCall, findAttemptByLabel, recordRefusal, type AttemptRow } from '../../db/attempts.ts';
 import type { Executor } from '../../db/database.ts';
 import { listMachines, machineRecordFromRow } from '../../db/machines.ts';
-import { listOffersFor, listReservedKeys, hideOffer, reserveOffer } from '../../db/offers.ts';
+import { countHiddenFor, listOffersFor, listReservedKeys, hideOffer, reserveOffer } from '../../db/offers.ts';
 import { readProviderStates } from '../../db/provider-states.ts';
 import { withClaim } from '../../db/operations.ts';
 import type { InstanceRow } from '../../db/instances.ts';
@@ -31,8 +31,9 @@ export async function readPlanInput(
   attempts: AttemptRow[],
 ): Promise<PlanInput> {
   const request = instances[0]?.request as ProvisionRequest;
-  const [offers, machines, reserved, { rows, states }] = await Promise.all([
+  const [offers, hiddenOffers, machines, reserved, { rows, states }] = await Promise.all([
     listOffersFor(executor, request),
+    countHiddenFor(executor, request),
     listMachines(executor, { limit: MACHINE_RECORDS }),
     listReservedKeys(executor),
     readProviderStates(executor),
@@ -54,6 +55,7 @@ export async function readPlanInput(
     instances: instances.map((row) => ({ id: row.id, status: row.status, winnerAttemptId: row.winner_attempt_id })),
     attempts: attempts.map(plannedAttempt),
     offers,
+    hiddenOffers,
     machines: machines.map(machineRecordFromRow),
     reserved,
     seed: operationId,

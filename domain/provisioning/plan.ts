@@ -195,7 +195,14 @@ function giveUpOrWait(need: Need, tally: MatchTally, input: PlanInput): PlanActi
       ? `${countOf(tally.seen - counted, 'fitting offer')} went to the other instances of this request.`
       : explainNoMatch(tally, input.spec.requirements);
   const closed = (tally.excluded.provider_closed ?? 0) > 0 ? describeClosed(input) : '';
-  return { kind: 'fail', instanceId, code, reason: [history, why, closed].filter((text) => text !== '').join(' ') };
+  const hidden = input.hiddenOffers ?? 0;
+  const sold = hidden > 0 ? `${countOf(hidden, 'further offer')} bought or refused in the last minutes.` : '';
+  return {
+    kind: 'fail',
+    instanceId,
+    code,
+    reason: [history, why, sold, closed].filter((text) => text !== '').join(' '),
+  };
 }
 
 /** Offers that would fit and may come back soon: held by requests that may not buy them, or at a provider in trouble. */

@@ -62,6 +62,8 @@ export interface PlanInput {
   /** All attempts ever made for them, gone ones included. */
   attempts: PlannedAttempt[];
   offers: Offer[];
+  /** Offers of the kind that are out of `offers` because they were bought or refused in the last minutes. @default 0 */
+  hiddenOffers?: number;
   machines: MachineRecord[];
   /** @default summed up from `machines` */
   providers?: ProviderRecord[];
