@@ -1,12 +1,18 @@
-/** The sync-offers cron: one listing of offers per provider and tick into `offers`; one that is not believed changes nothing there. */
+/**
+ * The sync-offers cron: one listing of offers per provider and tick into `offers` and the prices. One that is not believed changes
+ * neither: what was last believed stays, and its age tells.
+ */
+import type { Logger } from 'pino';
 import { judgeOfferListing } from '../../domain/listing.ts';
 import type { Offer } from '../../domain/offer.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import type { Db } from '../../db/database.ts';
 import { replaceOffers } from '../../db/offers.ts';
+import { recordFloors } from '../../db/prices.ts';
 import { findProvider, recordBelievable, recordQuarantine } from '../../db/providers.ts';
 import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
+import { forEachProvider } from './each-provider.ts';
 import type { Cron, TickCounts } from './scheduler.ts';
 
 /** Offers are listed with this disk in their price; a request's own disk is added by domain/offer.ts. */
@@ -18,26 +24,27 @@ export interface SyncOffersOptions {
   providers: ProviderName[];
   now: () => Date;
   everyMs: number;
+  log: Logger;
 }
 
 export function createSyncOffersCron(options: SyncOffersOptions): Cron {
   return {
     name: 'sync-offers',
     everyMs: options.everyMs,
-    async run(signal) {
-      const counts: TickCounts = {};
-      for (const provider of options.providers) counts[provider] = await syncProvider(options, provider, signal);
-      return counts;
-    },
+    run: (signal) =>
+      forEachProvider(options.providers, (provider, bound) => syncProvider(options, provider, bound), {
+        signal,
+        log: options.log,
+      }),
   };
 }
 
-/** The number of offers now recorded; null: the listing was not believed, and the provider's row says why. */
+/** The number of offers now recorded; `quarantined`: the listing was not believed, and the provider's row says why. */
 async function syncProvider(
   options: SyncOffersOptions,
   provider: ProviderName,
   signal: AbortSignal,
-): Promise<number | null> {
+): Promise<TickCounts> {
   const { db } = options;
   const previous = await findProvider(db, provider);
   const askedAt = options.now();
@@ -55,7 +62,7 @@ async function syncProvider(
         error.message,
       );
     }
-    return null;
+    return { quarantined: 1 };
   }
   const belief = judgeOfferListing({
     error: null,
@@ -66,9 +73,10 @@ async function syncProvider(
   });
   if (belief !== 'believable') {
     await recordQuarantine(db, provider, 'offers', 'quarantined', belief.quarantine);
-    return null;
+    return { quarantined: 1 };
   }
   await replaceOffers(db, provider, offers, askedAt);
+  await recordFloors(db, provider, offers, askedAt);
   await recordBelievable(db, provider, { listing: 'offers', count: offers.length });
-  return offers.length;
+  return { offers: offers.length };
 }

@@ -63,6 +63,8 @@ function readOffer(row: unknown, pricedDiskGib: number, interruptible: boolean):
     memoryGib: memoryShare(row),
     inetDownMbps: number(row.inet_down),
     inetUpMbps: number(row.inet_up),
+    inetDownMicroUsdPerGb: microUsdFromVendorFloat(row.inet_down_cost),
+    inetUpMicroUsdPerGb: microUsdFromVendorFloat(row.inet_up_cost),
     cudaVersion: number(row.cuda_max_good)?.toFixed(1) ?? null,
     driverVersion: text(row.driver_version),
     directPorts: number(row.direct_port_count),

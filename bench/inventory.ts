@@ -1,0 +1,129 @@
+/** GET /inventory over 5,000 offers of four providers: one client, then 8. Run: node scripts/bootstrap.mjs bench/inventory.ts */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openDatabase } from '../db/database.ts';
+import { startEmbeddedPostgres } from '../db/embedded-postgres.ts';
+import { setDenylisted } from '../db/machines.ts';
+import { migrateDatabase } from '../db/migrate.ts';
+import { replaceOffers } from '../db/offers.ts';
+import { recordFloors } from '../db/prices.ts';
+import { recordBelievable, registerProvider } from '../db/providers.ts';
+import type { Offer } from '../domain/offer.ts';
+import { PROVIDER_NAMES, type ProviderName } from '../domain/provider.ts';
+import { createRandom } from '../sandbox/random.ts';
+import { ADMIN_KEY, createMusterProcess, findFreePort } from '../test/support/muster-process.ts';
+import { median, percentile } from './lab.ts';
+
+const OFFERS_EACH = 1_250;
+const DENYLISTED = 100;
+const WARM_UP = 100;
+const REQUESTS = 1_000;
+const CLIENTS = 8;
+const GPUS = ['RTX 4090', 'RTX 3090', 'RTX 5090', 'L40S', 'A100 SXM4', 'H100 SXM', 'H100 PCIE', 'H200', 'RTX A6000'];
+const REGIONS = ['SE', 'US', 'DE', 'FR', 'NO', 'JP', null];
+const PATHS: [string, string][] = [
+  ['cheapest first, page of 50', '/inventory'],
+  ['of one GPU below a price', '/inventory?gpu=RTX%204090&gpuCount=1&maxPriceUsdPerHour=1.50&minReliability=0.9'],
+  ['by price of one GPU, interruptible', '/inventory?sort=price_per_gpu&interruptible=true'],
+  ['by reliability, with 200 GiB of disk', '/inventory?sort=reliability&diskGib=200'],
+  ['page of 500', '/inventory?limit=500'],
+];
+
+const dir = mkdtempSync(join(tmpdir(), 'muster-bench-'));
+const postgres = await startEmbeddedPostgres({
+  dataDir: join(dir, 'database'),
+  cacheDir: join(homedir(), '.cache', 'muster'),
+  log: () => {},
+});
+await migrateDatabase(postgres.url);
+const database = openDatabase({ url: postgres.url, applicationName: 'bench' });
+const random = createRandom(7, 'offers');
+for (const provider of PROVIDER_NAMES) {
+  await registerProvider(database.kysely, provider, 'sandbox');
+  const offers = Array.from({ length: OFFERS_EACH }, (_, number) => makeOffer(provider, number));
+  const startedAt = performance.now();
+  await replaceOffers(database.kysely, provider, offers, new Date());
+  await recordFloors(database.kysely, provider, offers, new Date());
+  await recordBelievable(database.kysely, provider, { listing: 'offers', count: offers.length });
+  console.log(`${provider}: ${offers.length} offers recorded in ${Math.round(performance.now() - startedAt)} ms`);
+}
+for (let number = 0; number < DENYLISTED; number++)
+  await setDenylisted(database.kysely, 'vastai', `m${number}`, new Date(Date.now() + 3_600_000), 'bench');
+await database.close();
+
+const muster = await createMusterProcess({
+  dataDir: join(dir, 'data'),
+  sandboxPort: await findFreePort(10),
+  env: {
+    MUSTER_ROLES: 'api',
+    DATABASE_URL: postgres.url,
+    MUSTER_LOG_LEVEL: 'warn',
+    MUSTER_API_RATE_LIMIT: '100000',
+  },
+});
+await muster.start();
+for (const [name, path] of PATHS) {
+  await measure(path, WARM_UP, 1);
+  for (const clients of [1, CLIENTS]) report(`${name}, ${clients} at once`, await measure(path, REQUESTS, clients));
+}
+await muster.kill('SIGTERM');
+await postgres.stop();
+rmSync(dir, { recursive: true, force: true });
+
+async function measure(path: string, requests: number, clients: number): Promise<number[]> {
+  const latencies: number[] = [];
+  let left = requests;
+  const client = async () => {
+    while (left-- > 0) {
+      const startedAt = performance.now();
+      const reply = await fetch(`${muster.url}/api/v1${path}`, { headers: { authorization: `Bearer ${ADMIN_KEY}` } });
+      await reply.arrayBuffer();
+      if (!reply.ok) throw new Error(`${path} answered ${reply.status}`);
+      latencies.push(performance.now() - startedAt);
+    }
+  };
+  await Promise.all(Array.from({ length: clients }, client));
+  return latencies;
+}
+
+function report(name: string, latencies: number[]): void {
+  const show = (value: number) => value.toFixed(1).padStart(5);
+  console.log(
+    `${name.padEnd(52)} p50 ${show(median(latencies))} ms  p95 ${show(percentile(latencies, 0.95))} ms  p99 ${show(percentile(latencies, 0.99))} ms`,
+  );
+}
+
+function makeOffer(provider: ProviderName, number: number): Offer {
+  const gpuCount = random.pick([1, 1, 1, 2, 4, 8]);
+  const price = BigInt(Math.round((0.2 + random.next() * 3) * gpuCount * 1e6));
+  return {
+    provider,
+    providerOfferId: `${provider}-${number}`,
+    machineId: `m${number % 900}`,
+    hostId: null,
+    gpu: random.pick(GPUS),
+    gpuCount,
+    gpuMemoryGib: random.pick([24, 32, 48, 80, 141]),
+    priceMicroUsdPerHour: price,
+    pricedDiskGib: 40,
+    diskMicroUsdPerGibHour: 200n,
+    floorMicroUsdPerHour: provider === 'vastai' ? price / 2n : null,
+    interruptible: false,
+    region: random.pick(REGIONS),
+    location: 'somewhere',
+    reliability: random.next() < 0.1 ? null : 0.8 + random.next() * 0.2,
+    verified: random.next() < 0.7,
+    diskGib: Math.round(50 + random.next() * 2_000),
+    cpuCores: 16,
+    memoryGib: 64,
+    inetDownMbps: Math.round(random.next() * 2_000),
+    inetUpMbps: 500,
+    cudaVersion: '12.8',
+    driverVersion: '570.1',
+    directPorts: 10,
+    maxDurationSeconds: null,
+    stock: 1,
+    confidence: 0.9,
+  };
+}
