@@ -65,7 +65,7 @@ export async function acceptProvision(
       ...(order.overrideReason ? { overrideReason: order.overrideReason } : {}),
     },
   });
-  await assertCaps(tx, order);
+  await assertCaps(tx, { instances: order.names.length, maxPrice: BigInt(order.request.maxPriceMicroUsdPerHour) });
   return { operation, instances };
 }
 
@@ -113,16 +113,19 @@ async function insertInstances(tx: Tx, order: ProvisionOrder, operationId: strin
   }
 }
 
-/** Last in the transaction, because it makes requests wait for each other: the caps hold for all of them together. */
-async function assertCaps(tx: Tx, order: ProvisionOrder): Promise<void> {
+/**
+ * Last in the transaction that inserted the instances, because it makes requests wait for each other: the caps hold for all of them
+ * together. Throws MusterError `cap_exceeded` with the numbers.
+ * @param requested what this transaction added; `maxPrice` per instance and hour
+ */
+export async function assertCaps(tx: Tx, requested: { instances: number; maxPrice: bigint }): Promise<void> {
   const caps = await tx
     .selectFrom('deployment')
     .select(['max_instances', 'max_burn_micro_usd_per_hour'])
     .forUpdate()
     .executeTakeFirstOrThrow();
   const fleet = await measureFleet(tx);
-  const requestedInstances = order.names.length;
-  const requestedMaxPrice = BigInt(order.request.maxPriceMicroUsdPerHour);
+  const { instances: requestedInstances, maxPrice: requestedMaxPrice } = requested;
   const exceeded = checkCaps({
     liveInstances: fleet.liveInstances - requestedInstances,
     burnMicroUsdPerHour: fleet.burnMicroUsdPerHour - requestedMaxPrice * BigInt(requestedInstances),
@@ -134,7 +137,7 @@ async function assertCaps(tx: Tx, order: ProvisionOrder): Promise<void> {
   if (exceeded) throw new MusterError('cap_exceeded', exceeded.detail, { facts: exceeded.facts });
 }
 
-function nameTaken(name: string): MusterError {
+export function nameTaken(name: string): MusterError {
   return new MusterError('conflict', `a live instance named "${name}" exists already`, {
     errors: [{ path: 'name', message: 'is taken by a live instance of this org' }],
   });

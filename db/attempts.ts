@@ -80,6 +80,11 @@ export function listLiveAttempts(executor: Executor, provider: string): Promise<
     .execute();
 }
 
+export function listAttemptsById(executor: Executor, ids: string[]): Promise<AttemptRow[]> {
+  if (ids.length === 0) return Promise.resolve([]);
+  return executor.selectFrom('attempts').selectAll().where('id', 'in', ids).execute();
+}
+
 /** By label, gone ones too, the newest of a label last; with the container image that their instance ordered. */
 export function listAttemptsWithImage(
   executor: Executor,
@@ -105,7 +110,7 @@ export async function countGoneSince(executor: Executor, provider: string, since
     .select(sql<bigint>`count(*)`.as('count'))
     .where('provider', '=', provider)
     // Not purchased_at: a purchase whose answer was lost may have made a machine that is known by its label only.
-    .where('engine_runs', '>', 0)
+    .where((eb) => eb.or([eb('engine_runs', '>', 0), eb('provider_instance_id', 'is not', null)]))
     .where('created_at', '<=', since)
     .where('gone_at', '>', since)
     .executeTakeFirstOrThrow();
@@ -114,6 +119,7 @@ export async function countGoneSince(executor: Executor, provider: string, since
     .select(sql<bigint>`count(*)`.as('count'))
     .where('provider', '=', provider)
     .where('class', 'in', ['orphan', 'duplicate'])
+    .where('resolution', '<>', 'adopted')
     .where('first_seen_at', '<=', since)
     .where('resolved_at', '>', since)
     .executeTakeFirstOrThrow();

@@ -1,6 +1,10 @@
-/** Findings: differences between recorded and observed, each open until it is resolved or ignored. */
+/**
+ * Findings: differences between recorded and observed, each open until it is resolved or ignored. Every change of a finding goes
+ * through here, so that whoever tells the world of one has one place to hang on to.
+ */
 import { sql, type Selectable } from 'kysely';
-import type { Executor } from './database.ts';
+import type { FoundMachine } from '../domain/found-machine.ts';
+import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import type { Schema } from './schema.ts';
 
@@ -16,26 +20,32 @@ export interface NewFinding {
   label: string | null;
   detail: string;
   priceMicroUsdPerHour: bigint | null;
+  machine?: FoundMachine | null;
 }
 
-/** Opens the finding or counts one more sighting of the open one. Ignored ones stay ignored. */
+/** Opens the finding or counts one more sighting of the open one. An ignored one stays so until its time; then it is open again. */
 export async function sightFinding(executor: Executor, finding: NewFinding): Promise<FindingRow | undefined> {
   const ignored = await executor
     .selectFrom('findings')
-    .select('id')
+    .select(['id', sql<boolean>`coalesce(ignored_until <= now(), false)`.as('isOver')])
     .where('status', '=', 'ignored')
     .where('class', '=', finding.class)
     .where('provider', '=', finding.provider)
     .where('provider_instance_id', 'is not distinct from', finding.providerInstanceId)
     .where('attempt_id', 'is not distinct from', finding.attemptId)
+    .orderBy('first_seen_at', 'desc')
     .executeTakeFirst();
-  if (ignored) return undefined;
+  if (ignored && !ignored.isOver) return undefined;
+  if (ignored) await changeFinding(executor, ignored.id, { status: 'open', from: ['ignored'] });
+  const machine = finding.machine ? JSON.stringify(finding.machine) : null;
   const { rows } = await sql<FindingRow>`
-    insert into findings (id, org_id, class, provider, provider_instance_id, attempt_id, instance_id, label, detail, price_micro_usd_per_hour)
+    insert into findings (id, org_id, class, provider, provider_instance_id, attempt_id, instance_id, label, detail, price_micro_usd_per_hour, machine)
     values (${newId('finding')}, ${finding.orgId}, ${finding.class}, ${finding.provider}, ${finding.providerInstanceId},
-            ${finding.attemptId}, ${finding.instanceId}, ${finding.label}, ${finding.detail}, ${finding.priceMicroUsdPerHour})
+            ${finding.attemptId}, ${finding.instanceId}, ${finding.label}, ${finding.detail}, ${finding.priceMicroUsdPerHour}, ${machine}::jsonb)
     on conflict (class, provider, coalesce(provider_instance_id, ''), coalesce(attempt_id, '')) where status in ('open', 'resolving')
-    do update set sightings = findings.sightings + 1, last_seen_at = now(), detail = excluded.detail
+    do update set sightings = findings.sightings + 1, last_seen_at = now(), detail = excluded.detail,
+      machine = coalesce(excluded.machine, findings.machine), org_id = coalesce(findings.org_id, excluded.org_id),
+      price_micro_usd_per_hour = coalesce(excluded.price_micro_usd_per_hour, findings.price_micro_usd_per_hour)
     returning *`.execute(executor);
   return rows[0];
 }
@@ -44,10 +54,17 @@ export function findFinding(executor: Executor, findingId: string): Promise<Find
   return executor.selectFrom('findings').selectAll().where('id', '=', findingId).executeTakeFirst();
 }
 
+/** Holds the row so that the caller decides on a state that stays. */
+export function lockFinding(tx: Tx, findingId: string): Promise<FindingRow | undefined> {
+  return tx.selectFrom('findings').selectAll().where('id', '=', findingId).forUpdate().executeTakeFirst();
+}
+
 export interface FindingFilter {
   /** null: findings of all orgs and of none (the deployment's admin). */
   orgId: string | null;
   status?: FindingRow['status'][];
+  class?: string[];
+  provider?: string[];
   limit: number;
   before?: { firstSeenAt: Date; id: string };
 }
@@ -56,33 +73,48 @@ export function listFindings(executor: Executor, filter: FindingFilter): Promise
   let query = executor.selectFrom('findings').selectAll();
   if (filter.orgId !== null) query = query.where('org_id', '=', filter.orgId);
   if (filter.status) query = query.where('status', 'in', filter.status);
+  if (filter.class) query = query.where('class', 'in', filter.class);
+  if (filter.provider) query = query.where('provider', 'in', filter.provider);
   if (filter.before)
     query = query.where(sql<boolean>`(first_seen_at, id) < (${filter.before.firstSeenAt}, ${filter.before.id})`);
   return query.orderBy('first_seen_at', 'desc').orderBy('id', 'desc').limit(filter.limit).execute();
 }
 
-export async function setFindingStatus(
-  executor: Executor,
-  findingId: string,
-  status: FindingRow['status'],
-  operationId: string | null = null,
-): Promise<void> {
-  await executor
+export interface FindingChange {
+  status: FindingRow['status'];
+  /** Changed only from one of these. */
+  from: FindingRow['status'][];
+  operationId?: string;
+  resolution?: NonNullable<FindingRow['resolution']>;
+  reason?: string | null;
+  ignoredUntil?: Date | null;
+}
+
+/** Whether it changed: false where it is in none of the states of `from` any more. */
+export async function changeFinding(executor: Executor, findingId: string, change: FindingChange): Promise<boolean> {
+  const { status } = change;
+  const row = await executor
     .updateTable('findings')
     .set({
       status,
-      ...(operationId === null ? {} : { operation_id: operationId }),
-      ...(status === 'resolved' || status === 'ignored' ? { resolved_at: sql<string>`now()` } : {}),
+      resolved_at: status === 'resolved' ? sql<string>`now()` : null,
+      resolution: status === 'resolved' ? (change.resolution ?? 'unseen') : null,
+      ignored_until: status === 'ignored' ? (change.ignoredUntil ?? null) : null,
+      ...(change.operationId === undefined ? {} : { operation_id: change.operationId }),
+      ...(change.reason === undefined ? {} : { reason: change.reason }),
     })
     .where('id', '=', findingId)
-    .execute();
+    .where('status', 'in', change.from)
+    .returning('id')
+    .executeTakeFirst();
+  return row !== undefined;
 }
 
 /** Open findings of a provider other than those just seen are over. By id, because clocks of processes and database differ. */
 export async function resolveUnseen(executor: Executor, provider: string, seenIds: string[]): Promise<number> {
   const result = await executor
     .updateTable('findings')
-    .set({ status: 'resolved', resolved_at: sql`now()` })
+    .set({ status: 'resolved', resolved_at: sql`now()`, resolution: 'unseen' })
     .where('provider', '=', provider)
     .where('status', '=', 'open')
     .where(sql<boolean>`id <> all(${seenIds})`)

@@ -1,6 +1,7 @@
 /** Providers: the state in which workers last found each vendor. The API shows these rows; it never asks a vendor itself. */
 import { sql, type Selectable } from 'kysely';
 import type { ProviderName } from '../domain/provider.ts';
+import { recordProviderOutcome } from './circuits.ts';
 import type { Executor } from './database.ts';
 import type { Schema } from './schema.ts';
 
@@ -66,6 +67,7 @@ export async function recordBelievable(executor: Executor, name: ProviderName, o
     }))
     .where('name', '=', name)
     .execute();
+  await recordProviderOutcome(executor, { provider: name, source: 'listing', errorKind: null });
 }
 
 /** A listing failed or is not believed: nothing is bought there or destroyed on its word until a believable one returns. */
@@ -90,4 +92,6 @@ export async function recordQuarantine(
     })
     .where('name', '=', name)
     .execute();
+  const errorKind = status === 'auth_failed' ? 'auth' : 'unbelievable';
+  await recordProviderOutcome(executor, { provider: name, source: 'listing', errorKind });
 }

@@ -5,14 +5,14 @@
  *   orphan     carries our signed label, no live row: unknown attempt, or one that is gone
  *   ghost      a live row whose machine is not listed; lost after two listings and a grace
  *   stuck      in a transitional status past its deadline
- *   mismatch   another machine, GPU, price or label than was bought
+ *   mismatch   another machine, GPU, count, image, price or label than was bought (mismatch.ts)
  *   duplicate  carries the label of an attempt whose recorded machine is listed too
  *
  * Foreign machines are counted and appear nowhere else.
  */
 import type { AttemptStatus } from './attempt.ts';
-import { isSameGpuModel } from './gpu-model.ts';
-import { formatUsd, type MicroUsd } from './money.ts';
+import { describeDifferences } from './mismatch.ts';
+import type { MicroUsd } from './money.ts';
 import type { ObservedInstance } from './observed-instance.ts';
 import type { ProviderName } from './provider.ts';
 
@@ -30,6 +30,8 @@ export interface RecordedAttempt {
   gpu: string | null;
   gpuCount: number | null;
   priceMicroUsdPerHour: MicroUsd | null;
+  /** The container image that was ordered; null: not known, or the vendor boots its own. */
+  image: string | null;
   purchasedAt: number | null;
   bootDeadline: number | null;
   /** When it came into its status, or later. */
@@ -51,6 +53,8 @@ export interface Finding {
   /** A sentence for people. */
   detail: string;
   priceMicroUsdPerHour: MicroUsd | null;
+  /** As listed; null where the finding is about a row. */
+  machine: ObservedInstance | null;
   /** Believable listings in which it was seen, this one included. */
   sightings: number;
   firstSeenAt: number;
@@ -66,7 +70,10 @@ export type AttemptUpdate =
 
 export interface FleetInput {
   provider: ProviderName;
-  /** All attempts at this provider; gone ones may be left out. */
+  /**
+   * All attempts at this provider as they were before the listing was asked for, gone ones may be left out; with those of
+   * `findUnrecorded` as they are after it.
+   */
   recorded: readonly RecordedAttempt[];
   observed: readonly ObservedInstance[];
   readLabel: (label: string | null) => { owner: 'ours'; attemptId: string } | { owner: 'foreign' };
@@ -95,13 +102,12 @@ const STUCK_AFTER_MS: Partial<Record<AttemptStatus, number>> = {
 };
 /** Where a bought attempt has no deadline of its own. */
 const DEFAULT_BOOT_MS = 60 * 60_000;
-/** Vendors round; a price within this of the one recorded is the same. */
-const PRICE_TOLERANCE_PERCENT = 1n;
 
 export function diffFleet(input: FleetInput): FleetDiff {
   const { observed } = input;
   const recorded = input.recorded.filter((one) => one.status !== 'gone');
-  const attempts = new Map(recorded.map((one) => [one.attemptId, one]));
+  // By the whole label: an adopted machine keeps the label of the attempt that bought it.
+  const byLabel = new Map(recorded.map((one) => [one.label, one]));
   const byMachine = new Map(
     recorded.flatMap((one) => (one.providerInstanceId === null ? [] : [[one.providerInstanceId, one] as const])),
   );
@@ -116,7 +122,7 @@ export function diffFleet(input: FleetInput): FleetDiff {
     if (owner !== undefined) {
       shown.add(owner.attemptId);
       updates.push({ kind: 'observed', attemptId: owner.attemptId, observed: machine });
-      const differences = compareMachine(owner, machine, label);
+      const differences = describeDifferences(owner, machine);
       if (differences.length > 0) findings.push(mismatch(input, owner, machine, differences));
       continue;
     }
@@ -124,7 +130,7 @@ export function diffFleet(input: FleetInput): FleetDiff {
       foreignCount += 1;
       continue;
     }
-    findings.push(...judgeUnrecorded(input, machine, label.attemptId, attempts.get(label.attemptId), listed));
+    findings.push(...judgeUnrecorded(input, machine, label.attemptId, byLabel.get(machine.label ?? ''), listed));
   }
   for (const attempt of recorded) {
     if (!shown.has(attempt.attemptId)) noteMissing(input, attempt, findings, updates);
@@ -132,6 +138,20 @@ export function diffFleet(input: FleetInput): FleetDiff {
     if (stuck !== null) findings.push(ofAttempt(input, 'stuck', attempt, stuck));
   }
   return { findings, updates, foreignCount };
+}
+
+/**
+ * Signed labels in the listing that `recorded` does not hold. Read their attempts again before judging: what was bought since the
+ * rows were read has its row committed before its machine exists.
+ */
+export function findUnrecorded(
+  input: Pick<FleetInput, 'observed' | 'readLabel'> & { recorded: readonly { label: string }[] },
+): string[] {
+  const known = new Set(input.recorded.map((one) => one.label));
+  const named = input.observed.flatMap(({ label }) =>
+    label !== null && !known.has(label) && input.readLabel(label).owner === 'ours' ? [label] : [],
+  );
+  return [...new Set(named)];
 }
 
 /**
@@ -185,42 +205,6 @@ function noteMissing(input: FleetInput, attempt: RecordedAttempt, findings: Find
   }
 }
 
-function compareMachine(
-  attempt: RecordedAttempt,
-  machine: ObservedInstance,
-  label: ReturnType<FleetInput['readLabel']>,
-): string[] {
-  const differences: string[] = [];
-  if (label.owner === 'foreign' || label.attemptId !== attempt.attemptId) {
-    differences.push(`label ${machine.label === null ? 'none' : JSON.stringify(machine.label)}`);
-  }
-  if (differ(attempt.machineId, machine.machineId)) {
-    differences.push(`host ${machine.machineId} instead of ${attempt.machineId}`);
-  }
-  if (attempt.gpu !== null && machine.gpu !== null && !isSameGpuModel(attempt.gpu, machine.gpu)) {
-    differences.push(`${machine.gpu} instead of ${attempt.gpu}`);
-  }
-  if (differ(attempt.gpuCount, machine.gpuCount)) {
-    differences.push(`${machine.gpuCount} GPUs instead of ${attempt.gpuCount}`);
-  }
-  const bought = attempt.priceMicroUsdPerHour;
-  const asked = machine.priceMicroUsdPerHour;
-  // A stopped machine costs its disk only: that is no other price.
-  if (machine.status === 'running' && bought !== null && asked !== null && isOtherPrice(bought, asked)) {
-    differences.push(`$${formatUsd(asked)} an hour instead of $${formatUsd(bought)}`);
-  }
-  return differences;
-}
-
-function isOtherPrice(bought: MicroUsd, asked: MicroUsd): boolean {
-  const difference = asked > bought ? asked - bought : bought - asked;
-  return difference * 100n > bought * PRICE_TOLERANCE_PERCENT;
-}
-
-function differ<T>(recorded: T | null, observed: T | null): boolean {
-  return recorded !== null && observed !== null && recorded !== observed;
-}
-
 function describeStuck(attempt: RecordedAttempt, input: FleetInput): string | null {
   const deadline =
     attempt.status === 'bought'
@@ -258,6 +242,7 @@ function ofMachine(
     label,
     detail,
     priceMicroUsdPerHour,
+    machine,
     ...sight(input, about),
   };
 }
@@ -272,6 +257,7 @@ function ofAttempt(input: FleetInput, kind: FindingClass, attempt: RecordedAttem
     label,
     detail,
     priceMicroUsdPerHour,
+    machine: null,
     ...sight(input, about),
   };
 }

@@ -1,10 +1,12 @@
 /** The fleet and its findings on the wire. */
 import { z } from 'zod';
+import { FINDING_ACTIONS, FINDING_STATUSES } from '../../domain/finding.ts';
 import { INSTANCE_STATUSES } from '../../domain/instance.ts';
+import { PROVIDER_NAMES } from '../../domain/provider.ts';
+import { FINDING_CLASSES } from '../../domain/reconcile.ts';
+import { instance, instanceName } from './instances.ts';
 import { operationRef } from './operations.ts';
-import { commaList, id, microUsd, pageOf, pageQuery, reason, time } from './values.ts';
-
-export const FINDING_STATUSES = ['open', 'resolving', 'resolved', 'ignored'] as const;
+import { commaList, consumer, id, lifetime, microUsd, pageOf, pageQuery, reason, time } from './values.ts';
 
 export const finding = z
   .object({
@@ -18,10 +20,20 @@ export const finding = z
     label: z.string().nullable(),
     detail: z.string(),
     priceMicroUsdPerHour: microUsd.nullable(),
+    accruedMicroUsd: microUsd.meta({
+      description:
+        'What the machine has cost: since it was first seen where no live row accounts for it, and what its attempt has accrued',
+    }),
     sightings: z.int(),
     status: z.enum(FINDING_STATUSES),
+    resolution: z
+      .enum(['destroyed', 'adopted', 'unseen'])
+      .nullable()
+      .meta({ description: 'How it ended; `unseen`: a believable listing no longer showed the difference' }),
+    reason: z.string().nullable().meta({ description: 'What the person gave who last acted on it' }),
+    ignoredUntil: time.nullable().meta({ description: 'null where it is not ignored, or ignored for good' }),
     operationId: id('operation').nullable(),
-    allowedActions: z.array(z.enum(['destroy', 'ignore'])),
+    allowedActions: z.array(z.enum(FINDING_ACTIONS)),
     firstSeenAt: time,
     lastSeenAt: time,
     resolvedAt: time.nullable(),
@@ -29,9 +41,33 @@ export const finding = z
   .meta({ id: 'Finding' });
 export type Finding = z.infer<typeof finding>;
 export const findingPage = pageOf(finding).meta({ id: 'FindingPage' });
-export const findingListQuery = pageQuery.extend({ status: commaList(FINDING_STATUSES).optional() });
-export const findingActionBody = z.strictObject({ reason: reason.optional() });
+export const findingListQuery = pageQuery.extend({
+  status: commaList(FINDING_STATUSES).optional(),
+  class: commaList(FINDING_CLASSES).optional(),
+  provider: commaList(PROVIDER_NAMES).optional(),
+});
+export const findingDestroyBody = z.strictObject({ reason: reason.optional() });
 export const findingDestroyAccepted = z.object({ operation: operationRef, finding });
+
+export const findingIgnoreBody = z.strictObject({
+  reason: reason.meta({ description: 'Why it may stay as it is' }),
+  until: time
+    .optional()
+    .meta({ description: 'From then on it is open again while it is still seen. Default: ignored for good' }),
+});
+
+export const findingAdoptBody = z.strictObject({
+  name: instanceName.optional().meta({ description: 'Of the new instance. Default: made of the GPU' }),
+  orgId: id('org').optional().meta({
+    description:
+      "Whose it becomes. Only the deployment's admin may give it. Default: the org of the finding, else the caller's",
+  }),
+  consumer: consumer.optional(),
+  maxLifetime: lifetime.optional().meta({ description: 'From now. Default: the maximum of the deployment' }),
+  overrideReason: reason.optional(),
+  reason: reason.optional(),
+});
+export const findingAdoptAccepted = z.object({ operation: operationRef, finding, instance });
 
 export const fleet = z
   .object({

@@ -1,26 +1,37 @@
 /**
- * The reconcile cron: recorded against observed, one believable listing per provider. It records findings and enqueues what is to be
- * done; an orphan is destroyed by an ordinary operation after two believable listings and its grace.
+ * The reconcile cron: recorded against observed, one believable listing per provider, all providers at once and each for itself. It
+ * records findings and enqueues what is to be done; an orphan is destroyed by an ordinary operation after two believable listings and
+ * its grace.
  */
 import type { Logger } from 'pino';
 import { readLabel, type LabelMac } from '../../domain/label.ts';
-import type { ProviderName } from '../../domain/provider.ts';
+import { foundMachine } from '../../domain/found-machine.ts';
+import { PROVIDER_FACTS, type ProviderName } from '../../domain/provider.ts';
 import {
   diffFleet,
+  findUnrecorded,
   shouldDestroyOrphan,
   type Finding,
   type FleetDiff,
   type RecordedAttempt,
 } from '../../domain/reconcile.ts';
-import { recordMissing, recordObservation, type AttemptRow } from '../../db/attempts.ts';
+import { listAttemptsWithImage, recordMissing, recordObservation, type AttemptRow } from '../../db/attempts.ts';
 import { appendAudit, SYSTEM } from '../../db/audit.ts';
 import { inTransaction, type Db } from '../../db/database.ts';
-import { listFindings, resolveUnseen, setFindingStatus, sightFinding, type FindingRow } from '../../db/findings.ts';
+import {
+  changeFinding,
+  listFindings,
+  lockFinding,
+  resolveUnseen,
+  sightFinding,
+  type FindingRow,
+} from '../../db/findings.ts';
 import { acceptOperation } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
 import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
 import { listBelievably } from '../readiness/list-instances.ts';
 import { recordLost } from '../readiness/outcomes.ts';
+import { forEachProvider } from './each-provider.ts';
 import type { Cron, TickCounts } from './scheduler.ts';
 
 /** Open findings compared with; more at once means that a person must look anyway. */
@@ -44,15 +55,11 @@ export function createReconcileCron(options: ReconcileOptions): Cron {
   return {
     name: 'reconcile-fleet',
     everyMs: options.everyMs,
-    async run(signal) {
-      const counts: TickCounts = {};
-      for (const provider of options.providers) {
-        for (const [name, count] of Object.entries(await reconcileProvider(options, provider, signal))) {
-          counts[`${provider}.${name}`] = count;
-        }
-      }
-      return counts;
-    },
+    run: (signal) =>
+      forEachProvider(options.providers, (provider, bound) => reconcileProvider(options, provider, bound), {
+        signal,
+        log: options.log,
+      }),
   };
 }
 
@@ -70,13 +77,24 @@ async function reconcileProvider(
     (instance) => identify(instance.label).owner === 'foreign',
   );
   if (!listing) return { quarantined: 1 };
-  const open = (await listFindings(db, { orgId: null, status: ['open', 'resolving'], limit: MAX_FINDINGS })).filter(
-    (finding) => finding.provider === provider,
-  );
+  const { observed } = listing;
+  const before = listing.recorded;
+  const unrecorded = findUnrecorded({ recorded: before, observed, readLabel: identify });
+  // Read after the listing, and gone ones too: they tell whose an orphan was.
+  const after = await listAttemptsWithImage(db, provider, [...before.map((row) => row.label), ...unrecorded]);
+  const isContainer = PROVIDER_FACTS[provider].machineKind === 'container';
+  const images = new Map(after.map((row) => [row.id, isContainer ? row.image : null]));
+  const since = after.filter((row) => row.status !== 'gone' && unrecorded.includes(row.label));
+  const open = await listFindings(db, {
+    orgId: null,
+    status: ['open', 'resolving'],
+    provider: [provider],
+    limit: MAX_FINDINGS,
+  });
   const diff = diffFleet({
     provider,
-    recorded: listing.recorded.map(recordedAttempt),
-    observed: listing.observed,
+    recorded: [...before, ...since].map((row) => recordedAttempt(row, images.get(row.id) ?? null)),
+    observed,
     readLabel: identify,
     graceMs: options.orphans.graceMs,
     previousFindings: open.map((finding) => ({
@@ -88,11 +106,15 @@ async function reconcileProvider(
     })),
     now: startedAt.getTime(),
   });
-  await applyUpdates(options, diff, listing.recorded);
-  const { destroys, seenIds } = await applyFindings(options, diff, listing.recorded);
+  await applyUpdates(options, diff, before);
+  const { destroys, seenIds } = await applyFindings(
+    options,
+    diff,
+    new Map(after.map((row) => [row.label, row.org_id])),
+  );
   const resolved = await resolveUnseen(db, provider, seenIds);
   return {
-    observed: listing.observed.length,
+    observed: observed.length,
     findings: diff.findings.length,
     destroys,
     resolved,
@@ -115,14 +137,17 @@ async function applyUpdates(options: ReconcileOptions, diff: FleetDiff, recorded
 async function applyFindings(
   options: ReconcileOptions,
   diff: FleetDiff,
-  recorded: AttemptRow[],
+  orgs: ReadonlyMap<string, string>,
 ): Promise<{ destroys: number; seenIds: string[] }> {
-  const orgs = new Map(recorded.map((attempt) => [attempt.id, attempt.org_id]));
   const seenIds: string[] = [];
   let destroys = 0;
   for (const finding of diff.findings) {
-    const { sightings: _counted, firstSeenAt: _since, ...seen } = finding;
-    const row = await sightFinding(options.db, { ...seen, orgId: orgs.get(finding.attemptId ?? '') ?? null });
+    const { sightings: _counted, firstSeenAt: _since, machine, ...seen } = finding;
+    const row = await sightFinding(options.db, {
+      ...seen,
+      machine: machine && foundMachine(machine),
+      orgId: orgs.get(finding.label ?? '') ?? null,
+    });
     if (row) seenIds.push(row.id);
     if (!row || row.status !== 'open') continue;
     const known = {
@@ -132,18 +157,15 @@ async function applyFindings(
       firstSeenAt: row.first_seen_at.getTime(),
     };
     if (!shouldDestroyOrphan(known, options.orphans.policy, options.now().getTime(), options.orphans.graceMs)) continue;
-    await destroyFound(options, row);
-    destroys++;
+    if (await destroyFound(options, row)) destroys++;
   }
   return { destroys, seenIds };
 }
 
-async function destroyFound(options: ReconcileOptions, finding: FindingRow): Promise<void> {
-  options.log.warn(
-    { finding: finding.id, provider: finding.provider, machine: finding.provider_instance_id, class: finding.class },
-    `${finding.class}: ${finding.detail}; destroying it`,
-  );
-  await inTransaction(options.db, async (tx) => {
+/** Whether it was accepted: not where a person decided otherwise since it was sighted. */
+async function destroyFound(options: ReconcileOptions, finding: FindingRow): Promise<boolean> {
+  const isAccepted = await inTransaction(options.db, async (tx) => {
+    if ((await lockFinding(tx, finding.id))?.status !== 'open') return false;
     const operation = await acceptOperation(tx, options.queue, {
       orgId: finding.org_id,
       kind: 'destroy_machine',
@@ -154,7 +176,7 @@ async function destroyFound(options: ReconcileOptions, finding: FindingRow): Pro
       deterministicKey: `destroy:${finding.id}`,
       createdBy: 'reconcile-fleet',
     });
-    await setFindingStatus(tx, finding.id, 'resolving', operation.id);
+    await changeFinding(tx, finding.id, { status: 'resolving', from: ['open'], operationId: operation.id });
     await appendAudit(tx, {
       orgId: finding.org_id,
       actor: SYSTEM,
@@ -168,10 +190,18 @@ async function destroyFound(options: ReconcileOptions, finding: FindingRow): Pro
         operation: operation.id,
       },
     });
+    return true;
   });
+  if (isAccepted) {
+    options.log.warn(
+      { finding: finding.id, provider: finding.provider, machine: finding.provider_instance_id, class: finding.class },
+      `${finding.class}: ${finding.detail}; destroying it`,
+    );
+  }
+  return isAccepted;
 }
 
-function recordedAttempt(row: AttemptRow): RecordedAttempt {
+function recordedAttempt(row: AttemptRow, image: string | null): RecordedAttempt {
   return {
     attemptId: row.id,
     instanceId: row.instance_id,
@@ -182,6 +212,7 @@ function recordedAttempt(row: AttemptRow): RecordedAttempt {
     gpu: row.gpu,
     gpuCount: row.gpu_count,
     priceMicroUsdPerHour: row.price_micro_usd_per_hour,
+    image,
     purchasedAt: row.purchased_at?.getTime() ?? null,
     bootDeadline: row.boot_deadline?.getTime() ?? null,
     statusSince: (row.destroy_requested_at ?? row.updated_at).getTime(),

@@ -9,7 +9,7 @@ import { isRetryable, ProviderError } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import { markDestroying, markGone, type AttemptRow } from '../../db/attempts.ts';
 import { retryWhileAway } from '../../db/database.ts';
-import { findFinding, setFindingStatus } from '../../db/findings.ts';
+import { changeFinding, findFinding } from '../../db/findings.ts';
 import { setInstanceStatus, updateInstance } from '../../db/instances.ts';
 import { withClaim } from '../../db/operations.ts';
 import { markStackRemoved } from '../../db/stacks.ts';
@@ -62,15 +62,15 @@ async function removeDestroying(context: StepContext, stackId: string): Promise<
     failures = ran.failures;
   }
   const after = await context.runner.readState(view.stackName);
-  const { gone, trouble } = await proveGone(context, destroying, after, failures);
+  const { gone, trouble } = await proveGone(context, destroying, { before: state, after }, failures);
   await apply(context, view, gone);
   if (trouble) return retry(context, trouble);
   return settleStack(context, stackId);
 }
 
 function needsEngine(state: StackState | null, destroying: AttemptRow[]): boolean {
-  const names = new Set(destroying.map((attempt) => attempt.id));
-  return [...(state?.resources ?? []), ...(state?.pendingCreates ?? [])].some((resource) => names.has(resource.name));
+  const held = namesIn(state);
+  return destroying.some((attempt) => held.has(attempt.id));
 }
 
 async function runEngine(
@@ -91,12 +91,11 @@ async function runEngine(
 async function proveGone(
   context: StepContext,
   destroying: AttemptRow[],
-  state: StackState | null,
+  states: { before: StackState | null; after: StackState | null },
   failures: Record<string, { reason: string }>,
 ): Promise<{ gone: AttemptRow[]; trouble: string | null }> {
-  const held = new Set(
-    [...(state?.resources ?? []), ...(state?.pendingCreates ?? [])].map((resource) => resource.name),
-  );
+  const held = namesIn(states.after);
+  const heldBefore = namesIn(states.before);
   const gone: AttemptRow[] = [];
   let trouble: string | null = null;
   for (const attempt of destroying) {
@@ -105,8 +104,10 @@ async function proveGone(
       continue;
     }
     try {
-      // The engine proved what it knew by the id; a purchase whose answer was lost is known by its label only.
+      // The engine proved what it held. An adopted machine it never held; a purchase whose answer was lost is known by its label only.
       if (attempt.provider_instance_id === null && attempt.engine_runs > 0) await destroyByLabel(context, attempt);
+      else if (attempt.provider_instance_id !== null && !heldBefore.has(attempt.id))
+        await destroyById(context, attempt);
       gone.push(attempt);
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error;
@@ -114,6 +115,19 @@ async function proveGone(
     }
   }
   return { gone, trouble };
+}
+
+function namesIn(state: StackState | null): Set<string> {
+  return new Set([...(state?.resources ?? []), ...(state?.pendingCreates ?? [])].map((resource) => resource.name));
+}
+
+async function destroyById(context: StepContext, attempt: AttemptRow): Promise<void> {
+  await destroyVerified(
+    context.client(attempt.provider as ProviderName),
+    { providerInstanceId: attempt.provider_instance_id as string, label: attempt.label },
+    undefined,
+    { signal: context.kill, crashPoint: context.crashPoint },
+  );
 }
 
 async function destroyByLabel(context: StepContext, attempt: AttemptRow): Promise<void> {
@@ -186,7 +200,8 @@ async function destroyFound(context: StepContext): Promise<StepResult> {
   try {
     await destroyVerified(
       context.client(finding.provider as ProviderName),
-      { providerInstanceId: finding.provider_instance_id, label: finding.label },
+      // A duplicate's label is that of a machine that is wanted.
+      { providerInstanceId: finding.provider_instance_id, label: finding.label, sparesOthers: true },
       undefined,
       { signal: context.kill, crashPoint: context.crashPoint },
     );
@@ -194,10 +209,14 @@ async function destroyFound(context: StepContext): Promise<StepResult> {
     if (!(error instanceof ProviderError)) throw error;
     if (isRetryable(error.kind) || error.kind === 'auth') return retry(context, error.message);
     // Open again: the next reconcile resolves it when it sees no such machine of ours, and tries again when it does.
-    await withClaim(context.db, context.claim, (tx) => setFindingStatus(tx, finding.id, 'open'));
+    await withClaim(context.db, context.claim, (tx) =>
+      changeFinding(tx, finding.id, { status: 'open', from: ['resolving'] }),
+    );
     return { kind: 'fail', error: { code: 'provider_unavailable', detail: error.message } };
   }
-  await withClaim(context.db, context.claim, (tx) => setFindingStatus(tx, finding.id, 'resolved'));
+  await withClaim(context.db, context.claim, (tx) =>
+    changeFinding(tx, finding.id, { status: 'resolved', from: ['resolving', 'open'], resolution: 'destroyed' }),
+  );
   return { kind: 'done', note: 'gone: the provider says not-found' };
 }
 

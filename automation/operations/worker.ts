@@ -27,6 +27,7 @@ import {
   type OperationRow,
 } from '../../db/operations.ts';
 import { DISPATCH_CHANNEL } from '../../db/queue.ts';
+import { adoptMachine } from './adopt-machine.ts';
 import { destroyInstance, destroyMachine } from './destroy.ts';
 import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
@@ -36,8 +37,11 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   provision_instance: provisionInstance,
   destroy_instance: destroyInstance,
   destroy_machine: destroyMachine,
+  adopt_machine: adoptMachine,
 };
 
+/** When one of these fails, what it leaves half made is destroyed. */
+const MAKES_INSTANCES: ReadonlySet<OperationKind> = new Set(['provision_instance', 'adopt_machine']);
 /** How soon a dispatch is seen when its notification was lost. */
 const POLL_MS = 1_000;
 const SWEEP_MS = 3_000;
@@ -174,7 +178,7 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
         );
       case 'fail':
         return withClaim(db, claim, async (tx) => {
-          if (operation.kind === 'provision_instance') await destroyUnready(tx, operation.id, result.error);
+          if (MAKES_INSTANCES.has(operation.kind)) await destroyUnready(tx, operation.id, result.error);
           await finishOperation(tx, queue, claim.operationId, 'failed', {
             error: result.error,
             note: result.error.detail,

@@ -51,7 +51,7 @@ export async function recordFailed(
 export async function recordLost(db: Db, queue: Queue, attempt: AttemptRow, detail: string, now: Date): Promise<void> {
   await inTransaction(db, async (tx) => {
     await lockProvision(tx, attempt);
-    await markLost(tx, attempt.id, detail);
+    if (!(await markLost(tx, attempt.id, detail))) return;
     await countForMachine(tx, attempt, { kind: 'lost', wasReady: attempt.ready_at !== null }, { code: 'lost' }, now);
     const instance = await findInstance(tx, null, attempt.instance_id);
     if (instance?.winner_attempt_id !== attempt.id) return wakeProvision(tx, queue, attempt);

@@ -43,7 +43,8 @@ describe('an org', () => {
       ['DELETE', `/api/v1/api-keys/${made.body.id}`],
       ['POST', `/api/v1/api-keys/${made.body.id}/rotate`],
       ['POST', `/api/v1/findings/${finding?.id}/destroy`],
-      ['POST', `/api/v1/findings/${finding?.id}/ignore`],
+      ['POST', `/api/v1/findings/${finding?.id}/adopt`],
+      ['POST', `/api/v1/findings/${finding?.id}/ignore`, { reason: 'not mine' }],
       ['GET', `/api/v1/orgs/${mine.orgId}/members`],
       ['POST', `/api/v1/orgs/${mine.orgId}/members`, { email: 'x@example.com', role: 'owner' }],
     ];

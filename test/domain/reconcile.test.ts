@@ -51,6 +51,7 @@ function recorded(attemptId: string, over: Partial<RecordedAttempt> = {}): Recor
     gpu: 'RTX 4090',
     gpuCount: 1,
     priceMicroUsdPerHour: 300_000n,
+    image: 'example/image:1',
     purchasedAt: NOW - 3_600_000,
     bootDeadline: null,
     statusSince: NOW - 60_000,

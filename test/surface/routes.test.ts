@@ -74,7 +74,7 @@ describe('every route', () => {
 
   it('that spends or destroys takes an Idempotency-Key', () => {
     const spending =
-      /^(POST \S*\/instances(\/provision|\/:id\/extend)?|DELETE \S*\/instances\S*|POST \S*\/operations\/:id\/cancel|POST \S*\/findings\/:id\/destroy)$/;
+      /^(POST \S*\/instances(\/provision|\/:id\/extend)?|DELETE \S*\/instances\S*|POST \S*\/operations\/:id\/cancel|POST \S*\/findings\/:id\/(destroy|adopt))$/;
     for (const { route, name } of entries) expect(route.isIdempotent === true, name).toBe(spending.test(name));
   });
 

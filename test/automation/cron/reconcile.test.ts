@@ -1,8 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { acceptAdopt } from '../../../db/accept-adopt.ts';
+import { inTransaction } from '../../../db/database.ts';
+import { changeFinding, lockFinding, type FindingRow } from '../../../db/findings.ts';
 import { findMachine } from '../../../db/machines.ts';
 import { formatLabel } from '../../../domain/label.ts';
 import { newId } from '../../../db/new-id.ts';
-import { DEPLOYMENT_ID } from '../../support/fleet-database.ts';
+import { ACTOR, DEPLOYMENT_ID } from '../../support/fleet-database.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 
 const MINUTE_MS = 60_000;
@@ -177,11 +180,122 @@ describe('a second machine with the label of a living attempt', () => {
     await automation.tick('reconcile');
     expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.destroys': 1 });
     expect(await findings()).toMatchObject([{ class: 'duplicate', provider_instance_id: twin }]);
+    await automation.until(async () => (await findings())[0]?.status === 'resolved', 'the duplicate is destroyed');
+    expect(automation.vendor.liveIds()).toEqual([attempt.provider_instance_id]);
+    expect(await automation.attempt(attempt.id)).toMatchObject({ status: 'ready' });
+  });
+});
+
+describe('an orphan that a person adopts', () => {
+  it('is a machine like any rented one from then on: verified, listed, destroyed with proof', async () => {
+    const { vendor } = automation;
+    const label = orphanLabel();
+    const id = vendor.place(label);
+    await automation.tick('reconcile');
+    const { instance, operation } = await adopt();
+    expect(instance).toMatchObject({ status: 'booting' });
+    await automation.startWorker();
+    await automation.untilWaiting(operation.id);
+    await automation.passTime(10 * MINUTE_MS);
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.findings': 0, 'vastai.destroys': 0 });
+    const [attempt] = await automation.attempts();
+    expect(attempt).toMatchObject({ label, status: 'bought', provider_instance_id: id, gpu: 'RTX 4090' });
+    await automation.recordReady(attempt!);
+    expect(await automation.untilFinished(operation.id)).toMatchObject({ status: 'succeeded' });
+    expect(await automation.instance(instance.id)).toMatchObject({ status: 'ready', winner_attempt_id: attempt?.id });
+    await automation.destroy(instance.id);
+    await automation.untilDestroyed(instance.id);
+    expect(vendor.live()).toEqual([]);
+    expect(await findings()).toMatchObject([{ status: 'resolved', resolution: 'adopted', operation_id: operation.id }]);
+  });
+
+  it('and that never shows itself ready is destroyed, and nothing is bought in its place', async () => {
+    automation.vendor.place(orphanLabel(), 'starting');
+    await automation.tick('reconcile');
+    const { instance, operation } = await adopt();
+    await automation.startWorker();
+    await automation.passWait(operation.id);
+    expect(await automation.untilFinished(operation.id)).toMatchObject({
+      status: 'failed',
+      error_code: 'boot_timeout',
+    });
+    await automation.untilDestroyed(instance.id);
+    expect(automation.vendor.live()).toEqual([]);
+    expect(automation.vendor.bought()).toEqual([]);
+  });
+
+  it('is not adopted while a destroy of it is under way, nor twice', async () => {
+    automation.orphans = { policy: 'destroy', graceMs: 0 };
+    automation.vendor.place(orphanLabel());
+    await automation.tick('reconcile');
+    const before = (await findings())[0]!;
+    await automation.tick('reconcile');
+    expect(await findings()).toMatchObject([{ status: 'resolving' }]);
+    expect(await inTransaction(automation.db, (tx) => lockFinding(tx, before.id))).toMatchObject({
+      status: 'resolving',
+    });
+    automation.vendor.place(orphanLabel());
+    await automation.tick('reconcile');
+    const finding = (await findings()).find((one) => one.status === 'open')!;
+    await adopt(finding);
+    await expect(adopt(finding)).rejects.toThrow(/belongs to ins_/);
+  });
+
+  it('leaves a gone attempt of the same label as it was', async () => {
+    const { vendor } = automation;
+    const { attempt, instanceId } = await rentReady();
+    await automation.destroy(instanceId);
+    await automation.untilDestroyed(instanceId);
+    const back = vendor.place(attempt.label);
+    await automation.passTime(10 * MINUTE_MS);
+    await automation.tick('reconcile');
+    expect(await findings()).toMatchObject([{ class: 'orphan', org_id: automation.orgId }]);
+    await adopt();
+    expect((await automation.attempts()).map(({ label, status }) => ({ label, status }))).toEqual([
+      { label: attempt.label, status: 'gone' },
+      { label: attempt.label, status: 'bought' },
+    ]);
+    await automation.passTime(10 * MINUTE_MS);
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.findings': 0 });
+    expect(vendor.liveIds()).toEqual([back]);
+  });
+});
+
+describe('a finding that is ignored for a time', () => {
+  it('is open again after it, and destroyed then', async () => {
+    automation.vendor.place(orphanLabel());
+    await automation.tick('reconcile');
+    const until = new Date(Date.now() + 60 * MINUTE_MS);
+    const id = (await findings())[0]?.id as string;
+    await changeFinding(automation.db, id, { status: 'ignored', from: ['open'], ignoredUntil: until, reason: 'mine' });
+    await automation.passTime(30 * MINUTE_MS);
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.destroys': 0 });
+    expect(await findings()).toMatchObject([{ status: 'ignored', sightings: 1 }]);
+    await automation.passTime(31 * MINUTE_MS);
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.destroys': 1 });
+    expect(await findings()).toMatchObject([{ status: 'resolving', id }]);
   });
 });
 
 function orphanLabel(): string {
   return formatLabel(DEPLOYMENT_ID, newId('attempt'), automation.services.labelMac);
+}
+
+async function adopt(finding?: FindingRow) {
+  const row = finding ?? (await findings()).find((one) => one.status === 'open');
+  return inTransaction(automation.db, (tx) =>
+    acceptAdopt(tx, automation.queue, {
+      finding: row!,
+      orgId: automation.orgId,
+      actor: ACTOR,
+      name: `kept-${Math.random().toString(36).slice(2, 8)}`,
+      consumer: null,
+      lifetimeMs: 12 * 60 * MINUTE_MS,
+      overrideReason: null,
+      bootTimeoutMs: 15 * MINUTE_MS,
+      reason: null,
+    }),
+  );
 }
 
 function findings() {

@@ -1,0 +1,251 @@
+/** Routes of findings: the differences between recorded and observed, and what people do about them. */
+import { randomBytes } from 'node:crypto';
+import { z } from 'zod';
+import { parseDuration } from '../../domain/duration.ts';
+import { MusterError } from '../../domain/error-table.ts';
+import type { FindingAction } from '../../domain/finding.ts';
+import { toBase32 } from '../../domain/ids.ts';
+import { resolveLifetime } from '../../domain/lifetime.ts';
+import { acceptAdopt } from '../../db/accept-adopt.ts';
+import { listAttemptsById, listAttemptsOfInstances } from '../../db/attempts.ts';
+import { appendAudit } from '../../db/audit.ts';
+import type { Executor, Tx } from '../../db/database.ts';
+import { changeFinding, findFinding, listFindings, lockFinding, type FindingRow } from '../../db/findings.ts';
+import { acceptOperation } from '../../db/operations.ts';
+import { findOrg } from '../../db/orgs.ts';
+import type { ApiContext } from '../api-deps.ts';
+import type { Caller } from '../caller.ts';
+import {
+  finding,
+  findingAdoptAccepted,
+  findingAdoptBody,
+  findingDestroyAccepted,
+  findingDestroyBody,
+  findingIgnoreBody,
+  findingListQuery,
+  findingPage,
+  type Finding,
+} from '../contract/findings.ts';
+import { id } from '../contract/values.ts';
+import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { actionsOf, findingReply } from '../replies/finding-reply.ts';
+import { instanceReply } from '../replies/instance-reply.ts';
+import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
+import { iso } from '../reply-values.ts';
+import { route, type Call, type Route } from '../route.ts';
+
+const AREA = 'fleet';
+const findingParams = z.object({ id: id('finding') });
+
+export const findingRoutes: Route[] = [
+  route({
+    method: 'get',
+    path: '/findings',
+    access: 'read',
+    area: AREA,
+    summary: 'List differences between recorded and observed, newest first',
+    description: "The deployment's admin also sees those of no org and of other orgs.",
+    query: findingListQuery,
+    replies: { 200: findingPage },
+    handle: async ({ query, caller, deps }) => {
+      const db = deps.database.kysely;
+      const { cursor, limit, ...filter } = query;
+      const before = readCursor(byTime, cursor);
+      const rows = await listFindings(db, {
+        orgId: caller.isAdmin ? null : caller.orgId,
+        ...(filter.status === undefined ? {} : { status: filter.status }),
+        ...(filter.class === undefined ? {} : { class: filter.class }),
+        ...(filter.provider === undefined ? {} : { provider: filter.provider }),
+        limit: limit + 1,
+        ...(before ? { before: { firstSeenAt: new Date(before[0]), id: before[1] } } : {}),
+      });
+      const show = await prepareReply(db, rows);
+      return { status: 200, body: cutPage(rows, limit, (row) => [iso(row.first_seen_at), row.id], show) };
+    },
+  }),
+  route({
+    method: 'post',
+    path: '/findings/:id/destroy',
+    access: 'change',
+    area: AREA,
+    summary: 'Destroy an orphan or a duplicate',
+    description: 'An ordinary destroy operation: retried until the provider says not-found.',
+    params: findingParams,
+    body: findingDestroyBody,
+    isBodyOptional: true,
+    isIdempotent: true,
+    replies: { 202: findingDestroyAccepted },
+    problems: ['conflict'],
+    handle: ({ params, body, caller, actor, deps, once }) =>
+      once(async (tx) => {
+        const row = await requireAction(tx, caller, params.id, 'destroy');
+        const operation = await acceptOperation(tx, deps.queue, {
+          orgId: row.org_id,
+          kind: 'destroy_machine',
+          targetKind: 'finding',
+          targetId: row.id,
+          stackId: null,
+          input: { reason: body.reason ?? null },
+          deterministicKey: `destroy:${row.id}`,
+          createdBy: caller.id,
+        });
+        await changeFinding(tx, row.id, {
+          status: 'resolving',
+          from: ['open', 'ignored'],
+          operationId: operation.id,
+          reason: body.reason ?? null,
+        });
+        await auditFinding(tx, actor, row, 'finding.destroy', body.reason);
+        return {
+          status: 202,
+          body: { operation: operationRefReply(operation), finding: await reload(tx, row.id) },
+          location: operationLocation(operation),
+        };
+      }),
+  }),
+  route({
+    method: 'post',
+    path: '/findings/:id/adopt',
+    access: 'change',
+    area: AREA,
+    summary: 'Keep an orphan: make it the machine of a new instance',
+    description:
+      'Counts against the caps like a request. The machine keeps its label and its price; it is verified like any rented one (running, SSH with our key, the GPUs) and destroyed if it does not come up.',
+    params: findingParams,
+    body: findingAdoptBody,
+    isBodyOptional: true,
+    isIdempotent: true,
+    replies: { 202: findingAdoptAccepted },
+    problems: ['conflict', 'cap_exceeded'],
+    handle: ({ params, body, caller, actor, deps, once }) =>
+      once(async (tx) => {
+        const row = await requireAction(tx, caller, params.id, 'adopt');
+        const { operation, instance } = await acceptAdopt(tx, deps.queue, {
+          finding: row,
+          actor,
+          orgId: await orgFor(tx, caller, row, body.orgId),
+          name: body.name ?? `adopted-${toBase32(randomBytes(4)).slice(0, 6)}`,
+          consumer: body.consumer ?? null,
+          ...lifetimeFor(body, caller, deps),
+          bootTimeoutMs: deps.bootTimeoutMs,
+          reason: body.reason ?? null,
+        });
+        const attempts = await listAttemptsOfInstances(tx, [instance.id]);
+        return {
+          status: 202,
+          body: {
+            operation: operationRefReply(operation),
+            finding: await reload(tx, row.id),
+            instance: instanceReply(instance, attempts, new Map(), Date.now()),
+          },
+          location: operationLocation(operation),
+        };
+      }),
+  }),
+  route({
+    method: 'post',
+    path: '/findings/:id/ignore',
+    access: 'change',
+    area: AREA,
+    summary: 'Ignore a finding, for good or for a time',
+    description: 'Its machine goes on billing; it can still be destroyed or adopted.',
+    params: findingParams,
+    body: findingIgnoreBody,
+    replies: { 200: finding },
+    problems: ['conflict'],
+    handle: ({ params, body, caller, actor, deps }) =>
+      deps.database.kysely.transaction().execute(async (tx) => {
+        const row = await requireAction(tx, caller, params.id, 'ignore');
+        const until = body.until === undefined ? null : new Date(body.until);
+        if (until !== null && until.getTime() <= Date.now()) {
+          throw new MusterError('invalid_request', `until must be in the future, got ${body.until}`, {
+            errors: [{ path: 'until', message: 'must be in the future' }],
+          });
+        }
+        await changeFinding(tx, row.id, {
+          status: 'ignored',
+          from: ['open'],
+          reason: body.reason,
+          ignoredUntil: until,
+        });
+        await auditFinding(tx, actor, row, 'finding.ignore', body.reason);
+        return { status: 200, body: await reload(tx, row.id) };
+      }),
+  }),
+];
+
+/** The caller's finding (the admin's: any) that allows the action now; its row is held. */
+async function requireAction(tx: Tx, caller: Caller, findingId: string, action: FindingAction): Promise<FindingRow> {
+  const row = await lockFinding(tx, findingId);
+  if (!row || (!caller.isAdmin && row.org_id !== caller.orgId)) {
+    throw new MusterError('not_found', `there is no finding ${findingId}`);
+  }
+  if (!actionsOf(row).includes(action)) {
+    throw new MusterError(
+      'conflict',
+      `${row.id} is ${row.status} and of the class ${row.class}: it does not allow ${action}`,
+      { facts: { state: row.status, class: row.class } },
+    );
+  }
+  return row;
+}
+
+async function orgFor(tx: Tx, caller: Caller, row: FindingRow, asked: string | undefined): Promise<string> {
+  const orgId = asked ?? row.org_id ?? caller.orgId;
+  if (!caller.isAdmin && orgId !== caller.orgId) {
+    throw new MusterError('forbidden', "only the deployment's admin may adopt for another org");
+  }
+  if (asked !== undefined && !(await findOrg(tx, asked))) {
+    throw new MusterError('invalid_request', `there is no org ${asked}`, {
+      errors: [{ path: 'orgId', message: 'there is no such org' }],
+    });
+  }
+  return orgId;
+}
+
+function lifetimeFor(
+  body: z.output<typeof findingAdoptBody>,
+  caller: Caller,
+  deps: ApiContext,
+): { lifetimeMs: number | null; overrideReason: string | null } {
+  const requested = body.maxLifetime === undefined ? undefined : parseDuration(body.maxLifetime);
+  return resolveLifetime(requested, {
+    maxLifetimeMs: deps.maxLifetimeMs,
+    role: caller.role,
+    overrideReason: body.overrideReason,
+  });
+}
+
+async function reload(tx: Tx, findingId: string): Promise<Finding> {
+  const row = (await findFinding(tx, findingId)) as FindingRow;
+  return (await prepareReply(tx, [row]))(row);
+}
+
+async function prepareReply(executor: Executor, rows: FindingRow[]): Promise<(row: FindingRow) => Finding> {
+  const ids = rows.flatMap((row) => (row.attempt_id === null ? [] : [row.attempt_id]));
+  const attempts = new Map((await listAttemptsById(executor, [...new Set(ids)])).map((one) => [one.id, one]));
+  const now = Date.now();
+  return (row) => findingReply(row, attempts.get(row.attempt_id ?? ''), now);
+}
+
+function auditFinding(
+  tx: Tx,
+  actor: Call['actor'],
+  row: FindingRow,
+  action: string,
+  reason: string | undefined,
+): Promise<void> {
+  return appendAudit(tx, {
+    orgId: row.org_id,
+    actor,
+    action,
+    targetKind: 'finding',
+    targetId: row.id,
+    detail: {
+      class: row.class,
+      provider: row.provider,
+      providerInstanceId: row.provider_instance_id,
+      ...(reason ? { reason } : {}),
+    },
+  });
+}

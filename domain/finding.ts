@@ -1,0 +1,55 @@
+/** A finding as people meet it: what may be done about it, and what its machine has cost. How findings come about is reconcile.ts's. */
+import { accrue, type MicroUsd } from './money.ts';
+
+export const FINDING_STATUSES = ['open', 'resolving', 'resolved', 'ignored'] as const;
+export type FindingStatus = (typeof FINDING_STATUSES)[number];
+
+export const FINDING_ACTIONS = ['destroy', 'adopt', 'ignore'] as const;
+export type FindingAction = (typeof FINDING_ACTIONS)[number];
+
+/**
+ * Only a machine with our signed label and no row of its own is ours to destroy. Only an orphan can be adopted: a duplicate shares
+ * its label with a machine that is wanted, and what is destroyed by a label goes as a whole. What is ignored may still be ended.
+ */
+export function allowedFindingActions(finding: {
+  class: string;
+  status: FindingStatus;
+  /** Whether it names a machine by id and label. */
+  hasMachine: boolean;
+  priceMicroUsdPerHour: MicroUsd | null;
+}): FindingAction[] {
+  if (finding.status !== 'open' && finding.status !== 'ignored') return [];
+  const isOurs = finding.hasMachine && (finding.class === 'orphan' || finding.class === 'duplicate');
+  const actions: FindingAction[] = [];
+  if (isOurs) actions.push('destroy');
+  // Without a price the caps could not be checked.
+  if (isOurs && finding.class === 'orphan' && finding.priceMicroUsdPerHour !== null) actions.push('adopt');
+  if (finding.status === 'open') actions.push('ignore');
+  return actions;
+}
+
+export interface FindingCost {
+  class: string;
+  priceMicroUsdPerHour: MicroUsd | null;
+  firstSeenAt: number;
+  /** null: not over. An ignored finding is not over: its machine bills on. */
+  endedAt: number | null;
+  /** Of the finding's own attempt where a row accounts for the machine. */
+  attempt: { priceMicroUsdPerHour: MicroUsd | null; purchasedAt: number | null; goneAt: number | null } | null;
+  now: number;
+}
+
+/**
+ * What the machine of a finding has cost: as far as its attempt accounts for it, and since it was first seen where none does (an
+ * orphan, a duplicate; what it cost before nobody saw). Where neither price nor purchase is known: 0.
+ */
+export function accrueFinding(cost: FindingCost): MicroUsd {
+  const isUnaccounted = cost.class === 'orphan' || cost.class === 'duplicate';
+  const seen = isUnaccounted
+    ? accrue(cost.priceMicroUsdPerHour ?? 0n, (cost.endedAt ?? cost.now) - cost.firstSeenAt)
+    : 0n;
+  // A duplicate's attempt pays for the other machine with its label.
+  if (cost.attempt === null || cost.class === 'duplicate' || cost.attempt.purchasedAt === null) return seen;
+  const { priceMicroUsdPerHour, purchasedAt, goneAt } = cost.attempt;
+  return seen + accrue(priceMicroUsdPerHour ?? 0n, (goneAt ?? cost.now) - purchasedAt);
+}
