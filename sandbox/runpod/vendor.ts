@@ -16,12 +16,10 @@ const REAL_TIMINGS: RentalTimings = {
   sshDelayMs: 10_000,
 };
 
-/** The last is a member of a cluster: hidden from a list that does not ask for it. */
 const FOREIGN_LABELS = [
   ['research-notebook', false],
   ['old-experiments', true],
   ['muster-elsewhere-att_aaaaaaaaaaaaaaaa-0000000000', false],
-  ['cluster-training-0', false],
 ] as const;
 
 const ID_LETTERS = 'abcdefghijklmnopqrstuvwxyz0123456789';
