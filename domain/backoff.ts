@@ -11,6 +11,8 @@ export const RETRY_POLICIES = {
   operation: { baseMs: 1_000, capMs: 60_000 },
   /** Retried for ever, because what is not destroyed bills. The cap leaves 10 s of the 30 s within which it must be confirmed gone after an outage has healed. */
   destroy: { baseMs: 1_000, capMs: 20_000 },
+  /** Deliveries to others' servers. */
+  webhook: { baseMs: 10_000, capMs: 6 * 3_600_000 },
 } as const satisfies Record<string, RetryPolicy>;
 export type RetryPolicyName = keyof typeof RETRY_POLICIES;
 

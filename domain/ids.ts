@@ -17,6 +17,8 @@ export const ID_PREFIXES = {
   apiKey: 'key',
   invite: 'inv',
   offer: 'off',
+  webhook: 'whk',
+  delivery: 'dlv',
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIXES;
