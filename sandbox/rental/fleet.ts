@@ -32,8 +32,8 @@ export interface RentalFleet<Details> {
   all(): Iterable<RentalMachine<Details>>;
   /** A machine that exists now: one being terminated still does. */
   find(id: string): RentalMachine<Details> | undefined;
-  /** As a list that lags by `lagMs` tells it: new ones miss, destroyed ones stay, for that long. */
-  listed(lagMs: number): RentalMachine<Details>[];
+  /** As a list that lags by `lagMs` tells it: new ones miss, destroyed ones stay (or for `keepGoneMs`), for that long. */
+  listed(lagMs: number, keepGoneMs?: number): RentalMachine<Details>[];
   /** How many machines hold GPUs of this offer. */
   occupied(offerKey: string): number;
   /** `extra` gives what must be written together with the machine. It is in the journal when this returns. */
@@ -96,10 +96,10 @@ export function createRentalFleet<Details>(deps: RentalFleetDependencies<Details
       const machine = machines.get(id);
       return machine?.destroyedAtMs === null ? machine : undefined;
     },
-    listed(lagMs) {
+    listed(lagMs, keepGoneMs = lagMs) {
       const nowMs = clock.now();
       return [...machines.values()].filter(({ origin, createdAtMs, destroyedAtMs }) => {
-        if (destroyedAtMs !== null && destroyedAtMs + lagMs <= nowMs) return false;
+        if (destroyedAtMs !== null && destroyedAtMs + keepGoneMs <= nowMs) return false;
         return lagMs === 0 || origin !== 'bought' || createdAtMs + lagMs <= nowMs;
       });
     },
