@@ -7,6 +7,7 @@ const tiers = {
   /** Pure rules and small parts. */
   unit: [
     'domain',
+    'agent',
     'db',
     'secrets',
     'providers-dynamic',
