@@ -21,6 +21,18 @@ const GAUGES: FleetGauge[] = [
   { name: 'muster_operations', help: 'Unfinished operations', label: 'kind', values: (figures) => figures.operations },
   { name: 'muster_findings', help: 'Open findings', label: 'class', values: (figures) => figures.findings },
   {
+    name: 'muster_orphans_destroyed',
+    help: 'Machines with our label and no row that were found and destroyed; alert on any increase',
+    label: 'provider',
+    values: (figures) => figures.orphansDestroyed,
+  },
+  {
+    name: 'muster_provider_circuit_open',
+    help: '1 while nothing is bought from the provider because calls to it fail, 0.5 while a purchase probes it',
+    label: 'circuit',
+    values: (figures) => figures.circuits,
+  },
+  {
     name: 'muster_provider_ok',
     help: '1 where the listings of the provider are believed, 0 otherwise',
     label: 'provider',

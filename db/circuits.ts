@@ -8,6 +8,7 @@ import {
   circuitState,
   CLOSED_CIRCUIT,
   mayBuy,
+  mayReopen,
   nextCircuit,
   type Circuit,
   type CircuitSource,
@@ -27,6 +28,8 @@ export interface ProviderCircuit {
   reason: string | null;
   openUntil: Date | null;
   opens: number;
+  /** Whether it is worth waiting for. */
+  mayReopen: boolean;
   /** Whether a new purchase may be begun as far as this circuit goes. */
   isUsable: boolean;
 }
@@ -89,15 +92,23 @@ export async function listCircuits(executor: Executor): Promise<ProviderCircuit[
       reason: row.reason,
       openUntil: row.open_until,
       opens: row.opens,
+      mayReopen: mayReopen(circuit),
       isUsable: mayBuy(circuit, null, now),
     };
   });
 }
 
 /** Providers from which no new purchase may be begun now, with the reason: for planning. */
-export async function listUnusableProviders(executor: Executor): Promise<Map<string, string>> {
+export async function listUnusableProviders(
+  executor: Executor,
+): Promise<Map<string, { reason: string; mayReopen: boolean }>> {
   const circuits = (await listCircuits(executor)).filter((circuit) => !circuit.isUsable);
-  return new Map(circuits.map((circuit) => [circuit.provider, circuit.reason ?? circuit.state]));
+  return new Map(
+    circuits.map((circuit) => [
+      circuit.provider,
+      { reason: circuit.reason ?? circuit.state, mayReopen: circuit.mayReopen },
+    ]),
+  );
 }
 
 export async function isProviderUsable(executor: Executor, provider: string): Promise<boolean> {
@@ -138,6 +149,7 @@ export async function resetCircuits(executor: Executor, provider: string): Promi
       changed_at: sql`clock_timestamp()`,
       open_until: null,
       reason: null,
+      cause: null,
       probe_attempt_id: null,
       probe_at: null,
       updated_at: sql`now()`,
@@ -160,6 +172,7 @@ async function saveCircuit(
       changed_at: time(circuit.changedAt),
       open_until: time(circuit.openUntil),
       reason: circuit.reason,
+      cause: circuit.cause,
       probe_attempt_id: circuit.probeAttemptId,
       probe_at: time(circuit.probeAt),
       updated_at: sql`now()`,
@@ -181,6 +194,7 @@ function circuitFromRow(row: CircuitRow): Circuit {
     changedAt: row.changed_at?.getTime() ?? null,
     openUntil: row.open_until?.getTime() ?? null,
     reason: row.reason,
+    cause: row.cause,
     probeAttemptId: row.probe_attempt_id,
     probeAt: row.probe_at?.getTime() ?? null,
   };

@@ -67,7 +67,7 @@ export async function recordBelievable(executor: Executor, name: ProviderName, o
     }))
     .where('name', '=', name)
     .execute();
-  await recordProviderOutcome(executor, { provider: name, source: 'listing', errorKind: null });
+  await recordProviderOutcome(executor, { provider: name, source: outcome.listing, errorKind: null });
 }
 
 /** A listing failed or is not believed: nothing is bought there or destroyed on its word until a believable one returns. */
@@ -93,5 +93,5 @@ export async function recordQuarantine(
     .where('name', '=', name)
     .execute();
   const errorKind = status === 'auth_failed' ? 'auth' : 'unbelievable';
-  await recordProviderOutcome(executor, { provider: name, source: 'listing', errorKind });
+  await recordProviderOutcome(executor, { provider: name, source: listing, errorKind });
 }

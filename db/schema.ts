@@ -5,6 +5,7 @@ import type { CircuitSource } from '../domain/circuit.ts';
 import type { FoundMachine } from '../domain/found-machine.ts';
 import type { InstanceStatus, Phase } from '../domain/instance.ts';
 import type { OperationKind, OperationStatus } from '../domain/operation.ts';
+import type { DeliveryStatus, WebhookFilter } from '../domain/webhook.ts';
 import type { ProviderErrorKind } from '../domain/provider-error.ts';
 
 export type Json = ColumnType<unknown, string, string>;
@@ -199,6 +200,8 @@ export interface Schema {
     ready_at: NullableTime;
     destroy_requested_at: NullableTime;
     gone_at: NullableTime;
+    agent_sealed: string | null;
+    agent_registered_at: NullableTime;
     is_metered: Generated<boolean>;
     created_at: MadeTime;
     updated_at: MadeTime;
@@ -357,6 +360,7 @@ export interface Schema {
     changed_at: NullableTime;
     open_until: NullableTime;
     reason: string | null;
+    cause: ProviderErrorKind | null;
     probe_attempt_id: string | null;
     probe_at: NullableTime;
     updated_at: MadeTime;
@@ -368,6 +372,54 @@ export interface Schema {
     at: MadeTime;
     error_kind: ProviderErrorKind | null;
   };
+  webhooks: {
+    id: string;
+    org_id: string;
+    url: string;
+    description: string | null;
+    events: WebhookFilter[];
+    includes_deployment: Generated<boolean>;
+    secret_sealed: string;
+    previous_secret_sealed: string | null;
+    previous_secret_until: NullableTime;
+    enabled: Generated<boolean>;
+    disabled_reason: string | null;
+    failing_since: NullableTime;
+    created_by: string;
+    created_at: MadeTime;
+    updated_at: MadeTime;
+  };
+  webhook_deliveries: {
+    id: string;
+    webhook_id: string;
+    seq: GeneratedAlways<bigint>;
+    type: string;
+    object_kind: string;
+    object_id: string;
+    org_id: string | null;
+    data: Json;
+    happened_at: MadeTime;
+    status: Generated<DeliveryStatus>;
+    tries: Generated<number>;
+    next_at: MadeTime;
+    leased_until: NullableTime;
+    response_status: number | null;
+    response_excerpt: string | null;
+    error: string | null;
+    duration_ms: number | null;
+    tried_at: NullableTime;
+    finished_at: NullableTime;
+  };
+  plans: {
+    plan_hash: string;
+    org_id: string;
+    request_hash: string;
+    seed: string;
+    quotes: Json;
+    created_by: string;
+    created_at: MadeTime;
+    expires_at: Time;
+  };
   cron_ticks: {
     name: string;
     tick_at: Time;
@@ -376,6 +428,47 @@ export interface Schema {
     finished_at: NullableTime;
     counts: Json | null;
     error: string | null;
+  };
+  node_tokens: {
+    token_hash: Buffer;
+    attempt_id: string;
+    expires_at: Time;
+    used_at: NullableTime;
+    nonce_hash: Buffer | null;
+    created_at: MadeTime;
+  };
+  nodes: {
+    id: string;
+    org_id: string;
+    attempt_id: string | null;
+    instance_id: string | null;
+    key_hash: Buffer;
+    key_made_at: MadeTime;
+    next_key_hash: Buffer | null;
+    agent_version: string;
+    hostname: string | null;
+    boot_id: string | null;
+    previous_boot_id: string | null;
+    sequence: Generated<bigint>;
+    reboots: Generated<number>;
+    rebooted_at: NullableTime;
+    heartbeat_at: NullableTime;
+    system: Json | null;
+    gpu: Json | null;
+    registered_at: MadeTime;
+  };
+  node_samples: {
+    node_id: string;
+    slot: number;
+    at: Time;
+    verdict: string;
+    gpu_percent: number | null;
+    gpu_memory_used_mib: number | null;
+    gpu_memory_total_mib: number | null;
+    gpu_temperature_c: number | null;
+    gpu_power_w: number | null;
+    load1: number | null;
+    memory_available_mib: number | null;
   };
   component_status: { component: string; process: string; ready: boolean; reason: string; updated_at: MadeTime };
 }

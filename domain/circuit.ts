@@ -6,13 +6,13 @@
  *   open       buy nothing until openUntil; longer each time it opens again → half_open
  *   half_open  one purchase at a time probes it → closed (it went well) | open
  *
- * A provider has two. `purchase` judges purchases. `listing` judges only whether listings come and go: a provider whose listing is
- * not believed now is in quarantine (listing.ts), which ends with the next one that is, but one that flaps would be bought from in
- * every good minute, with purchases whose lost answers cannot be looked up in the next bad one.
+ * A provider has three. `purchase` judges purchases. `offers` and `instances` judge only whether such listings come and go: a provider
+ * whose listing is not believed now is in quarantine (listing.ts), which ends with the next one that is, but one that flaps would be
+ * bought from in every good minute, with purchases whose lost answers cannot be looked up in the next bad one.
  */
 import type { ProviderErrorKind } from './provider-error.ts';
 
-export const CIRCUIT_SOURCES = ['purchase', 'listing'] as const;
+export const CIRCUIT_SOURCES = ['purchase', 'offers', 'instances'] as const;
 export type CircuitSource = (typeof CIRCUIT_SOURCES)[number];
 
 export const CIRCUIT_STATES = ['closed', 'half_open', 'open'] as const;
@@ -26,6 +26,8 @@ export interface Circuit {
   /** null: closed. */
   openUntil: number | null;
   reason: string | null;
+  /** What the call came to that opened it. */
+  cause: ProviderErrorKind | null;
   /** The purchase that probes it. */
   probeAttemptId: string | null;
   probeAt: number | null;
@@ -43,6 +45,7 @@ export const CLOSED_CIRCUIT: Circuit = {
   changedAt: null,
   openUntil: null,
   reason: null,
+  cause: null,
   probeAttemptId: null,
   probeAt: null,
 };
@@ -56,7 +59,8 @@ export const MIN_OUTCOMES = 10;
 export const MAX_FLAPS = 3;
 const OPEN_MS: Record<CircuitSource, { baseMs: number; capMs: number }> = {
   purchase: { baseMs: 60_000, capMs: 10 * 60_000 },
-  listing: { baseMs: 60_000, capMs: 2 * 60_000 },
+  offers: { baseMs: 60_000, capMs: 2 * 60_000 },
+  instances: { baseMs: 60_000, capMs: 2 * 60_000 },
 };
 /** A probe whose end nobody told is over after this long. */
 export const PROBE_MS = 5 * 60_000;
@@ -102,6 +106,11 @@ export function mayBuy(circuit: Circuit, attemptId: string | null, now: number):
   }
 }
 
+/** Whether it is worth waiting for: not where only a person can mend what opened it. */
+export function mayReopen(circuit: Pick<Circuit, 'cause'>): boolean {
+  return judgeOutcome(circuit.cause) !== 'hopeless';
+}
+
 /**
  * The circuit after the last of `outcomes` (oldest first; only those of the window and since `changedAt` count). While it is open,
  * late answers of calls begun before change nothing.
@@ -124,24 +133,24 @@ export function nextCircuit(
     case 'half_open':
       if (verdict === 'neutral') return { ...circuit, probeAttemptId: null, probeAt: null };
       if (verdict === 'ok') return { ...CLOSED_CIRCUIT, opens: circuit.opens, changedAt: now };
-      return open(circuit, source, `the probe failed too: ${last.errorKind}`, now);
+      return open(circuit, source, { reason: `the probe failed too: ${last.errorKind}`, cause: last.errorKind }, now);
     case 'closed': {
       const reason = source === 'purchase' ? whyPurchasesFail(recent) : whyListingsFlap(recent);
-      if (reason !== null) return open(circuit, source, reason, now);
+      if (reason !== null) return open(circuit, source, { reason, cause: last.errorKind }, now);
       const isProven = verdict === 'ok' && (circuit.changedAt === null || now - circuit.changedAt > CIRCUIT_WINDOW_MS);
       return isProven && circuit.opens > 0 ? CLOSED_CIRCUIT : circuit;
     }
   }
 }
 
-function open(circuit: Circuit, source: CircuitSource, reason: string, now: number): Circuit {
+function open(circuit: Circuit, source: CircuitSource, why: Pick<Circuit, 'reason' | 'cause'>, now: number): Circuit {
   const { baseMs, capMs } = OPEN_MS[source];
   const forMs = Math.min(capMs, baseMs * 2 ** Math.min(20, circuit.opens));
   return {
     opens: circuit.opens + 1,
     changedAt: now,
     openUntil: now + forMs,
-    reason,
+    ...why,
     probeAttemptId: null,
     probeAt: null,
   };

@@ -1,6 +1,20 @@
 /** Providers on the wire: the state in which workers last found each vendor. */
 import { z } from 'zod';
+import { CIRCUIT_SOURCES, CIRCUIT_STATES } from '../../domain/circuit.ts';
 import { pageOf, reason, time } from './values.ts';
+
+export const providerCircuit = z
+  .object({
+    source: z.enum(CIRCUIT_SOURCES),
+    state: z.enum(CIRCUIT_STATES).meta({
+      description:
+        '`closed`: bought from; `open`: not; `half_open`: one purchase at a time probes whether it works again',
+    }),
+    reason: z.string().nullable(),
+    openUntil: time.nullable(),
+    opens: z.int().meta({ description: 'How often it opened without a good time in between' }),
+  })
+  .meta({ id: 'ProviderCircuit' });
 
 export const provider = z
   .object({
@@ -18,6 +32,7 @@ export const provider = z
       .nullable()
       .meta({ description: "Machines in the account that are not ours; only for the deployment's admin" }),
     quarantinedAt: time.nullable(),
+    circuits: z.array(providerCircuit).meta({ description: 'Those that ever opened; empty: none did' }),
     updatedAt: time,
   })
   .meta({ id: 'Provider' });

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { MusterError } from '../../domain/error-table.ts';
 import { appendAudit } from '../../db/audit.ts';
 import { listAudit, type AuditRow } from '../../db/audit-pages.ts';
+import { listCircuits, resetCircuits, type ProviderCircuit } from '../../db/circuits.ts';
 import { readOrgFleet } from '../../db/fleet.ts';
 import { findProvider, listProviders, setProviderEnabled, type ProviderRow } from '../../db/providers.ts';
 import { auditPage, auditQuery, type AuditEntry } from '../contract/audit.ts';
@@ -58,6 +59,7 @@ export const fleetRoutes: Route[] = [
     replies: { 200: providerPage },
     handle: async ({ query, caller, deps }) => {
       const all = await listProviders(deps.database.kysely);
+      const circuits = await listCircuits(deps.database.kysely);
       const after = readCursor(z.tuple([z.string()]), query.cursor);
       const rows = after ? all.filter((row) => row.name > after[0]) : all;
       return {
@@ -66,7 +68,7 @@ export const fleetRoutes: Route[] = [
           rows,
           query.limit,
           (row) => [row.name],
-          (row) => providerReply(row, caller.isAdmin),
+          (row) => providerReply(row, circuits, caller.isAdmin),
         ),
       };
     },
@@ -96,7 +98,10 @@ export const fleetRoutes: Route[] = [
   }),
 ];
 
-/** Enabling buys nothing and disabling destroys nothing: what is rented there stays, only new purchases are let through or not. */
+/**
+ * Enabling buys nothing and disabling destroys nothing: what is rented there stays, only new purchases are let through or not. Who enables
+ * also says that the provider is well: its circuits are closed.
+ */
 function switchRoute(verb: 'enable' | 'disable'): Route {
   return route({
     method: 'post',
@@ -113,6 +118,7 @@ function switchRoute(verb: 'enable' | 'disable'): Route {
         if (!(await findProvider(tx, params.name)))
           throw new MusterError('not_found', `there is no provider ${params.name}`);
         await setProviderEnabled(tx, params.name, verb === 'enable');
+        if (verb === 'enable') await resetCircuits(tx, params.name);
         await appendAudit(tx, {
           orgId: null,
           actor,
@@ -121,13 +127,14 @@ function switchRoute(verb: 'enable' | 'disable'): Route {
           targetId: params.name,
           detail: body.reason === undefined ? {} : { reason: body.reason },
         });
-        return { status: 200, body: providerReply((await findProvider(tx, params.name)) as ProviderRow, true) };
+        const row = (await findProvider(tx, params.name)) as ProviderRow;
+        return { status: 200, body: providerReply(row, await listCircuits(tx), true) };
       }),
   });
 }
 
 /** How many foreign machines the account has concerns the deployment, not its orgs. */
-function providerReply(row: ProviderRow, isAdmin: boolean): Provider {
+function providerReply(row: ProviderRow, circuits: ProviderCircuit[], isAdmin: boolean): Provider {
   return {
     name: row.name,
     mode: row.mode,
@@ -140,6 +147,15 @@ function providerReply(row: ProviderRow, isAdmin: boolean): Provider {
     instancesSeenAt: isoOrNull(row.instances_seen_at),
     foreignCount: isAdmin ? row.foreign_count : null,
     quarantinedAt: isoOrNull(row.quarantined_at),
+    circuits: circuits
+      .filter((one) => one.provider === row.name)
+      .map(({ source, state, reason, openUntil, opens }) => ({
+        source,
+        state,
+        reason,
+        openUntil: isoOrNull(openUntil),
+        opens,
+      })),
     updatedAt: iso(row.updated_at),
   };
 }

@@ -1,6 +1,7 @@
 /** Routes about the control plane itself: health, readiness, metrics, documents. */
 import { readFile } from 'node:fs/promises';
 import { isConnectionError } from '../../db/database.ts';
+import { listUnusableProviders } from '../../db/circuits.ts';
 import { listComponents } from '../../db/processes.ts';
 import { listProviders, type ProviderRow } from '../../db/providers.ts';
 import { health, readiness, type Readiness } from '../contract/health.ts';
@@ -81,7 +82,11 @@ export const healthRoutes: Route[] = [
 async function readReadiness(deps: Call['deps']): Promise<Readiness> {
   const db = deps.database.kysely;
   try {
-    const [components, providers] = await Promise.all([listComponents(db), listProviders(db)]);
+    const [components, providers, unusable] = await Promise.all([
+      listComponents(db),
+      listProviders(db),
+      listUnusableProviders(db),
+    ]);
     const engines = components.filter((row) => row.component === 'engine');
     const engine = engines.find((row) => row.ready) ?? engines[0];
     const checks = {
@@ -89,7 +94,7 @@ async function readReadiness(deps: Call['deps']): Promise<Readiness> {
       engine: engine
         ? { ready: engine.ready, reason: engine.reason }
         : { ready: false, reason: 'no worker has reported' },
-      providers: Object.fromEntries(providers.map((row) => [row.name, checkProvider(row)])),
+      providers: Object.fromEntries(providers.map((row) => [row.name, checkProvider(row, unusable.get(row.name))])),
     };
     const isListed = providers.every((row) => row.mode === 'off' || !row.enabled || row.status !== 'unknown');
     return { ready: checks.engine.ready && isListed, checks };
@@ -103,10 +108,15 @@ async function readReadiness(deps: Call['deps']): Promise<Readiness> {
   }
 }
 
-function checkProvider(row: ProviderRow): Readiness['checks']['providers'][string] {
+function checkProvider(
+  row: ProviderRow,
+  circuit: { reason: string } | undefined,
+): Readiness['checks']['providers'][string] {
   if (row.mode === 'off') return { ready: false, reason: 'off: no key is configured' };
   if (!row.enabled) return { ready: false, reason: 'disabled by an admin' };
   if (row.status === 'unknown') return { ready: false, reason: 'not listed yet' };
+  if (row.status === 'ok' && circuit !== undefined)
+    return { ready: false, reason: `nothing is bought: ${circuit.reason}` };
   const isUsable = row.status === 'ok' || row.status === 'degraded';
   return { ready: isUsable, reason: row.reason ?? (isUsable ? `listed ${row.offers_count ?? 0} offers` : row.status) };
 }

@@ -1,6 +1,5 @@
 /** Candidates: which offer an attempt tries now. Assigned under the claim and recorded before the child may use it. */
-import { requirementsOf, MAX_ATTEMPTS_PER_INSTANCE, type ProvisionRequest } from '../../domain/provision-request.ts';
-import { findClosed, isMarketBelieved } from '../../domain/provisioning/closed-providers.ts';
+import { specOf, type ProvisionRequest } from '../../domain/provision-request.ts';
 import { nextCandidates } from '../../domain/provisioning/plan.ts';
 import { offerKey } from '../../domain/provisioning/match.ts';
 import type { PlanInput } from '../../domain/provisioning/planner.ts';
@@ -8,19 +7,16 @@ import { priceWithDisk } from '../../domain/offer.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import { countPurchaseCall, findAttemptByLabel, recordRefusal, type AttemptRow } from '../../db/attempts.ts';
+import { claimProbe } from '../../db/circuits.ts';
 import type { Executor } from '../../db/database.ts';
-import { listMachines, machineRecordFromRow } from '../../db/machines.ts';
-import { countHiddenFor, listOffersFor, listReservedKeys, hideOffer, reserveOffer } from '../../db/offers.ts';
-import { readProviderStates } from '../../db/provider-states.ts';
+import { readMarket } from '../../db/market.ts';
+import { hideOffer, reserveOffer } from '../../db/offers.ts';
 import { withClaim } from '../../db/operations.ts';
 import type { InstanceRow } from '../../db/instances.ts';
 import { listBelievably } from '../readiness/list-instances.ts';
 import type { Questions } from '../engine/protocol.ts';
 import type { StackView } from './run-update.ts';
 import { listedProvider, type StepContext } from './step.ts';
-
-/** Machine records considered in a plan: those we used last. */
-const MACHINE_RECORDS = 5_000;
 
 /** Everything the planner looks at, read now. */
 export async function readPlanInput(
@@ -31,39 +27,13 @@ export async function readPlanInput(
   attempts: AttemptRow[],
 ): Promise<PlanInput> {
   const request = instances[0]?.request as ProvisionRequest;
-  const [offers, hiddenOffers, machines, reserved, { rows, states }] = await Promise.all([
-    listOffersFor(executor, request),
-    countHiddenFor(executor, request),
-    listMachines(executor, { limit: MACHINE_RECORDS }),
-    listReservedKeys(executor),
-    readProviderStates(executor),
-  ]);
-  const ours = states.map((state) => ({
-    ...state,
-    isOn: state.isOn && context.enabledProviders.includes(state.provider),
-  }));
-  const closed = findClosed(ours, request.providers);
+  const market = await readMarket(executor, request, context.enabledProviders);
   return {
-    spec: {
-      strategy: request.strategy,
-      raceWidth: request.raceWidth,
-      maxRaceCostMicroUsd: BigInt(request.maxRaceCostMicroUsd),
-      requirements: requirementsOf(request),
-      bootTimeoutMs: request.bootTimeoutMs,
-      maxAttemptsPerInstance: MAX_ATTEMPTS_PER_INSTANCE,
-    },
+    spec: specOf(request),
     instances: instances.map((row) => ({ id: row.id, status: row.status, winnerAttemptId: row.winner_attempt_id })),
     attempts: attempts.map(plannedAttempt),
-    offers,
-    hiddenOffers,
-    machines: machines.map(machineRecordFromRow),
-    reserved,
-    seed: operationId,
-    closed,
-    offersBelievable: isMarketBelieved(ours, request.providers, closed),
-    unseenProviders: new Set(
-      rows.filter((row) => row.instances_problem !== null).map((row) => row.name as ProviderName),
-    ),
+    ...market,
+    seed: request.planSeed ?? operationId,
     requestedAt: instances[0]?.created_at.getTime() ?? 0,
     now: context.now().getTime(),
   };
@@ -97,6 +67,11 @@ export async function assignCandidate(
   return withClaim(context.db, context.claim, async (tx) => {
     const attempt = await findAttemptByLabel(tx, question.label);
     if (!attempt) throw new Error(`no attempt has the label ${question.label}`);
+    if (!(await claimProbe(tx, attempt.provider, attempt.id)))
+      throw new ProviderError(
+        'rate_limited',
+        `nothing is bought from ${attempt.provider} now: its purchases failed lately`,
+      );
     const isAlreadyRecorded = attempt.provider_offer_id !== question.refused?.providerOfferId;
     if (question.refused === null || isAlreadyRecorded) {
       await countPurchaseCall(tx, attempt.id);

@@ -19,6 +19,7 @@ import {
   type AttemptRow,
 } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
+import { claimProbe, recordProviderOutcome } from '../../db/circuits.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
 import { listInstancesOfOperation, setInstanceStatus, updateInstance, type InstanceRow } from '../../db/instances.ts';
 import { newId } from '../../db/new-id.ts';
@@ -149,6 +150,8 @@ async function reserveAttempt(
   if (!(await setInstanceStatus(tx, action.instanceId, 'creating', { phase: 'purchasing', note: null }))) return;
   const id = newId('attempt');
   for (const offer of action.candidates) {
+    // Where the provider's circuit is half open, one attempt at a time probes it.
+    if (!(await claimProbe(tx, offer.provider, id))) continue;
     if (!(await reserveOffer(tx, offer, id))) continue;
     await insertAttempt(tx, {
       id,
@@ -283,6 +286,12 @@ async function applyOutcome(
           // Whether another provider has something, the next plan sees: it asks none again that refused the order or our credentials.
           await markGone(tx, [attempt.id], failure);
           await updateInstance(tx, attempt.instance_id, { note: failure.detail });
+        }
+        for (const attempt of toBuy) {
+          const errorKind = outcome.failures[attempt.id]?.errorKind ?? null;
+          const isBought = bought.some((one) => one.attempt.id === attempt.id);
+          if (errorKind === 'internal' || (errorKind === null && !isBought)) continue;
+          await recordProviderOutcome(tx, { provider: attempt.provider, source: 'purchase', errorKind });
         }
       }),
     10_000,

@@ -22,7 +22,7 @@ const STATEMENTS = [
   // One circuit for each provider and what is asked of it. No row: closed, nothing ever failed.
   `create table provider_circuits (
      provider text not null,
-     source text not null check (source in ('purchase', 'listing')),
+     source text not null check (source in ('purchase', 'offers', 'instances')),
      -- How often in a row it opened without having proven itself in between.
      opens integer not null default 0,
      -- When it last opened or closed: what came of calls before that says nothing any more.
@@ -30,6 +30,8 @@ const STATEMENTS = [
      -- From then on one purchase may probe it; null: closed.
      open_until timestamptz,
      reason text,
+     -- What the call came to that opened it.
+     cause text,
      -- The one purchase that probes a half-open circuit.
      probe_attempt_id text,
      probe_at timestamptz,
@@ -39,7 +41,7 @@ const STATEMENTS = [
   `create table provider_outcomes (
      id bigint generated always as identity primary key,
      provider text not null,
-     source text not null check (source in ('purchase', 'listing')),
+     source text not null check (source in ('purchase', 'offers', 'instances')),
      -- Not now(): outcomes of one transaction have an order too.
      at timestamptz not null default clock_timestamp(),
      -- null: the provider answered as it should.

@@ -15,7 +15,7 @@ export interface ProviderState {
   /** Whether a believable listing of offers ever came. */
   hasOffers: boolean;
   /** Why its circuit breaker keeps new purchases away; null: it does not. */
-  circuit: string | null;
+  circuit: ClosedProvider | null;
 }
 
 /** @param wanted the request's providers; empty: any. Providers that are not wanted are not told. */
@@ -47,7 +47,7 @@ export function isMarketBelieved(
 function whyClosed(state: ProviderState): ClosedProvider | null {
   if (!state.isOn || state.status === 'off') return { reason: 'switched off', mayReopen: false };
   if (!state.hasOffers) return { reason: state.reason ?? 'its offers are not known yet', mayReopen: true };
-  if (state.status === 'ok' && state.circuit !== null) return { reason: state.circuit, mayReopen: true };
+  if (state.status === 'ok' && state.circuit !== null) return state.circuit;
   if (state.status === 'ok') return null;
   return { reason: state.reason ?? `it is ${state.status}`, mayReopen: true };
 }

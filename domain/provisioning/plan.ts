@@ -161,7 +161,8 @@ function waitForAlive(alive: PlannedAttempt[], input: PlanInput): WaitAction {
 /** Buys for those that may try again, or says why not. */
 function shop(needs: Need[], input: PlanInput): PlanAction[] {
   if (!input.offersBelievable) {
-    const reason = 'the listing of offers is not believed';
+    const closed = [...(input.closed ?? [])].map(([provider, { reason }]) => `${provider}: ${reason}`);
+    const reason = `the listing of offers is not believed${closed.length > 0 ? `: ${closed.join('; ')}` : ''}`;
     return [{ kind: 'wait', until: input.now + QUARANTINE_RECHECK_MS, reason }];
   }
   const { ranked, tally } = findCandidates(input);

@@ -157,6 +157,7 @@ export function makeProvider(): Provider {
     instancesSeenAt: NOW,
     foreignCount: 2,
     quarantinedAt: null,
+    circuits: [],
     updatedAt: NOW,
   };
 }

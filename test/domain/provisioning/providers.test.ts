@@ -181,7 +181,7 @@ describe('which providers are closed', () => {
     ['one that never listed offers', { status: 'unknown', hasOffers: false }, true],
     ['one in quarantine', { status: 'quarantined', reason: 'fell' }, true],
     ['one that refuses our key', { status: 'auth_failed', reason: 'HTTP 401' }, true],
-    ['one with an open circuit', { circuit: '5 of 6 purchases failed' }, true],
+    ['one with an open circuit', { circuit: { reason: '5 of 6 purchases failed', mayReopen: true } }, true],
   ];
   it.each(cases)('%s', (_, over, mayReopen) => {
     const closed = findClosed([state(over)], []);
