@@ -69,6 +69,7 @@ interface GpuType {
   memoryGib: number | null;
   usdPerGpuHour: number;
   isSecure: boolean;
+  hasNvidiaSmi: boolean;
   maxCount: number;
   cudaVersion: string | null;
   places: { id: string | null; name: string | null; stock: string }[];
@@ -86,6 +87,7 @@ function readGpuType(row: unknown): GpuType | null {
     memoryGib: number(row.memory),
     usdPerGpuHour: price,
     isSecure: row.secure === true,
+    hasNvidiaSmi: row.manufacturer !== 'AMD',
     maxCount,
     cudaVersion: readCudaVersion(row.cudaVersions),
     places: readPlaces(row),
@@ -120,8 +122,8 @@ function readCudaVersion(value: unknown): string | null {
 }
 
 function offersOfType(type: GpuType, query: OfferQuery): Offer[] {
-  // What is not sold on the secure cloud is priced 0 there.
-  if (!type.isSecure || type.usdPerGpuHour <= 0) return [];
+  // What is not sold on the secure cloud is priced 0 there; a GPU without nvidia-smi would never be verified ready.
+  if (!type.isSecure || type.usdPerGpuHour <= 0 || !type.hasNvidiaSmi) return [];
   const counts = query.gpuCount === undefined ? GPU_COUNTS : [query.gpuCount];
   const askedCount = query.gpuCount ?? 1;
   const pricedDiskGib = Math.ceil(query.diskGib ?? DEFAULT_DISK_GIB);

@@ -6,7 +6,6 @@
 
 /** From the vendor's page "GPU types", where the two differ by more than the brand. Keys: the vendor's id in lower case. */
 const NAMES: Record<string, string> = {
-  'amd instinct mi300x oam': 'MI300X',
   'nvidia a100 80gb pcie': 'A100 PCIE',
   'nvidia a100-sxm4-80gb': 'A100 SXM4',
   'nvidia b300 sxm6 ac': 'B300',
@@ -23,7 +22,7 @@ const NAMES: Record<string, string> = {
   'nvidia rtx 5000 ada generation': 'RTX 5000Ada',
   'nvidia rtx 6000 ada generation': 'RTX 6000Ada',
   'nvidia rtx pro 4500 blackwell': 'RTX PRO 4500',
-  'nvidia rtx pro 6000 blackwell max-q workstation edition': 'RTX PRO 6000 MaxQ',
+  'nvidia rtx pro 6000 blackwell max-q workstation edition': 'RTX PRO 6000 Max-Q',
   'nvidia rtx pro 6000 blackwell server edition': 'RTX PRO 6000 S',
   'nvidia rtx pro 6000 blackwell server edition mig 1g.24gb': 'RTX PRO 6000 MIG 24GB',
   'nvidia rtx pro 6000 blackwell server edition mig 2g.48gb': 'RTX PRO 6000 MIG 48GB',
