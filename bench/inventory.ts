@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import pg from 'pg';
 import { openDatabase } from '../db/database.ts';
 import { startEmbeddedPostgres } from '../db/embedded-postgres.ts';
 import { setDenylisted } from '../db/machines.ts';
@@ -18,11 +19,12 @@ import { median, percentile } from './lab.ts';
 const OFFERS_EACH = 1_250;
 const DENYLISTED = 100;
 const WARM_UP = 100;
-const REQUESTS = 1_000;
+const REQUESTS = 500;
 const CLIENTS = 8;
 const GPUS = ['RTX 4090', 'RTX 3090', 'RTX 5090', 'L40S', 'A100 SXM4', 'H100 SXM', 'H100 PCIE', 'H200', 'RTX A6000'];
 const REGIONS = ['SE', 'US', 'DE', 'FR', 'NO', 'JP', null];
 const PATHS: [string, string][] = [
+  ['for comparison: the four providers', '/providers'],
   ['cheapest first, page of 50', '/inventory'],
   ['of one GPU below a price', '/inventory?gpu=RTX%204090&gpuCount=1&maxPriceUsdPerHour=1.50&minReliability=0.9'],
   ['by price of one GPU, interruptible', '/inventory?sort=price_per_gpu&interruptible=true'],
@@ -51,6 +53,7 @@ for (const provider of PROVIDER_NAMES) {
 for (let number = 0; number < DENYLISTED; number++)
   await setDenylisted(database.kysely, 'vastai', `m${number}`, new Date(Date.now() + 3_600_000), 'bench');
 await database.close();
+await analyze();
 
 const muster = await createMusterProcess({
   dataDir: join(dir, 'data'),
@@ -62,14 +65,25 @@ const muster = await createMusterProcess({
     MUSTER_API_RATE_LIMIT: '100000',
   },
 });
-await muster.start();
-for (const [name, path] of PATHS) {
-  await measure(path, WARM_UP, 1);
-  for (const clients of [1, CLIENTS]) report(`${name}, ${clients} at once`, await measure(path, REQUESTS, clients));
+try {
+  await muster.start();
+  for (const [name, path] of PATHS) {
+    await measure(path, WARM_UP, 1);
+    for (const clients of [1, CLIENTS]) report(`${name}, ${clients} at once`, await measure(path, REQUESTS, clients));
+  }
+} finally {
+  await muster.kill('SIGTERM');
+  await postgres.stop();
+  rmSync(dir, { recursive: true, force: true });
 }
-await muster.kill('SIGTERM');
-await postgres.stop();
-rmSync(dir, { recursive: true, force: true });
+
+/** As the server itself does within a minute of the first listing. */
+async function analyze(): Promise<void> {
+  const owner = new pg.Client({ connectionString: postgres.url });
+  await owner.connect();
+  await owner.query('analyze');
+  await owner.end();
+}
 
 async function measure(path: string, requests: number, clients: number): Promise<number[]> {
   const latencies: number[] = [];

@@ -46,7 +46,7 @@ export function listInventory(executor: Executor, filter: InventoryFilter): Prom
   const beyond = (value: RawBuilder<unknown>) => (isDescending ? sql`(${by}) < ${value}` : sql`(${by}) > ${value}`);
   const conditions = [
     // What is switched off keeps its last offers in the table, and sells none.
-    sql`o.provider in (select name from providers where enabled and mode <> 'off')`,
+    sql`o.provider = any(array(select name from providers where enabled and mode <> 'off'))`,
     filter.gpu === undefined ? null : sql`o.gpu_key = ${canonicalGpuKey(filter.gpu)}`,
     filter.gpuCount === undefined ? null : sql`o.gpu_count = ${filter.gpuCount}`,
     filter.minGpuMemoryGib === undefined ? null : sql`o.gpu_memory_gib >= ${filter.minGpuMemoryGib}`,
@@ -61,19 +61,27 @@ export function listInventory(executor: Executor, filter: InventoryFilter): Prom
         ? sql`o.floor_micro_usd_per_hour is not null`
         : sql`not o.interruptible`,
     diskGib === undefined ? null : sql`(o.disk_gib is null or o.disk_gib >= ${diskGib})`,
-    filter.includeDenylist ? null : sql`m.denylisted_until is null`,
+    filter.includeDenylist
+      ? null
+      : sql`(o.machine_id is null or (o.provider, o.machine_id) not in
+             (select provider, machine_id from machine_history where denylisted_until > now()))`,
     after
       ? sql`(${beyond(sql`${after.value}::${type}`)} or ((${by}) = ${after.value}::${type} and o.id > ${after.id}))`
       : null,
   ].flatMap((condition) => (condition === null ? [] : [condition]));
+  // Sub-selects, not joins: without fresh statistics a join would visit every offer, and these stop at the page's end.
   return sql<InventoryRow>`
-    select o.*, (${by})::text as sort_value, m.denylisted_until
-    from offers o
+    select page.*, page.sort_key::text as sort_value, m.denylisted_until
+    from (
+      select o.*, (${by}) as sort_key
+      from offers o
+      where o.hidden_at is null and ${sql.join(conditions, sql` and `)}
+      order by (${by}) ${isDescending ? sql`desc` : sql`asc`}, o.id
+      limit ${filter.limit}
+    ) page
     left join machine_history m
-      on m.provider = o.provider and m.machine_id = o.machine_id and m.denylisted_until > now()
-    where o.hidden_at is null and ${sql.join(conditions, sql` and `)}
-    order by (${by}) ${isDescending ? sql`desc` : sql`asc`}, o.id
-    limit ${filter.limit}`
+      on m.provider = page.provider and m.machine_id = page.machine_id and m.denylisted_until > now()
+    order by page.sort_key ${isDescending ? sql`desc` : sql`asc`}, page.id`
     .execute(executor)
     .then((result) => result.rows);
 }

@@ -11,6 +11,8 @@ const STATEMENTS = [
      add column inet_up_micro_usd_per_gb bigint`,
   `create index offers_price on offers (price_micro_usd_per_hour, id) where hidden_at is null`,
   `create index offers_price_per_gpu on offers ((price_micro_usd_per_hour::numeric / gpu_count), id) where hidden_at is null`,
+  `create index offers_reliability on offers ((coalesce(reliability, -1)) desc, id) where hidden_at is null`,
+  `create index offers_memory on offers ((coalesce(gpu_memory_gib, -1)) desc, id) where hidden_at is null`,
 
   // The floor of each class (a GPU model at a provider, on demand or interruptible) by the last believable listing.
   `create table price_floors (
