@@ -1,5 +1,7 @@
 /** The client of each marketplace by its name: the one place that knows them all. What a client must do stands in provider-client.ts. */
 import type { ProviderName } from '../domain/provider.ts';
+import { createLambdaClient } from './lambda/client.ts';
+import { LAMBDA_RATE_LIMITS } from './lambda/rate-limits.ts';
 import type { ProviderClient, ProviderSettings, RateLimiter, RateLimits } from './provider-client.ts';
 import { createRunpodClient } from './runpod/client.ts';
 import { RUNPOD_RATE_LIMITS } from './runpod/rate-limits.ts';
@@ -14,6 +16,7 @@ const CLIENTS: Partial<Record<ProviderName, { create: ClientFactory; rateLimits:
   vastai: { create: createVastaiClient, rateLimits: VASTAI_RATE_LIMITS },
   tensordock: { create: createTensordockClient, rateLimits: TENSORDOCK_RATE_LIMITS },
   runpod: { create: createRunpodClient, rateLimits: RUNPOD_RATE_LIMITS },
+  lambda: { create: createLambdaClient, rateLimits: LAMBDA_RATE_LIMITS },
 };
 
 export function createProviderClient(

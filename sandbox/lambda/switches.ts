@@ -38,7 +38,7 @@ export type LambdaSwitches = z.infer<typeof lambdaSwitchesSchema>;
 export const DEFAULT_LAMBDA_SWITCHES: LambdaSwitches = {
   rateLimits: 'off',
   terminateReply: 'instances',
-  terminateEarly: 'refuse',
+  terminateEarly: 'accept',
   keepTerminatedMs: 60_000,
   listLagMs: 0,
   pageSize: null,

@@ -29,7 +29,7 @@ const ENDPOINTS: Record<ProviderName, Endpoints> = {
   vastai: { search: 'search', create: 'create', list: 'list', show: 'read', destroy: 'destroy' },
   tensordock: { search: 'hostnodes', create: 'create', list: 'list', show: 'show', destroy: 'destroy' },
   runpod: { search: 'catalog', create: 'create', list: 'list', show: 'read', destroy: 'destroy' },
-  lambda: { search: 'types', create: 'launch', list: 'list', show: 'show', destroy: 'terminate' },
+  lambda: { search: 'search', create: 'create', list: 'list', show: 'read', destroy: 'destroy' },
 };
 
 const SIMULATED = createVendors().map((vendor) => vendor.name);
