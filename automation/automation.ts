@@ -15,10 +15,12 @@ import type { Queue } from '../db/queue.ts';
 import type { ProviderClient } from '../providers-dynamic/provider-client.ts';
 import { createProviderClient } from '../providers-dynamic/provider-clients.ts';
 import type { Envelope } from '../secrets/envelope.ts';
+import { createDeliverWebhooksCron } from './cron/deliver-webhooks.ts';
 import { createExpireCron } from './cron/expire.ts';
 import { createMeterUsageCron } from './cron/meter-usage.ts';
 import { createPruneCron } from './cron/prune.ts';
 import { createReconcileCron } from './cron/reconcile-fleet.ts';
+import { createResolveStuckCron } from './cron/resolve-stuck.ts';
 import { createScheduler, type Scheduler } from './cron/scheduler.ts';
 import { createSyncOffersCron } from './cron/sync-offers.ts';
 import { createChildPool, type ChildPool } from './engine/child-pool.ts';
@@ -55,6 +57,8 @@ export interface AutomationOptions {
   providers: Partial<Record<ProviderName, ProviderAccount>>;
   intervals: { offerSyncMs: number; readinessMs: number; reconcileMs: number };
   orphans: { policy: 'destroy' | 'alert'; graceMs: number };
+  /** Where webhooks may lead: public addresses only, or anywhere. */
+  webhookTargets: 'public' | 'any';
   log: Logger;
   now?: () => Date;
   crashPoint: CrashPoint;
@@ -150,7 +154,9 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
         orphans: options.orphans,
       }),
       createExpireCron(db, queue, now),
+      createResolveStuckCron(db, queue, log),
       createMeterUsageCron(db),
+      createDeliverWebhooksCron({ db, envelope: options.envelope, targets: options.webhookTargets, now, log }),
       createPruneCron(db),
     ];
   }

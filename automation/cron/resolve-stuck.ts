@@ -1,0 +1,60 @@
+/**
+ * The resolve-stuck cron: whatever is on its way to another state while nothing drives it there is handed to the ordinary destroy.
+ * What is driven has its own deadlines: purchases in the provision, boots by their boot deadline, destroys none, they never end.
+ */
+import type { Logger } from 'pino';
+import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { markDestroying, type AttemptRow } from '../../db/attempts.ts';
+import { SYSTEM } from '../../db/audit.ts';
+import { inTransaction, type Db } from '../../db/database.ts';
+import { acceptOperation } from '../../db/operations.ts';
+import type { Queue } from '../../db/queue.ts';
+import { listStuckAttempts, listStuckInstances } from '../../db/stuck.ts';
+import type { Cron } from './scheduler.ts';
+
+export function createResolveStuckCron(db: Db, queue: Queue, log: Logger, everyMs = 60_000): Cron {
+  return {
+    name: 'resolve-stuck',
+    everyMs,
+    async run() {
+      const instances = await listStuckInstances(db);
+      for (const { id, status } of instances) {
+        const detail = `it was ${status} and nothing worked on it`;
+        log.error({ instance: id, status }, 'a stuck instance is destroyed');
+        await inTransaction(db, (tx) =>
+          acceptDestroy(tx, queue, {
+            orgId: null,
+            instanceId: id,
+            actor: SYSTEM,
+            reason: detail,
+            ...(status === 'destroying' ? {} : { failure: { code: 'internal', detail } }),
+          }),
+        );
+      }
+      const taken = new Set(instances.map((instance) => instance.id));
+      const attempts = (await listStuckAttempts(db)).filter((attempt) => !taken.has(attempt.instance_id));
+      for (const attempt of attempts) {
+        log.error({ attempt: attempt.id, status: attempt.status }, 'a stuck attempt is destroyed');
+        await destroyAttempt(db, queue, attempt);
+      }
+      return { instances: instances.length, attempts: attempts.length };
+    },
+  };
+}
+
+function destroyAttempt(db: Db, queue: Queue, attempt: AttemptRow): Promise<void> {
+  return inTransaction(db, async (tx) => {
+    const detail = `it was ${attempt.status} and nothing worked on it`;
+    await markDestroying(tx, [attempt.id], { code: 'internal', detail });
+    await acceptOperation(tx, queue, {
+      orgId: attempt.org_id,
+      kind: 'destroy_machine',
+      targetKind: 'attempt',
+      targetId: attempt.id,
+      stackId: attempt.stack_id,
+      input: { reason: detail },
+      deterministicKey: `destroy:${attempt.id}`,
+      createdBy: 'resolve-stuck',
+    });
+  });
+}
