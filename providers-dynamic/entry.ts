@@ -12,14 +12,16 @@ import { createStandaloneRuntime } from './standalone-runtime.ts';
 import type { ProviderClient } from './provider-client.ts';
 import { createProviderClient } from './provider-clients.ts';
 import { readStandaloneSettings, type StandaloneProvider } from './standalone-settings.ts';
+import { createLambdaCrud } from './lambda/crud.ts';
 import { createRunpodCrud } from './runpod/crud.ts';
 import { createTensordockCrud } from './tensordock/crud.ts';
 import { createVastaiCrud } from './vastai/crud.ts';
 
-const CRUDS: Partial<Record<ProviderName, (runtime: PurchaseRuntime) => DynamicCrud>> = {
+const CRUDS: Record<ProviderName, (runtime: PurchaseRuntime) => DynamicCrud> = {
   vastai: createVastaiCrud,
   tensordock: createTensordockCrud,
   runpod: createRunpodCrud,
+  lambda: createLambdaCrud,
 };
 
 let runtime: PurchaseRuntime | undefined;
@@ -32,9 +34,7 @@ export function setPurchaseRuntime(next: PurchaseRuntime): void {
 /** Throws Error where there is no runtime and the environment makes none. */
 export function dynamicCrud(provider: ProviderName): DynamicCrud {
   runtime ??= makeStandaloneRuntime();
-  const create = CRUDS[provider];
-  if (!create) throw new Error(`provider ${provider} has no dynamic provider`);
-  return create(runtime);
+  return CRUDS[provider](runtime);
 }
 
 /** Settings are read when a provider is first used: a key that is missing for another one is nobody's trouble. */

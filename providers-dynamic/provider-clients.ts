@@ -12,7 +12,7 @@ import { VASTAI_RATE_LIMITS } from './vastai/rate-limits.ts';
 
 type ClientFactory = (settings: ProviderSettings, limiter: RateLimiter) => ProviderClient;
 
-const CLIENTS: Partial<Record<ProviderName, { create: ClientFactory; rateLimits: RateLimits }>> = {
+const CLIENTS: Record<ProviderName, { create: ClientFactory; rateLimits: RateLimits }> = {
   vastai: { create: createVastaiClient, rateLimits: VASTAI_RATE_LIMITS },
   tensordock: { create: createTensordockClient, rateLimits: TENSORDOCK_RATE_LIMITS },
   runpod: { create: createRunpodClient, rateLimits: RUNPOD_RATE_LIMITS },
@@ -24,16 +24,10 @@ export function createProviderClient(
   settings: ProviderSettings,
   limiter: RateLimiter,
 ): ProviderClient {
-  return entryOf(provider).create(settings, limiter);
+  return CLIENTS[provider].create(settings, limiter);
 }
 
 /** What the vendor documents, or its users report where it does not. */
 export function documentedRateLimits(provider: ProviderName): RateLimits {
-  return entryOf(provider).rateLimits;
-}
-
-function entryOf(provider: ProviderName): { create: ClientFactory; rateLimits: RateLimits } {
-  const entry = CLIENTS[provider];
-  if (!entry) throw new Error(`provider ${provider} has no client`);
-  return entry;
+  return CLIENTS[provider].rateLimits;
 }

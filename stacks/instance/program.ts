@@ -7,6 +7,7 @@ import { parseUsd } from '../../domain/money.ts';
 import type { OfferRequirements } from '../../domain/offer.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import type { RentedMachine } from '../../providers-dynamic/machine-resource.ts';
+import { LambdaInstance } from '../../providers-dynamic/lambda/resource.ts';
 import { RunpodInstance } from '../../providers-dynamic/runpod/resource.ts';
 import { TensordockInstance } from '../../providers-dynamic/tensordock/resource.ts';
 import { VastaiInstance } from '../../providers-dynamic/vastai/resource.ts';
@@ -43,12 +44,11 @@ export interface InstanceOutput {
   ssh: { host: string; port: number; user: string } | null;
 }
 
-const MACHINES: Partial<
-  Record<ProviderName, new (...args: ConstructorParameters<typeof VastaiInstance>) => RentedMachine>
-> = {
+const MACHINES: Record<ProviderName, new (...args: ConstructorParameters<typeof VastaiInstance>) => RentedMachine> = {
   vastai: VastaiInstance,
   tensordock: TensordockInstance,
   runpod: RunpodInstance,
+  lambda: LambdaInstance,
 };
 
 /** Outputs by attempt id. */
@@ -67,7 +67,6 @@ export function instanceArgsFromConfig(values: Record<string, string>): Instance
 function rentMachine(attempt: InstanceAttempt): Output<InstanceOutput> {
   const { requirements } = attempt;
   const Machine = MACHINES[attempt.provider];
-  if (!Machine) throw new Error(`provider ${attempt.provider} has no resource`);
   const machine = new Machine(attempt.attemptId, {
     gpu: requirements.gpu,
     gpuCount: requirements.gpuCount,

@@ -13,7 +13,6 @@ import { createProviderClient } from '../../providers-dynamic/provider-clients.t
 import { createRateLimiter } from '../../providers-dynamic/rate-limiter.ts';
 import type { FaultInput } from '../../sandbox/faults.ts';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
-import { createVendors } from '../../sandbox/vendors.ts';
 import { SSH_KEY } from '../support/ssh-machine.ts';
 
 /** Our names of the simulated vendor's calls. */
@@ -32,7 +31,6 @@ const ENDPOINTS: Record<ProviderName, Endpoints> = {
   lambda: { search: 'search', create: 'create', list: 'list', show: 'read', destroy: 'destroy' },
 };
 
-const SIMULATED = createVendors().map((vendor) => vendor.name);
 const LABEL = 'muster-test-att0000000000000000-sig';
 const SECRET = 'env-value-that-stays-secret';
 
@@ -44,7 +42,7 @@ beforeAll(async () => {
 
 afterAll(() => sandbox.close());
 
-describe.each(PROVIDER_NAMES.filter((name) => SIMULATED.includes(name)))('the client of %s', (provider) => {
+describe.each(PROVIDER_NAMES)('the client of %s', (provider) => {
   const endpoints = ENDPOINTS[provider];
   let client: ProviderClient;
 
