@@ -132,6 +132,28 @@ export const VARIABLES = {
     parse: integer(1, 100_000),
     default: '300',
   }),
+  MUSTER_AGENT: defaulted({
+    section: 'Agents',
+    meaning:
+      '`on`: rented machines carry our agent, and one is ready only when its agent has registered. Off all the same where agents could not reach us (MUSTER_PUBLIC_URL).',
+    allowed: '"on" or "off"',
+    parse: oneOf('on', 'off'),
+    default: 'on',
+  }),
+  MUSTER_AGENT_INTERVAL: defaulted({
+    section: 'Agents',
+    meaning: 'Time between two heartbeats of an agent; a node not heard of for three of them is stale.',
+    allowed: 'a duration from 1 second to 5 minutes',
+    parse: duration(SECOND, 5 * MINUTE),
+    default: '10 seconds',
+  }),
+  MUSTER_AGENT_KEY_LIFETIME: defaulted({
+    section: 'Agents',
+    meaning: "Age at which an agent's key is replaced. The old one works until the new one is used.",
+    allowed: 'a duration from 1 minute to 365 days',
+    parse: duration(MINUTE, 365 * DAY),
+    default: '24 hours',
+  }),
   MUSTER_REGISTRATION: defaulted({
     section: 'Access',
     meaning:
@@ -227,6 +249,14 @@ export const VARIABLES = {
     allowed: 'a duration from 1 second to 7 days',
     parse: duration(SECOND, 7 * DAY),
     default: { sandbox: '1 minute', live: '10 minutes' },
+  }),
+  MUSTER_WEBHOOK_TARGETS: defaulted({
+    section: 'Safety',
+    meaning:
+      'Where outgoing webhooks may lead: by https to `public` addresses only, or to `any`, those of our own network and this machine too.',
+    allowed: '"public" or "any"',
+    parse: oneOf('public', 'any'),
+    default: { sandbox: 'any', live: 'public' },
   }),
   MUSTER_MAX_INSTANCES: defaulted({
     section: 'Safety',

@@ -46,6 +46,8 @@ export interface Config {
     readonly publicUrl: string | null;
     readonly requestsPerSecond: number;
   };
+  /** `isOn` false: no machine carries an agent. Where it is true, `http.publicUrl` or the sandbox's own address is known. */
+  readonly agents: { readonly isOn: boolean; readonly intervalMs: number; readonly rotateKeyAfterMs: number };
   readonly access: {
     readonly registration: 'closed' | 'invite' | 'open';
     readonly adminApiKey: Secret | null;
@@ -64,6 +66,7 @@ export interface Config {
   };
   readonly safety: {
     readonly orphanPolicy: 'destroy' | 'alert';
+    readonly webhookTargets: 'public' | 'any';
     readonly orphanGraceMs: number;
     readonly maxInstances: number;
     readonly maxBurnMicroUsdPerHour: MicroUsd;
@@ -153,6 +156,11 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
       publicUrl: values.MUSTER_PUBLIC_URL,
       requestsPerSecond: values.MUSTER_API_RATE_LIMIT,
     },
+    agents: {
+      isOn: values.MUSTER_AGENT === 'on' && (isSandbox || values.MUSTER_PUBLIC_URL !== null),
+      intervalMs: values.MUSTER_AGENT_INTERVAL,
+      rotateKeyAfterMs: values.MUSTER_AGENT_KEY_LIFETIME,
+    },
     access: {
       registration: values.MUSTER_REGISTRATION,
       adminApiKey: values.MUSTER_ADMIN_API_KEY,
@@ -170,6 +178,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
     },
     safety: {
       orphanPolicy: values.MUSTER_ORPHAN_POLICY,
+      webhookTargets: values.MUSTER_WEBHOOK_TARGETS,
       orphanGraceMs: values.MUSTER_ORPHAN_GRACE,
       maxInstances: values.MUSTER_MAX_INSTANCES,
       maxBurnMicroUsdPerHour: values.MUSTER_MAX_BURN_USD_PER_HOUR,
@@ -359,6 +368,11 @@ function findWarnings(
   if (mode === 'live' && PROVIDER_NAMES.every((name) => providers[name].state === 'off')) {
     warnings.push(
       'The sandbox is off and no provider has a key: nothing can be rented. Set MUSTER_VASTAI_API_KEY or that of another provider.',
+    );
+  }
+  if (mode === 'live' && values.MUSTER_AGENT === 'on' && values.MUSTER_PUBLIC_URL === null) {
+    warnings.push(
+      'Agents are off: without MUSTER_PUBLIC_URL rented machines cannot reach us. Set it, or MUSTER_AGENT=off to say so.',
     );
   }
   const url = values.DATABASE_URL?.reveal();

@@ -167,9 +167,15 @@ async function startApi(
     envelope,
     tokenSigningKey: { privatePem: signingKey.secret, publicPem: signingKey.publicPart ?? '' },
     deploymentId: config.deploymentId,
+    agents: {
+      bundle: createBundleCache(join(cacheDir(config), 'agent')),
+      intervalMs: config.agents.intervalMs,
+      rotateKeyAfterMs: config.agents.rotateKeyAfterMs,
+    },
     registration: config.access.registration,
     rateLimitPerSecond: config.http.requestsPerSecond,
     maxLifetimeMs: config.safety.maxLifetimeMs,
+    webhookTargets: config.safety.webhookTargets,
     bootTimeoutMs: config.work.bootTimeoutMs,
     logger: log,
     metrics: new Registry(),
@@ -227,6 +233,7 @@ async function startAutomation(
       reconcileMs: config.work.reconcileMs,
     },
     orphans: { policy: config.safety.orphanPolicy, graceMs: config.safety.orphanGraceMs },
+    webhookTargets: config.safety.webhookTargets,
     log,
     crashPoint,
   });

@@ -9,6 +9,16 @@ import type { AccessTokens } from './access-token.ts';
 import type { EventHub } from './event-hub.ts';
 import type { GpuCatalogue } from './gpu-catalogue.ts';
 
+/** What agents are given and told. */
+export interface AgentDeps {
+  /** The agent's one file. A failure is thrown and tried again with the next call. */
+  bundle(): Promise<{ text: string; sha256: string; version: string }>;
+  /** Between two heartbeats. */
+  intervalMs: number;
+  /** An agent whose key is older is offered another. */
+  rotateKeyAfterMs: number;
+}
+
 export interface ApiDeps {
   /** At least 10 connections: a request that spends holds one for its whole transaction. */
   database: Database;
@@ -18,11 +28,14 @@ export interface ApiDeps {
   /** The deployment's token signing key (secrets/deployment-secrets.ts), PEM. */
   tokenSigningKey: { privatePem: string; publicPem: string };
   deploymentId: string;
+  agents: AgentDeps;
   registration: 'closed' | 'invite' | 'open';
   /** Requests a second per key or user; null: no limit. */
   rateLimitPerSecond: number | null;
   /** Default and hard maximum of a lifetime. */
   maxLifetimeMs: number;
+  /** Where webhooks may lead: public addresses only, or anywhere. */
+  webhookTargets: 'public' | 'any';
   /** Default for a request that names none. */
   bootTimeoutMs: number;
   logger: Logger;

@@ -11,9 +11,13 @@ import { prepareQueue, QUEUE_SCHEMA } from './queue.ts';
 const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promise<void> }>> = {
   '0001-foundation': () => import('./migrations/0001-foundation.ts'),
   '0002-offer-stock': () => import('./migrations/0002-offer-stock.ts'),
+  '0003-nodes': () => import('./migrations/0003-nodes.ts'),
   '0004-usage': () => import('./migrations/0004-usage.ts'),
   '0005-prices': () => import('./migrations/0005-prices.ts'),
+  '0006-webhooks': () => import('./migrations/0006-webhooks.ts'),
+  '0008-plans': () => import('./migrations/0008-plans.ts'),
   '0009-safety': () => import('./migrations/0009-safety.ts'),
+  '0012-ready-samples': () => import('./migrations/0012-ready-samples.ts'),
 };
 
 /** Any constant: the key of the advisory lock that migrations of all replicas share. */

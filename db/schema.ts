@@ -298,6 +298,14 @@ export interface Schema {
     attempt_id: string;
     expires_at: Time;
   };
+  ready_samples: {
+    attempt_id: string;
+    provider: string;
+    machine_id: string | null;
+    gpu_key: string;
+    ready_ms: number | null;
+    at: Time;
+  };
   machine_history: {
     provider: string;
     machine_id: string;
@@ -309,6 +317,10 @@ export interface Schema {
     last_failure_at: NullableTime;
     denylisted_until: NullableTime;
     denylist_reason: string | null;
+    denylisted_at: NullableTime;
+    denylisted_by: 'automatic' | 'person' | null;
+    forgiven_attempts: Generated<number>;
+    forgiven_successes: Generated<number>;
     updated_at: MadeTime;
   };
   providers: {

@@ -9,13 +9,12 @@
  *   canceled    its webhook was disabled → pending (asked for again)
  */
 import { createHmac } from 'node:crypto';
+import { FINDING_STATUSES } from './finding.ts';
 import { INSTANCE_STATUSES } from './instance.ts';
 import { OPERATION_STATUSES } from './operation.ts';
 
 export const DELIVERY_STATUSES = ['pending', 'succeeded', 'failed', 'canceled'] as const;
 export type DeliveryStatus = (typeof DELIVERY_STATUSES)[number];
-
-const FINDING_STATUSES = ['open', 'resolving', 'resolved', 'ignored'] as const;
 
 /** `<kind of object>.<status it has now>`. The rows' triggers make them: migrations/0006-webhooks.ts. */
 export const WEBHOOK_EVENTS = [

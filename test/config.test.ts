@@ -51,6 +51,7 @@ describe('an empty environment', () => {
     expect(config.providers.vastai.apiKey?.reveal()).toBe('sandbox');
     expect(config.safety).toMatchObject({
       orphanPolicy: 'destroy',
+      webhookTargets: 'any',
       maxInstances: 20,
       maxBurnMicroUsdPerHour: 50_000_000n,
     });

@@ -9,9 +9,11 @@ import { healthRoutes } from './health.ts';
 import { instanceRoutes } from './instances.ts';
 import { inventoryRoutes } from './inventory.ts';
 import { machineRoutes } from './machines.ts';
+import { nodeRoutes } from './nodes.ts';
 import { operationRoutes } from './operations.ts';
 import { orgRoutes } from './orgs.ts';
 import { priceRoutes } from './prices.ts';
+import { webhookRoutes } from './webhooks.ts';
 import { spotRoutes } from './spot.ts';
 
 export const ALL_ROUTES: readonly Route[] = [
@@ -24,8 +26,10 @@ export const ALL_ROUTES: readonly Route[] = [
   ...priceRoutes,
   ...spotRoutes,
   ...instanceRoutes,
+  ...nodeRoutes,
   ...operationRoutes,
   ...costRoutes,
   ...fleetRoutes,
+  ...webhookRoutes,
   ...findingRoutes,
 ];

@@ -9,11 +9,13 @@ const RETENTION: [name: string, statement: string][] = [
   ['refreshTokens', `delete from refresh_tokens where expires_at < now() - interval '7 days'`],
   ['cronTicks', `delete from cron_ticks where tick_at < now() - interval '2 days'`],
   ['componentStatus', `delete from component_status where updated_at < now() - interval '1 day'`],
+  ['webhookDeliveries', `delete from webhook_deliveries where finished_at < now() - interval '30 days'`],
   ['providerOutcomes', `delete from provider_outcomes where at < now() - interval '1 hour'`],
   ['reservations', `delete from offer_reservations where expires_at < now()`],
   ['rateLimits', `delete from rate_limits where expire is not null and expire < extract(epoch from now()) * 1000`],
   ['priceChanges', `delete from price_changes where at < now() - interval '30 days'`],
   ['priceHours', `delete from price_hours where hour < now() - interval '400 days'`],
+  ['readySamples', `delete from ready_samples where at < now() - interval '90 days'`],
   [
     'operationEvents',
     `delete from operation_events where operation_id in

@@ -13,7 +13,7 @@ import { openDatabase, type Database } from '../../db/database.ts';
 import { registerDeployment } from '../../db/deployment.ts';
 import { replaceOffers } from '../../db/offers.ts';
 import { insertOrg } from '../../db/orgs.ts';
-import { registerProvider } from '../../db/providers.ts';
+import { recordBelievable, registerProvider } from '../../db/providers.ts';
 import { createQueue, type Queue } from '../../db/queue.ts';
 import type { Role } from '../../domain/access.ts';
 import type { Offer } from '../../domain/offer.ts';
@@ -66,9 +66,15 @@ export async function startApiServer(changes: Partial<ApiDeps> = {}): Promise<Ap
     envelope: createEnvelope(randomBytes(32)),
     tokenSigningKey: { privatePem: signing.secret, publicPem: signing.publicPart as string },
     deploymentId: 'sandbox',
+    agents: {
+      bundle: () => Promise.resolve({ text: '// the agent\n', sha256: 'f'.repeat(64), version: '0.0.0' }),
+      intervalMs: 10_000,
+      rotateKeyAfterMs: 86_400_000,
+    },
     registration: 'invite',
     rateLimitPerSecond: null,
     maxLifetimeMs: 12 * 3_600_000,
+    webhookTargets: 'any',
     bootTimeoutMs: 900_000,
     logger,
     metrics: new Registry(),
@@ -173,14 +179,15 @@ export const OFFER: Offer = {
 };
 
 /** Puts `offers` on the market, instead of what was there. */
-export function listOffers(server: ApiServer, offers: Partial<Offer>[]): Promise<void> {
+export async function listOffers(server: ApiServer, offers: Partial<Offer>[]): Promise<void> {
   const all = offers.map((offer, index) => ({
     ...OFFER,
     providerOfferId: String(index + 1),
     machineId: `m${index + 1}`,
     ...offer,
   }));
-  return replaceOffers(server.database.kysely, 'vastai', all, new Date());
+  await replaceOffers(server.database.kysely, 'vastai', all, new Date());
+  await recordBelievable(server.database.kysely, 'vastai', { listing: 'offers', count: all.length });
 }
 
 /** The least that POST /instances needs. */

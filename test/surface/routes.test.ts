@@ -15,6 +15,8 @@ const ABSENT: Record<string, string> = {
   orgs: 'org_aaaaaaaaaaaaaaaa',
   'api-keys': 'key_aaaaaaaaaaaaaaaa',
   inventory: 'off_aaaaaaaaaaaaaaaa',
+  nodes: 'nod_aaaaaaaaaaaaaaaa',
+  webhooks: 'whk_aaaaaaaaaaaaaaaa',
 };
 
 const entries = ALL_ROUTES.flatMap((route) =>
@@ -63,6 +65,8 @@ describe('every route', () => {
     ).toEqual([
       'GET /api/v1/docs',
       'GET /api/v1/docs/errors',
+      'GET /api/v1/nodes/agent.mjs',
+      'GET /api/v1/nodes/install.sh',
       'GET /api/v1/openapi.json',
       'GET /health',
       'GET /ready',
