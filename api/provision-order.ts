@@ -1,7 +1,6 @@
 /** The provision order: from the body of POST /instances to what is accepted or previewed. Throws MusterError naming the field. */
 import { createHash, randomBytes } from 'node:crypto';
 import { parseDuration } from '../domain/duration.ts';
-import { MusterError } from '../domain/error-table.ts';
 import { toBase32 } from '../domain/ids.ts';
 import { resolveLifetime } from '../domain/lifetime.ts';
 import { parseUsd } from '../domain/money.ts';
@@ -19,17 +18,12 @@ export interface OrderParts {
   names: string[];
   /** Kept where the maximum lifetime is exceeded. */
   overrideReason: string | null;
-  planHash: string;
+  /** Of everything that was asked for; not of the market, which moves. */
+  requestHash: string;
 }
 
 export async function prepareOrder(body: CreateInstances, caller: Caller, deps: ApiContext): Promise<OrderParts> {
   const gpu = await deps.gpus.resolve(body.gpu);
-  const planHash = hashPlan({ ...body, gpu });
-  if (body.planHash !== undefined && body.planHash !== planHash) {
-    throw new MusterError('conflict', 'the request is not the one that planHash was given for: ask for a new plan', {
-      errors: [{ path: 'planHash', message: 'belongs to another request' }],
-    });
-  }
   const stackId = newId('stack');
   const { maxLifetime } = body;
   const { lifetimeMs, overrideReason } = resolveLifetime(
@@ -37,7 +31,13 @@ export async function prepareOrder(body: CreateInstances, caller: Caller, deps: 
     { maxLifetimeMs: deps.maxLifetimeMs, role: caller.role, overrideReason: body.overrideReason },
   );
   const request = toRequest(body, { gpu, stackId, lifetimeMs }, deps);
-  return { request, stackId, names: nameInstances(body, gpu), overrideReason, planHash };
+  return {
+    request,
+    stackId,
+    names: nameInstances(body, gpu),
+    overrideReason,
+    requestHash: hashRequest({ ...body, gpu }),
+  };
 }
 
 function toRequest(
@@ -78,9 +78,9 @@ function nameInstances(body: CreateInstances, gpu: string): string[] {
   return body.count === 1 ? [base] : Array.from({ length: body.count }, (_, index) => `${base}-${index + 1}`);
 }
 
-/** Of everything that was asked for; not of the market, which moves. */
-function hashPlan(body: CreateInstances): string {
-  const { dryRun: _dryRun, planHash: _planHash, ...asked } = body;
+/** What carries a plan out is the request that the plan was made for, whatever it says about the plan itself. */
+function hashRequest(body: CreateInstances): string {
+  const { dryRun: _dryRun, planHash: _planHash, priceTolerancePercent: _tolerance, ...asked } = body;
   const members = Object.entries(asked).sort(([a], [b]) => (a < b ? -1 : 1));
   return createHash('sha256').update(JSON.stringify(members)).digest('hex');
 }

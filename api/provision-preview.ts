@@ -1,86 +1,95 @@
-/** The preview of a provision: what a dry run answers. It reads, and buys nothing. */
+/** The preview of a provision: what a dry run answers. It reads, keeps its quotes, and buys nothing. */
+import { createHash } from 'node:crypto';
 import { per30Days } from '../domain/money.ts';
-import { MAX_ATTEMPTS_PER_INSTANCE, requirementsOf } from '../domain/provision-request.ts';
+import { specOf } from '../domain/provision-request.ts';
 import { previewPlan, type PreviewCandidate } from '../domain/provisioning/preview.ts';
-import type { Db } from '../db/database.ts';
+import type { Quote } from '../domain/provisioning/quotes.ts';
+import type { Executor } from '../db/database.ts';
 import { findOfferIds } from '../db/inventory.ts';
-import { listMachines, machineRecordFromRow } from '../db/machines.ts';
-import { listOffersFor, listReservedKeys } from '../db/offers.ts';
+import { readMarket } from '../db/market.ts';
+import { newId } from '../db/new-id.ts';
+import { savePlan } from '../db/plans.ts';
 import type { ProvisionPlan } from './contract/instances.ts';
 import type { OrderParts } from './provision-order.ts';
-import { micro } from './reply-values.ts';
+import { iso, micro } from './reply-values.ts';
 
-/** Bounds the history that a preview weighs; the most recent are the telling ones. */
-const MAX_MACHINES = 5_000;
+const MIN_CANDIDATES = 20;
 
-export async function previewOrder(db: Db, order: OrderParts): Promise<ProvisionPlan> {
-  const { request, names, planHash } = order;
+export async function previewOrder(
+  executor: Executor,
+  caller: { orgId: string; id: string },
+  order: Pick<OrderParts, 'request' | 'names' | 'requestHash'>,
+): Promise<ProvisionPlan> {
+  const { request, names, requestHash } = order;
   const count = names.length;
-  const [offers, machines, reserved] = await Promise.all([
-    listOffersFor(db, request),
-    listMachines(db, { limit: MAX_MACHINES }),
-    listReservedKeys(db),
-  ]);
+  const market = await readMarket(executor, request);
+  // Each plan has a seed of its own, so that plans made at once do not all quote the same machine.
+  const seed = newId('plan');
   const preview = previewPlan({
-    spec: {
-      strategy: request.strategy,
-      raceWidth: request.raceWidth,
-      maxRaceCostMicroUsd: BigInt(request.maxRaceCostMicroUsd),
-      requirements: requirementsOf(request),
-      bootTimeoutMs: request.bootTimeoutMs,
-      maxAttemptsPerInstance: MAX_ATTEMPTS_PER_INSTANCE,
-    },
+    spec: specOf(request),
     count,
-    offers,
-    machines: machines.map(machineRecordFromRow),
-    reserved,
-    seed: planHash,
-    limit: Math.max(20, count),
+    ...market,
+    seed,
+    limit: Math.max(MIN_CANDIDATES, count),
     now: Date.now(),
   });
+  const quotes = preview.candidates.map(quoteOf);
+  const planHash = hashPlan(requestHash, seed, quotes);
+  const expiresAt = await savePlan(executor, {
+    planHash,
+    orgId: caller.orgId,
+    requestHash,
+    seed,
+    quotes,
+    createdBy: caller.id,
+  });
   const ids = await findOfferIds(
-    db,
+    executor,
     preview.candidates.map((candidate) => candidate.offer),
   );
-  const best = preview.candidates.slice(0, count);
-  const price = best.reduce((sum, candidate) => sum + candidate.priceMicroUsdPerHour, 0n);
   return {
-    candidates: preview.candidates.map((candidate) => candidateReply(candidate, ids)),
+    candidates: preview.candidates.map((candidate, index) =>
+      candidateReply(candidate, ids, { quote: quotes[index] as Quote, expiresAt }),
+    ),
     fittingOffers: preview.fittingOffers,
     fittingMachines: preview.fittingMachines,
     count,
     raceWidth: preview.effectiveRaceWidth,
-    priceMicroUsdPerHour: micro(price),
-    priceMicroUsdPer30Days: micro(per30Days(price)),
+    advisedRaceWidth: preview.advisedRaceWidth,
+    priceMicroUsdPerHour: micro(preview.priceMicroUsdPerHour),
+    priceMicroUsdPer30Days: micro(per30Days(preview.priceMicroUsdPerHour)),
     maxPriceMicroUsdPerHour: request.maxPriceMicroUsdPerHour * count,
     worstCaseRaceCostMicroUsd: micro(preview.worstCaseRaceCostMicroUsd),
-    chanceOfSuccess: chanceOfAny(preview.candidates.slice(0, Math.max(1, preview.effectiveRaceWidth))),
-    expectedReadyMs: fastest(best),
+    chanceOfSuccess: preview.chanceOfSuccess,
+    expectedReadyMs: preview.p50ReadyMs,
+    p50ReadyMs: preview.p50ReadyMs,
+    p95ReadyMs: preview.p95ReadyMs,
     shortage: preview.shortage,
+    closedProviders: [...market.closed].map(([provider, { reason }]) => ({ provider, reason })),
     planHash,
+    expiresAt: iso(expiresAt),
   };
 }
 
-/** The chance that one of the first wave becomes ready; null where any of them has no history. */
-function chanceOfAny(wave: PreviewCandidate[]): number | null {
-  if (wave.length === 0) return null;
-  let failing = 1;
-  for (const { chanceOfSuccess } of wave) {
-    if (chanceOfSuccess === null) return null;
-    failing *= 1 - chanceOfSuccess;
-  }
-  return 1 - failing;
+function quoteOf({ offer, priceMicroUsdPerHour, isFirstChoice }: PreviewCandidate): Quote {
+  const { provider, providerOfferId, machineId } = offer;
+  return { id: newId('quote'), provider, providerOfferId, machineId, priceMicroUsdPerHour, isFirstChoice };
 }
 
-function fastest(candidates: PreviewCandidate[]): number | null {
-  const known = candidates.flatMap(({ expectedReadyMs }) =>
-    expectedReadyMs === null ? [] : [Math.round(expectedReadyMs)],
-  );
-  return known.length === 0 ? null : Math.min(...known);
+/** Binds the request and every quote. */
+function hashPlan(requestHash: string, seed: string, quotes: Quote[]): string {
+  const quoted = quotes.map((one) => [one.id, one.provider, one.providerOfferId, String(one.priceMicroUsdPerHour)]);
+  return createHash('sha256')
+    .update(JSON.stringify([requestHash, seed, quoted]))
+    .digest('hex');
 }
 
-function candidateReply(candidate: PreviewCandidate, ids: Map<string, string>): ProvisionPlan['candidates'][number] {
-  const { offer } = candidate;
+function candidateReply(
+  candidate: PreviewCandidate,
+  ids: Map<string, string>,
+  quoted: { quote: Quote; expiresAt: Date },
+): ProvisionPlan['candidates'][number] {
+  const { offer, outlook } = candidate;
   return {
     offerId: ids.get(`${offer.provider}/${offer.providerOfferId}`) ?? '',
     provider: offer.provider,
@@ -93,7 +102,16 @@ function candidateReply(candidate: PreviewCandidate, ids: Map<string, string>): 
     reliability: offer.reliability,
     priceMicroUsdPerHour: micro(candidate.priceMicroUsdPerHour),
     priceMicroUsdPer30Days: micro(candidate.priceMicroUsdPer30Days),
-    chanceOfSuccess: candidate.chanceOfSuccess,
-    expectedReadyMs: candidate.expectedReadyMs === null ? null : Math.round(candidate.expectedReadyMs),
+    isFirstChoice: candidate.isFirstChoice,
+    quote: {
+      id: quoted.quote.id,
+      priceMicroUsdPerHour: micro(quoted.quote.priceMicroUsdPerHour),
+      expiresAt: iso(quoted.expiresAt),
+    },
+    chanceOfSuccess: outlook.chance,
+    expectedReadyMs: outlook.p50ReadyMs,
+    p50ReadyMs: outlook.p50ReadyMs,
+    p95ReadyMs: outlook.p95ReadyMs,
+    evidence: { machineAttempts: outlook.evidence.machine, providerAttempts: outlook.evidence.provider },
   };
 }

@@ -10,6 +10,7 @@ export const ERROR_TABLE = {
   not_found: { status: 404, title: 'Not found', retryable: false },
   method_not_allowed: { status: 405, title: 'Method not allowed', retryable: false },
   conflict: { status: 409, title: 'Conflict with the current state', retryable: false },
+  plan_changed: { status: 409, title: 'The plan is no longer what was quoted', retryable: false },
   idempotency_key_reused: { status: 409, title: 'Idempotency key reused with another body', retryable: false },
   idempotency_in_progress: { status: 409, title: 'The first request with this key is still running', retryable: true },
   body_too_large: { status: 413, title: 'Body too large', retryable: false },

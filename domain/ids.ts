@@ -17,6 +17,9 @@ export const ID_PREFIXES = {
   apiKey: 'key',
   invite: 'inv',
   offer: 'off',
+  plan: 'pln',
+  quote: 'quo',
+  pool: 'pol',
   webhook: 'whk',
   delivery: 'dlv',
 } as const;

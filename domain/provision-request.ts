@@ -2,7 +2,7 @@
 import type { MicroUsd } from './money.ts';
 import type { OfferRequirements } from './offer.ts';
 import type { ProviderName } from './provider.ts';
-import type { StrategyName } from './provisioning/planner.ts';
+import type { ProvisionSpec, StrategyName } from './provisioning/planner.ts';
 
 /** Amounts are numbers here because the value is stored as JSON; all are far below 2^53. */
 export interface ProvisionRequest {
@@ -28,6 +28,19 @@ export interface ProvisionRequest {
   /** null: unbounded (allowed by an operator with a reason). */
   maxLifetimeMs: number | null;
   bootTimeoutMs: number;
+  /** Of the plan that the request is held to (its price ceiling is in maxPriceMicroUsdPerHour). Absent: it is held to none. */
+  planSeed?: string;
+}
+
+export function specOf(request: ProvisionRequest): ProvisionSpec {
+  return {
+    strategy: request.strategy,
+    raceWidth: request.raceWidth,
+    maxRaceCostMicroUsd: BigInt(request.maxRaceCostMicroUsd),
+    requirements: requirementsOf(request),
+    bootTimeoutMs: request.bootTimeoutMs,
+    maxAttemptsPerInstance: MAX_ATTEMPTS_PER_INSTANCE,
+  };
 }
 
 export function requirementsOf(request: ProvisionRequest): OfferRequirements {

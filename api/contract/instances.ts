@@ -5,6 +5,7 @@ import { INSTANCE_ACTIONS, INSTANCE_STATUSES, PHASES } from '../../domain/instan
 import { PROVIDER_NAMES } from '../../domain/provider.ts';
 import { DEFAULT_IMAGE } from '../../domain/provision-request.ts';
 import { STRATEGY_NAMES } from '../../domain/provisioning/planner.ts';
+import { DEFAULT_TOLERANCE_PERCENT, MAX_TOLERANCE_PERCENT } from '../../domain/provisioning/quotes.ts';
 import { isImageReference } from './image-reference.ts';
 import { operationRef } from './operations.ts';
 import { explainBadSshKey } from './ssh-public-key.ts';
@@ -102,8 +103,15 @@ export const createInstancesBody = z
       .regex(/^[a-f0-9]{64}$/, 'must be the `planHash` of a dry run')
       .optional()
       .meta({
-        description: 'Of a dry run: refused with 409 when the request or its price ceiling is no longer that one',
+        description:
+          'Of a dry run of the same request: refused with 409 `plan_changed` and the differences when its quotes have expired, or one that it would buy first vanished or rose by more than the tolerance; otherwise nothing dearer than its dearest quote and the tolerance is bought',
       }),
+    priceTolerancePercent: z
+      .number()
+      .min(0)
+      .max(MAX_TOLERANCE_PERCENT)
+      .default(DEFAULT_TOLERANCE_PERCENT)
+      .meta({ description: 'With `planHash`: by how much a quoted price may have risen' }),
   })
   .meta({ id: 'CreateInstances' });
 /** What a caller sends; defaults may be left out. */
@@ -207,22 +215,49 @@ export const provisionPlan = z
         reliability: z.number().nullable(),
         priceMicroUsdPerHour: microUsd,
         priceMicroUsdPer30Days: microUsd,
-        chanceOfSuccess: z.number().nullable(),
-        expectedReadyMs: z.int().nullable(),
+        isFirstChoice: z
+          .boolean()
+          .meta({ description: 'Whether the plan would buy it first; only these can refuse it' }),
+        quote: z
+          .object({ id: id('quote'), priceMicroUsdPerHour: microUsd, expiresAt: time })
+          .meta({ description: 'The price as it is fixed in this plan' }),
+        chanceOfSuccess: z.number().meta({
+          description:
+            'That it is still for sale and becomes ready, from the history of machine and provider and a prior',
+        }),
+        expectedReadyMs: z.int().nullable().meta({ description: 'From purchase to ready; the same as `p50ReadyMs`' }),
+        p50ReadyMs: z.int().nullable(),
+        p95ReadyMs: z.int().nullable(),
+        evidence: z
+          .object({ machineAttempts: z.int(), providerAttempts: z.int() })
+          .meta({ description: 'How many attempts are behind chance and times' }),
       }),
     ),
     fittingOffers: z.int(),
     fittingMachines: z.int(),
     count: z.int(),
     raceWidth: z.int().meta({ description: 'Machines bought at once for each instance' }),
-    priceMicroUsdPerHour: microUsd.meta({ description: 'Of the best candidates for all instances together' }),
+    advisedRaceWidth: z.int().meta({
+      description:
+        'The fewest with which an instance becomes ready with a chance of 99 % within the race budget, or as many as that allows',
+    }),
+    priceMicroUsdPerHour: microUsd.meta({ description: 'Of the first choices for all instances together, each once' }),
     priceMicroUsdPer30Days: microUsd,
     maxPriceMicroUsdPerHour: microUsd.meta({ description: 'Never more than this for all instances together' }),
     worstCaseRaceCostMicroUsd: microUsd,
-    chanceOfSuccess: z.number().nullable(),
+    chanceOfSuccess: z
+      .number()
+      .nullable()
+      .meta({ description: 'That every instance is ready with the first choices; null where one gets nothing' }),
     expectedReadyMs: z.int().nullable(),
+    p50ReadyMs: z.int().nullable(),
+    p95ReadyMs: z.int().nullable(),
     shortage: z.string().nullable().meta({ description: 'Why nothing, or too little, can be bought now' }),
-    planHash: z.string(),
+    closedProviders: z
+      .array(z.object({ provider: z.string(), reason: z.string() }))
+      .meta({ description: 'Wanted providers at which nothing can be bought now' }),
+    planHash: z.string().meta({ description: 'To be sent with the request that carries this plan out' }),
+    expiresAt: time.meta({ description: 'Until then the quotes hold' }),
   })
   .meta({ id: 'ProvisionPlan' });
 export type ProvisionPlan = z.infer<typeof provisionPlan>;

@@ -28,6 +28,7 @@ import {
 } from '../contract/instances.ts';
 import { id } from '../contract/values.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { holdToPlan } from '../plan-hold.ts';
 import { prepareOrder } from '../provision-order.ts';
 import { previewOrder } from '../provision-preview.ts';
 import { attemptShown, instanceCostReply, instanceReply, sshOf } from '../replies/instance-reply.ts';
@@ -47,20 +48,26 @@ export const instanceRoutes: Route[] = [
     access: 'change',
     area: AREA,
     summary: 'Rent instances',
-    description: 'Answers at once; the operation does the work. With `dryRun` it answers the plan and buys nothing.',
+    description:
+      'Answers at once; the operation does the work. With `dryRun` it answers the plan with its quotes and buys nothing; a later request may present the `planHash` of that plan.',
     body: createInstancesBody,
     isIdempotent: true,
     replies: { 200: provisionPlan, 202: instancesAccepted },
-    problems: ['conflict', 'cap_exceeded'],
+    problems: ['conflict', 'plan_changed', 'cap_exceeded'],
     handle: async ({ body, caller, actor, deps, once }) => {
       const order = await prepareOrder(body, caller, deps);
-      if (body.dryRun) return { status: 200, body: await previewOrder(deps.database.kysely, order) };
+      if (body.dryRun) return { status: 200, body: await previewOrder(deps.database.kysely, caller, order) };
       return once(async (tx) => {
+        const { planHash, priceTolerancePercent: tolerancePercent } = body;
+        const request =
+          planHash === undefined
+            ? order.request
+            : await holdToPlan(tx, order, { orgId: caller.orgId, planHash, tolerancePercent });
         const { operation, instances } = await acceptProvision(tx, deps.queue, {
           orgId: caller.orgId,
           actor,
           names: order.names,
-          request: order.request,
+          request,
           consumer: body.consumer ?? null,
           overrideReason: order.overrideReason,
           stackId: order.stackId,

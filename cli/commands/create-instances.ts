@@ -7,6 +7,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { CreateInstancesInput, Instance, InstancesAccepted, ProvisionPlan } from '../../api/contract/instances.ts';
 import type { Offer } from '../../api/contract/inventory.ts';
+import { ApiError } from '../api-client.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../exit-code.ts';
 import type { ExitCode } from '../exit-code.ts';
@@ -56,8 +57,7 @@ export async function createInstances(context: Context, _args: string[], options
   }
   const body = await buildBody(context, options);
   if (options.dryRun) return showDryRun(context, body);
-  const planHash = await agree(context, body, options.yes === true);
-  const accepted = await api.post<InstancesAccepted>('/instances', planHash === null ? body : { ...body, planHash });
+  const accepted = await rentAsAgreed(context, body, options.yes === true);
   if (terminal.isJson) (options.watch ? terminal.printJsonLine : terminal.printJson)(accepted);
   else await showAccepted(context, accepted);
   if (!options.watch) return EXIT.done;
@@ -156,6 +156,27 @@ async function showDryRun(context: Context, body: CreateInstancesInput): Promise
   return plan.candidates.length === 0 ? EXIT.noCapacity : EXIT.done;
 }
 
+/** How often a plan that changed while it was read is shown again. */
+const MAX_PLANS = 3;
+
+/** What is rented is the plan that was agreed to; where prices moved meanwhile, the new plan is shown and asked about. */
+async function rentAsAgreed(
+  context: Context,
+  body: CreateInstancesInput,
+  isAgreed: boolean,
+): Promise<InstancesAccepted> {
+  for (let shown = 1; ; shown += 1) {
+    const planHash = await agree(context, body, isAgreed);
+    try {
+      return await context.api.post<InstancesAccepted>('/instances', planHash === null ? body : { ...body, planHash });
+    } catch (error) {
+      const isChanged = error instanceof ApiError && error.problem?.code === 'plan_changed';
+      if (!isChanged || shown >= MAX_PLANS) throw error;
+      context.terminal.say(`The plan is no longer what it was: ${error.message}`);
+    }
+  }
+}
+
 /** The hash of the plan agreed to; null: agreed to in advance, whatever the plan. Throws CliError where it is not wanted. */
 async function agree(context: Context, body: CreateInstancesInput, isAgreed: boolean): Promise<string | null> {
   const { terminal } = context;
@@ -219,6 +240,18 @@ async function showPlan(context: Context, plan: ProvisionPlan): Promise<void> {
     const cost = formatMicroUsd(plan.worstCaseRaceCostMicroUsd);
     tell(`A race of ${plan.raceWidth} machines each: the losers cost at most ${cost} until they are gone.`);
   }
+  tell(describeOdds(plan));
+}
+
+function describeOdds(plan: ProvisionPlan): string {
+  const chance = plan.chanceOfSuccess === null ? 'unknown' : formatShare(plan.chanceOfSuccess);
+  const times =
+    plan.p50ReadyMs === null
+      ? ''
+      : `, ready in ${formatSpan(plan.p50ReadyMs)} (${formatSpan(plan.p95ReadyMs)} at the worst of twenty)`;
+  const advice =
+    plan.raceWidth > 0 && plan.advisedRaceWidth !== plan.raceWidth ? ` Advised width: ${plan.advisedRaceWidth}.` : '';
+  return `Chance of success ${chance}${times}.${advice} The prices hold until ${plan.expiresAt}.`;
 }
 
 async function showAccepted(context: Context, accepted: InstancesAccepted): Promise<void> {

@@ -80,16 +80,6 @@ export function chanceOfAny(chances: readonly number[]): number {
   return 1 - chances.reduce((failing, chance) => failing * (1 - chance), 1);
 }
 
-/** The fewest of the chances, taken in their order, of which one succeeds with `wanted`; all of them where even they do not reach it. */
-export function adviseWidth(chances: readonly number[], wanted: number): number {
-  let failing = 1;
-  for (const [index, chance] of chances.entries()) {
-    failing *= 1 - chance;
-    if (1 - failing >= wanted) return index + 1;
-  }
-  return chances.length;
-}
-
 function spreadOfMean(meanMs: number | null): { p50: number; p95: number } | null {
   if (meanMs === null) return null;
   const p50 = meanMs * Math.exp((-SIGMA * SIGMA) / 2);

@@ -36,7 +36,7 @@ describe('POST /instances refuses', () => {
     ['a private key', { sshPublicKeys: ['-----BEGIN OPENSSH PRIVATE KEY-----'] }, ['sshPublicKeys.0'], /private key/],
     ['an unknown field', { gpuType: 'x' }, ['gpuType'], /not a known field/],
     ['an unknown provider', { providers: ['aws'] }, ['providers.0'], /"vastai"/],
-    ['an unknown strategy', { strategy: 'lottery' }, ['strategy'], /"race", "coldstart"/],
+    ['an unknown strategy', { strategy: 'lottery' }, ['strategy'], /"race", "round_robin", /],
     ['a region in words', { regions: ['Sweden'] }, ['regions.0'], /two-letter/],
     ['too wide a race', { raceWidth: 11 }, ['raceWidth'], /10/],
     ['too many at once', { count: 101 }, ['count'], /100/],

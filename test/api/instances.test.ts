@@ -343,6 +343,7 @@ describe('what only the admin does', () => {
 describe('health', () => {
   it('lives at once, is ready when the engine and every provider have reported', async () => {
     expect((await server.call('GET', '/health', { key: null })).body).toEqual({ status: 'ok' });
+    await sql`update providers set status = 'unknown', offers_seen_at = null`.execute(server.database.kysely);
     const before = await server.call('GET', '/ready', { key: null });
     expect(before.status).toBe(503);
     expect(before.body.checks).toMatchObject({
