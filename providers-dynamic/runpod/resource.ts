@@ -2,7 +2,7 @@
 import type { CustomResourceOptions } from '@pulumi/pulumi/resource.js';
 import { RentedMachine, type RentedMachineArgs } from '../machine-resource.ts';
 
-/** RunPod has no interruptible machines, and lets keys in at the purchase only: further ones replace the machine. */
+/** RunPod has no interruptible machines, and lets keys in at the purchase only: adding one later is refused. */
 export type RunpodInstanceArgs = RentedMachineArgs;
 
 export class RunpodInstance extends RentedMachine {

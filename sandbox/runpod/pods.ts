@@ -90,7 +90,7 @@ export function createPods(
 
   function stopIfBroke(): void {
     if (!account.isBroke()) return;
-    for (const pod of fleet.all()) if (pod.destroyedAtMs === null && pod.origin !== 'foreign') stop(pod);
+    for (const pod of fleet.all()) if (pod.destroyedAtMs === null) stop(pod);
   }
 
   function stop(pod: Pod): void {

@@ -176,7 +176,7 @@ describe('create', () => {
 });
 
 describe('update', () => {
-  it('renames in place; another key needs another pod', async () => {
+  it('renames in place, and refuses a further key, which no running pod can be given', async () => {
     const { crud } = setUp();
     const { id, outs } = await createOne(crud);
     const news = { ...INPUTS, label: 'muster-test-b' };
@@ -184,6 +184,9 @@ describe('update', () => {
     const { outs: renamed } = await crud.update(id, outs, news);
     expect(renamed).toMatchObject({ label: 'muster-test-b' });
     expect(ours()).toMatchObject([{ id, label: 'muster-test-b' }]);
+    const further = { ...news, sshPublicKeys: [OWN_KEY, `${OWN_KEY}-b`] };
+    expect((await crud.diff(id, renamed, further)).changed).toEqual(['sshPublicKeys']);
+    expect(await failureOf(crud.update(id, renamed, further))).toMatchObject({ message: expect.stringMatching(/key/) });
     await crud.delete(id, renamed);
     expect(ours()).toEqual([]);
   });
