@@ -6,6 +6,8 @@
 export interface MachineUser {
   name: string;
   home: string;
+  /** Whether only some of the vendor's images have this user. */
+  isOptional?: boolean;
 }
 
 const ENV_FILE = '/etc/muster/env.sh';
@@ -14,18 +16,20 @@ const ON_START_FILE = '/var/lib/muster/on-start.sh';
 const PER_BOOT_FILE = '/var/lib/cloud/scripts/per-boot/muster-on-start';
 const SOURCE_ENV = `[ -r ${ENV_FILE} ] && . ${ENV_FILE}`;
 
-/** Adds to the keys that are there. */
-export function letKeysIn(keys: readonly string[], { name, home }: MachineUser): string[] {
+/** Adds to the keys that are there, which may end without a line break. */
+export function letKeysIn(keys: readonly string[], { name, home, isOptional }: MachineUser): string[] {
   if (keys.length === 0) return [];
-  const lines = encode(`\n${keys.map((key) => key.trim()).join('\n')}\n`);
-  return [
-    `mkdir -p ${home}/.ssh && chmod 700 ${home}/.ssh`,
-    `echo ${lines} | base64 -d >> ${home}/.ssh/authorized_keys`,
-    `chmod 600 ${home}/.ssh/authorized_keys && chown -R ${name}: ${home}/.ssh`,
+  const lines = encode(`${keys.map((key) => key.trim()).join('\n')}\n`);
+  const file = `${home}/.ssh/authorized_keys`;
+  const commands = [
+    `mkdir -p ${home}/.ssh && chmod 700 ${home}/.ssh && touch ${file} && sed -i '$a\\' ${file}`,
+    `echo ${lines} | base64 -d >> ${file}`,
+    `chmod 600 ${file} && chown -R ${name}: ${home}/.ssh`,
   ];
+  return isOptional === true ? commands.map((command) => `if [ -d ${home} ]; then ${command}; fi`) : commands;
 }
 
-/** For login shells, for commands over SSH, and for onStart; readable for root and this user. */
+/** For login shells, for commands over SSH, and for onStart; readable for root and this user only. */
 export function setEnvironment(env: Record<string, string>, { name, home }: MachineUser): string[] {
   const entries = Object.entries(env);
   if (entries.length === 0) return [];
@@ -59,6 +63,6 @@ export function runOnStart(onStart: string | null): string[] {
   ];
 }
 
-export function encode(content: string): string {
+function encode(content: string): string {
   return Buffer.from(content, 'utf8').toString('base64');
 }

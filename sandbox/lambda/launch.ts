@@ -1,7 +1,7 @@
 /** The launch of an instance: what the vendor checks, in the order in which it checks, and the machine that comes of it. */
 import type { HttpReply } from '../http-listener.ts';
+import { runUserData } from '../rental/cloud-init.ts';
 import type { NewRentalMachine } from '../rental/fleet.ts';
-import { readCloudInit } from '../rental/startup-script.ts';
 import { VendorRefusal } from '../rental/api.ts';
 import { needRegion } from './account.ts';
 import { INSTANCE_TYPES, type InstanceType } from './catalog.ts';
@@ -16,6 +16,8 @@ const HOSTNAME = /^[a-z0-9][0-9a-z-]{0,62}$/;
 const TAG_KEY = /^[a-z][a-z0-9-:]+$/;
 const MAX_TAG_KEY_LENGTH = 55;
 const MAX_TAG_VALUE_LENGTH = 128;
+/** Of the image's user. */
+const HOME = '/home/ubuntu';
 const MICRO_PER_CENT = 10_000;
 
 /** Answers a launch; the machine is in the journal before this returns. Throws VendorRefusal. */
@@ -54,7 +56,7 @@ function readLaunch(
   const key = world.account.keys().find(({ name }) => name === keyNames[0]);
   if (key === undefined) throw notThere('SSH key');
   const userData = readText(body, 'user_data', MAX_USER_DATA_LENGTH);
-  const startup = userData === null ? null : readCloudInit(userData);
+  const startup = userData === null ? null : runUserData(userData);
   const details: LambdaDetails = {
     ...emptyDetails(type, region, world.stock.priceOf(type)),
     name: readText(body, 'name', MAX_NAME_LENGTH),
@@ -66,8 +68,8 @@ function readLaunch(
   };
   const machine = {
     ...toNewMachine(type, details),
-    publicKeys: [key.public_key, ...(startup?.publicKeys ?? [])],
-    startupScript: startup?.script ?? null,
+    publicKeys: [key.public_key, ...(startup?.keysOf(HOME) ?? [])],
+    startupScript: startup?.startupScript ?? null,
     env: startup?.env ?? {},
   };
   return { type, machine };

@@ -2,9 +2,9 @@
 import type { HttpReply } from '../http-listener.ts';
 import { isPublicKey } from '../public-keys.ts';
 import { VendorRefusal } from '../rental/api.ts';
+import { runCloudInit } from '../rental/cloud-init.ts';
 import type { NewRentalMachine } from '../rental/fleet.ts';
 import type { PlacedMachine } from '../vendor.ts';
-import { runCloudInit } from './cloud-init.ts';
 import { PRICING, type Host } from './hardware.ts';
 import type { TensordockDetails } from './machine.ts';
 import { statusOf, writeStatus } from './machine.ts';
@@ -99,7 +99,7 @@ function describeOrder(
   return {
     ...machineOf(world, host, wanted, details),
     label: order.name,
-    publicKeys: [...new Set([...boot.rootKeys, ...installed])],
+    publicKeys: [...new Set([...boot.keysOf('/root'), ...installed])],
     startupScript: boot.startupScript,
     env: boot.env,
   };

@@ -1,15 +1,12 @@
 /**
  * What a machine's cloud-init commands would have done, as far as the sandbox must know: the files that they write by `echo`
- * (base64 or plain), which of these run, and what these export. It runs nothing. `ssh_authorized_keys` is not looked at,
- * because the vendor does not honour it.
+ * (base64 or plain), which of these run, and what these export. It runs nothing.
  */
-import { isPublicKey } from '../public-keys.ts';
+import { findKeysInScript, isPublicKey } from '../public-keys.ts';
 
 export interface BootResult {
-  /** Who may log in as root. */
-  rootKeys: string[];
-  /** Who may log in as the image's own user. */
-  userKeys: string[];
+  /** Who may log in by the keys written for the user with this home. */
+  keysOf(home: string): string[];
   /** What runs at boot besides single commands; null: nothing. */
   startupScript: string | null;
   env: Record<string, string>;
@@ -17,8 +14,6 @@ export interface BootResult {
 
 const ECHO = /echo\s+(?:'([^']*)'|"([^"]*)"|([^\s|>'"]+))\s*(\|\s*base64\s+(?:-d|--decode)\s*)?(>>?)\s*([^\s;)]+)/g;
 const EXPORT = /^export ([A-Za-z_][A-Za-z0-9_]*)=((?:'[^']*'|\\'|[^\s'\\])*)$/gm;
-const ROOT_KEYS = '/root/.ssh/authorized_keys';
-const USER_KEYS = '/home/user/.ssh/authorized_keys';
 
 export function runCloudInit(commands: readonly string[], writtenFiles: readonly WrittenFile[] = []): BootResult {
   const files = new Map<string, string>(writtenFiles.map(({ path, content }) => [path, content]));
@@ -31,11 +26,36 @@ export function runCloudInit(commands: readonly string[], writtenFiles: readonly
   }
   const scripts = findScripts(commands, files);
   return {
-    rootKeys: keysIn(files.get(ROOT_KEYS)),
-    userKeys: keysIn(files.get(USER_KEYS)),
+    keysOf: (home) => keysIn(files.get(`${home}/.ssh/authorized_keys`)),
     startupScript: scripts.length === 0 ? null : scripts.join('\n'),
     env: Object.assign({}, ...[...files.values()].map(readExports)) as Record<string, string>,
   };
+}
+
+/**
+ * User data as vendors take it: `#cloud-config`, of which the simulator reads JSON (which is YAML too), or a script. Keys in
+ * `ssh_authorized_keys` are the default user's; of other YAML only the keys are found, wherever they stand.
+ */
+export function runUserData(userData: string): BootResult {
+  if (!userData.startsWith('#cloud-config')) return runCloudInit([userData]);
+  const body = userData.slice(userData.indexOf('\n') + 1);
+  const config = parseObject(body);
+  if (config === null) return { ...runCloudInit([]), keysOf: () => findKeysInScript(body) };
+  const commands = Array.isArray(config['runcmd']) ? (config['runcmd'] as unknown[]) : [];
+  const lines = commands.map((command) => (Array.isArray(command) ? command.join(' ') : String(command)));
+  const written = Array.isArray(config['write_files']) ? (config['write_files'] as WrittenFile[]) : [];
+  const result = runCloudInit(lines, written);
+  const listed = Array.isArray(config['ssh_authorized_keys']) ? config['ssh_authorized_keys'].filter(isPublicKey) : [];
+  return { ...result, keysOf: (home) => [...listed, ...result.keysOf(home)] };
+}
+
+function parseObject(text: string): Record<string, unknown> | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
+  } catch {
+    return null;
+  }
 }
 
 export interface WrittenFile {
