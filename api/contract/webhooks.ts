@@ -32,12 +32,9 @@ export const createWebhookBody = z.strictObject({
   url,
   events: events.default(['*']),
   description: description.optional(),
-  includesDeployment: z
-    .boolean()
-    .default(false)
-    .meta({
-      description: "Also what belongs to no org, such as findings of unknown owners; for the deployment's admin",
-    }),
+  includesDeployment: z.boolean().default(false).meta({
+    description: "Also what belongs to no org, such as findings of unknown owners; for the deployment's admin",
+  }),
 });
 
 export const changeWebhookBody = z

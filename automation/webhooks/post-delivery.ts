@@ -3,7 +3,7 @@
  * that may be reached. A name is looked up once and the connection goes to the very address that was checked, so that a name which
  * answers otherwise the second time gains nothing.
  */
-import { lookup as lookUp } from 'node:dns/promises';
+import { lookup as lookUp } from 'node:dns';
 import { request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
@@ -43,7 +43,8 @@ export async function postDelivery(url: string, options: PostOptions): Promise<P
   if (options.targets === 'public' && target.protocol !== 'https:') throw new PostError('only https is allowed');
   const host = target.hostname.replace(/^\[|\]$/g, '');
   // The platform looks up no literal address, so it is checked here.
-  if (isIP(host) !== 0) assertAllowed(host, [host], options.targets);
+  const refusal = isIP(host) === 0 ? null : findRefusal(host, [{ address: host }], options.targets);
+  if (refusal !== null) throw refusal;
   const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeoutMs)]);
   return new Promise<Posted>((resolve, reject) => {
     const fail = (error: Error) => reject(describe(error, signal, options));
@@ -82,30 +83,24 @@ export async function postDelivery(url: string, options: PostOptions): Promise<P
 
 function checkedLookup(targets: PostOptions['targets']): LookupFunction {
   return (hostname, options, callback) => {
-    lookUp(hostname, { all: true, ...(options.family === 4 || options.family === 6 ? { family: options.family } : {}) })
-      .then((found) => {
-        assertAllowed(
-          hostname,
-          found.map((one) => one.address),
-          targets,
-        );
-        const [first] = found;
-        if (options.all === true) callback(null, found);
-        else callback(null, first?.address ?? '', first?.family);
-      })
-      .catch((error: Error) => callback(error, '', 0));
+    const family = options.family === 4 || options.family === 6 ? { family: options.family } : {};
+    lookUp(hostname, { all: true, ...family }, (error, found) => {
+      const refusal = error ?? findRefusal(hostname, found, targets);
+      const [first] = found ?? [];
+      if (refusal !== null) callback(refusal, '', 0);
+      else if (options.all === true) callback(null, found);
+      else callback(null, first?.address ?? '', first?.family);
+    });
   };
 }
 
-/** One address that is not allowed among many is enough to refuse the name. */
-function assertAllowed(host: string, addresses: string[], targets: PostOptions['targets']): void {
-  if (addresses.length === 0) throw new PostError(`${host} has no address`);
-  if (targets === 'any') return;
-  const refused = addresses.find((address) => !isPublicAddress(address));
-  if (refused === undefined) return;
-  throw new PostError(
-    host === refused ? `${host} is not a public address` : `${host} is ${refused}: not a public address`,
-  );
+/** One address that is not allowed among many is enough to refuse the name. null: it may be reached. */
+function findRefusal(host: string, found: { address: string }[], targets: PostOptions['targets']): PostError | null {
+  if (found.length === 0) return new PostError(`${host} has no address`);
+  if (targets === 'any') return null;
+  const refused = found.find(({ address }) => !isPublicAddress(address))?.address;
+  if (refused === undefined) return null;
+  return new PostError(`${host === refused ? '' : `${host} leads to `}${refused}, which is not a public address`);
 }
 
 function describe(error: Error, signal: AbortSignal, options: PostOptions): PostError {

@@ -87,7 +87,7 @@ describe('posting a delivery', () => {
       '10.0.0.1',
     ]) {
       await expect(postDelivery(`https://${host}:${port}/`, options({ targets: 'public' })), host).rejects.toThrow(
-        'not a public address',
+        'which is not a public address',
       );
     }
     await expect(postDelivery(`${base}/ok`, options({ targets: 'public' }))).rejects.toThrow('only https');
