@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import pino, { type Logger } from 'pino';
 import { Registry } from 'prom-client';
 import { ConfigError, loadConfig, PROJECT_DIR, readEnvironment, type Config, type RateLimits } from './config.ts';
+import { createBundleCache } from './agent/bundle-cache.ts';
 import type { Automation, ProviderAccount } from './automation/automation.ts';
 import { openDatabase, type Database } from './db/database.ts';
 import { registerDeployment } from './db/deployment.ts';

@@ -37,7 +37,7 @@ export function readSettings(env: Readonly<Record<string, string | undefined>> =
 }
 
 function readUrl(text: string): string {
-  const url = URL.parse(text);
+  const url = URL.canParse(text) ? new URL(text) : null;
   const isUsable = url !== null && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '';
   if (!isUsable || url.search !== '' || url.hash !== '') {
     throw new Error(`MUSTER_AGENT_URL: got "${text}"; allowed: an http or https URL without credentials and query`);

@@ -6,6 +6,7 @@ import type { Db } from '../db/database.ts';
 import { findLogin } from '../db/refresh-tokens.ts';
 import type { AccessTokens } from './access-token.ts';
 import type { Caller } from './caller.ts';
+import { AGENT_KEY_HEADER } from './contract/nodes.ts';
 import { API_KEY_PREFIX, hashCredential } from './credential.ts';
 
 const MAX_CREDENTIAL_LENGTH = 4096;
@@ -39,6 +40,19 @@ export function credentialOf(request: Request): string {
   const credential = /^Bearer +([\x21-\x7e]+)$/i.exec(header)?.[1];
   if (credential === undefined || credential.length > MAX_CREDENTIAL_LENGTH) {
     throw new MusterError('unauthenticated', 'the Authorization header must be "Bearer" and one credential');
+  }
+  return credential;
+}
+
+export function hasAgentKey(request: Request): boolean {
+  return request.headers[AGENT_KEY_HEADER] !== undefined;
+}
+
+/** What an agent proves itself by: its one-time token or its key. Throws MusterError `unauthenticated` where it has neither's form. */
+export function agentCredentialOf(request: Request, prefix: string): string {
+  const credential = request.headers[AGENT_KEY_HEADER];
+  if (typeof credential !== 'string' || !/^[\x21-\x7e]{1,512}$/.test(credential) || !credential.startsWith(prefix)) {
+    throw new MusterError('unauthenticated', `X-Agent-API-Key must be a credential of an agent (${prefix}…)`);
   }
   return credential;
 }

@@ -13,8 +13,10 @@ export function shownPrefix(key: string): string {
   return key.slice(0, SHOWN_LENGTH);
 }
 
-/** For refresh tokens (`mr_`) and invites (`mi_`). */
-export function makeToken(prefix: 'mr_' | 'mi_'): string {
+export const AGENT_KEY_PREFIX = 'ma_';
+
+/** For refresh tokens (`mr_`), invites (`mi_`) and agents' keys (`ma_`). */
+export function makeToken(prefix: 'mr_' | 'mi_' | typeof AGENT_KEY_PREFIX): string {
   return `${prefix}${randomBytes(32).toString('base64url')}`;
 }
 

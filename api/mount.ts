@@ -4,13 +4,13 @@
  */
 import type { Express, Request, RequestHandler, Response } from 'express';
 import type { z } from 'zod';
-import { isAllowed, rolesFor } from '../domain/access.ts';
+import { isAllowed, rolesFor, type AccessRule } from '../domain/access.ts';
 import { MusterError } from '../domain/error-table.ts';
 import { doOnce } from '../db/idempotency.ts';
 import type { RateLimit } from '../db/rate-limits.ts';
 import { SYSTEM } from '../db/audit.ts';
 import type { ApiContext } from './api-deps.ts';
-import { credentialOf, type Authenticator } from './authentication.ts';
+import { credentialOf, hasAgentKey, type Authenticator } from './authentication.ts';
 import { actorOf, type Caller } from './caller.ts';
 import { invalidRequest, requestIdOf } from './problems.ts';
 import { readBody } from './request-body.ts';
@@ -92,18 +92,21 @@ function createHandler(route: Route, mounting: Mounting): RequestHandler {
 
 /** Throws MusterError `unauthenticated`, `rate_limited` or `forbidden`. */
 async function admit(route: Route, request: Request, mounting: Mounting): Promise<Caller | null> {
-  if (route.access === 'public') return null;
+  if (route.access === 'public' || (route.access === 'agent' && hasAgentKey(request))) return null;
   const caller = await mounting.authenticator.authenticate(credentialOf(request));
   const waitMs = mounting.rateLimit ? await mounting.rateLimit.take(caller.id) : null;
   if (waitMs !== null) throw tooManyRequests(request, waitMs);
   if (!isAllowed(route.access, caller)) {
-    const needed =
-      route.access === 'admin' ? "the deployment's admin" : `one of the roles ${rolesFor(route.access).join(', ')}`;
-    throw new MusterError('forbidden', `this needs ${needed}; the caller is ${caller.role}`, {
+    throw new MusterError('forbidden', `this needs ${describeNeed(route.access)}; the caller is ${caller.role}`, {
       facts: { role: caller.role, needed: route.access },
     });
   }
   return caller;
+}
+
+function describeNeed(rule: Exclude<AccessRule, 'public'>): string {
+  if (rule === 'agent') return "an agent's key";
+  return rule === 'admin' ? "the deployment's admin" : `one of the roles ${rolesFor(rule).join(', ')}`;
 }
 
 export function tooManyRequests(request: Request, waitMs: number): MusterError {

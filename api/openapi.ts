@@ -46,6 +46,12 @@ export function renderOpenApi(routes: readonly Route[] = ALL_ROUTES): string {
           scheme: 'bearer',
           description: 'An access token (POST /auth/login) or an API key (`mk_…`)',
         },
+        agentKey: {
+          type: 'apiKey',
+          in: 'header',
+          name: 'X-Agent-API-Key',
+          description: "An agent's one-time token (`mn_…`) to register, its key (`ma_…`) after that",
+        },
       },
     },
   });
@@ -58,7 +64,7 @@ function describeRoute(route: Route, shared: Map<string, ZodOpenApiResponseObjec
     tags: [route.area],
     summary: route.summary,
     ...(route.description === undefined ? {} : { description: route.description }),
-    ...(needsCaller ? { security: [{ bearer: [] }] } : { security: [] }),
+    security: needsCaller ? [route.access === 'agent' ? { agentKey: [] } : { bearer: [] }] : [],
     'x-access': route.access,
     requestParams: {
       ...(route.params ? { path: route.params } : {}),

@@ -1,0 +1,38 @@
+/** A node as the API shows it: what it reported, held against what was promised and against the time. */
+import { judgeFreshness, judgeHealth } from '../../domain/node.ts';
+import type { NodeRow } from '../../db/nodes.ts';
+import type { GpuReading, Node, SystemFacts } from '../contract/nodes.ts';
+import { iso, isoOrNull } from '../reply-values.ts';
+
+export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
+  const gpu = row.gpu as GpuReading | null;
+  const freshness = judgeFreshness({
+    lastHeartbeatAt: row.heartbeat_at?.getTime() ?? null,
+    registeredAt: row.registered_at.getTime(),
+    isMachineGone: row.attempt_status === 'gone',
+    intervalMs,
+    now,
+  });
+  const health = judgeHealth(gpu, {
+    gpu: row.promised_gpu,
+    gpuCount: row.promised_gpu_count,
+    gpuMemoryGib: row.promised_gpu_memory_gib,
+  });
+  return {
+    id: row.id,
+    status: freshness.value,
+    statusReason: freshness.reason,
+    instanceId: row.instance_id,
+    attemptId: row.attempt_id,
+    health: health.value,
+    healthReason: health.reason,
+    agentVersion: row.agent_version,
+    bootId: row.boot_id,
+    reboots: row.reboots,
+    rebootedAt: isoOrNull(row.rebooted_at),
+    registeredAt: iso(row.registered_at),
+    lastHeartbeatAt: isoOrNull(row.heartbeat_at),
+    system: row.system as SystemFacts | null,
+    gpu,
+  };
+}

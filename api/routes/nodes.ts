@@ -1,0 +1,216 @@
+/** Routes of nodes: what people see of them, and what their agents call. */
+import { z } from 'zod';
+import { MusterError } from '../../domain/error-table.ts';
+import { appendAudit } from '../../db/audit.ts';
+import { inTransaction } from '../../db/database.ts';
+import { deleteNode, findNode, listNodes, recordHeartbeat, registerNode, type NodeRow } from '../../db/nodes.ts';
+import { AGENT_TOKEN_PREFIX, hashAgentToken } from '../../secrets/agent-token.ts';
+import { agentCredentialOf } from '../authentication.ts';
+import {
+  heartbeatBody,
+  heartbeatReply,
+  node,
+  nodeListQuery,
+  nodePage,
+  registerBody,
+  registerReply,
+} from '../contract/nodes.ts';
+import { id } from '../contract/values.ts';
+import { AGENT_KEY_PREFIX, hashCredential, makeToken } from '../credential.ts';
+import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { renderInstallScript } from '../install-script.ts';
+import { sampleOf } from '../node-sample.ts';
+import { nodeReply } from '../replies/node-reply.ts';
+import { iso } from '../reply-values.ts';
+import { route, type Route } from '../route.ts';
+
+const AREA = 'nodes';
+const params = z.object({ id: id('node') });
+
+const REFUSALS = {
+  unknown: 'the token is unknown',
+  expired: 'the token has expired',
+  used: 'the token was used already',
+  attempt_ended: 'the machine that the token belongs to is being destroyed or gone',
+} as const;
+
+export const nodeRoutes: Route[] = [
+  route({
+    method: 'get',
+    path: '/nodes',
+    access: 'read',
+    area: AREA,
+    summary: 'List nodes: hosts that run our agent, newest first',
+    query: nodeListQuery,
+    replies: { 200: nodePage },
+    handle: async ({ query, caller, deps }) => {
+      const before = readCursor(byTime, query.cursor);
+      const { intervalMs } = deps.agents;
+      const rows = await listNodes(deps.database.kysely, {
+        orgId: caller.orgId,
+        ...(query.instanceId === undefined ? {} : { instanceId: query.instanceId }),
+        ...(query.status === undefined ? {} : { status: { is: query.status, intervalMs } }),
+        limit: query.limit + 1,
+        ...(before ? { before: { registeredAt: new Date(before[0]), id: before[1] } } : {}),
+      });
+      const now = Date.now();
+      return {
+        status: 200,
+        body: cutPage(
+          rows,
+          query.limit,
+          (row) => [iso(row.registered_at), row.id],
+          (row) => nodeReply(row, intervalMs, now),
+        ),
+      };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/nodes/install.sh',
+    access: 'public',
+    area: AREA,
+    summary: 'The script that installs the agent on a machine',
+    replies: { 200: 'text/x-shellscript' },
+    handle: async ({ deps }) => ({ status: 200, body: renderInstallScript((await deps.agents.bundle()).sha256) }),
+  }),
+  route({
+    method: 'get',
+    path: '/nodes/agent.mjs',
+    access: 'public',
+    area: AREA,
+    summary: 'The agent, one file for Node',
+    description: 'Its SHA-256 is in X-Muster-Sha256 and in the install script.',
+    replies: { 200: 'text/javascript' },
+    handle: async ({ deps, response }) => {
+      const { text, sha256, version } = await deps.agents.bundle();
+      response.setHeader('x-muster-sha256', sha256);
+      response.setHeader('x-muster-agent-version', version);
+      return { status: 200, body: text };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/nodes/:id',
+    access: 'read',
+    area: AREA,
+    summary: 'A node: whether it is heard of, its GPUs and its system',
+    params,
+    replies: { 200: node },
+    handle: async ({ params: { id: nodeId }, caller, deps }) => {
+      const row = await findNode(deps.database.kysely, caller.orgId, nodeId);
+      return { status: 200, body: nodeReply(requireNode(row, nodeId), deps.agents.intervalMs, Date.now()) };
+    },
+  }),
+  route({
+    method: 'delete',
+    path: '/nodes/:id',
+    access: 'change',
+    area: AREA,
+    summary: 'Forget a node whose machine is gone',
+    params,
+    replies: { 204: null },
+    problems: ['conflict'],
+    handle: ({ params: { id: nodeId }, caller, actor, deps }) =>
+      inTransaction(deps.database.kysely, async (tx) => {
+        const row = requireNode(await findNode(tx, caller.orgId, nodeId), nodeId);
+        if (row.attempt_status !== 'gone') {
+          const detail = `the machine of ${nodeId} is not gone: destroy its instance ${row.instance_id} first`;
+          throw new MusterError('conflict', detail, { facts: { state: row.attempt_status } });
+        }
+        await deleteNode(tx, nodeId);
+        await appendAudit(tx, {
+          orgId: caller.orgId,
+          actor,
+          action: 'node.delete',
+          targetKind: 'node',
+          targetId: nodeId,
+          detail: { instanceId: row.instance_id, attemptId: row.attempt_id },
+        });
+        return { status: 204 };
+      }),
+  }),
+  route({
+    method: 'post',
+    path: '/nodes/register',
+    access: 'agent',
+    area: AREA,
+    summary: 'An agent joins with its one-time token and gets its key',
+    description: 'The token, in X-Agent-API-Key, is bound to one machine and works once.',
+    body: registerBody,
+    replies: { 201: registerReply },
+    handle: async ({ body, request, requestId, deps }) => {
+      const token = agentCredentialOf(request, AGENT_TOKEN_PREFIX);
+      const key = makeToken(AGENT_KEY_PREFIX);
+      const nodeId = await inTransaction(deps.database.kysely, async (tx) => {
+        const outcome = await registerNode(tx, {
+          tokenHash: hashAgentToken(token),
+          nonceHash: hashCredential(body.nonce),
+          keyHash: hashCredential(key),
+          agentVersion: body.agentVersion,
+          hostname: body.hostname,
+        });
+        if (outcome.kind === 'refused') throw new MusterError('unauthenticated', REFUSALS[outcome.reason]);
+        await appendAudit(tx, {
+          orgId: outcome.orgId,
+          actor: { kind: 'agent', id: outcome.nodeId, requestId },
+          action: 'node.register',
+          targetKind: 'node',
+          targetId: outcome.nodeId,
+          detail: {
+            instanceId: outcome.instanceId,
+            attemptId: outcome.attemptId,
+            agentVersion: body.agentVersion,
+            ...(outcome.isRepeat ? { isRepeat: true } : {}),
+          },
+        });
+        return outcome.nodeId;
+      });
+      return { status: 201, body: { nodeId, key, intervalMs: deps.agents.intervalMs } };
+    },
+  }),
+  route({
+    method: 'post',
+    path: '/nodes/heartbeat',
+    access: 'agent',
+    area: AREA,
+    summary: 'An agent tells that it lives, and what it sees',
+    body: heartbeatBody,
+    replies: { 200: heartbeatReply },
+    handle: async ({ body, request, requestId, deps }) => {
+      const freshKey = makeToken(AGENT_KEY_PREFIX);
+      const { kysely } = deps.database;
+      const recorded = await recordHeartbeat(kysely, {
+        keyHash: hashCredential(agentCredentialOf(request, AGENT_KEY_PREFIX)),
+        ...body,
+        sample: sampleOf(body),
+        freshKeyHash: hashCredential(freshKey),
+        rotateAfterMs: deps.agents.rotateKeyAfterMs,
+      });
+      if (!recorded) throw new MusterError('unauthenticated', 'the key is unknown or replaced');
+      if (recorded.isReboot) {
+        await appendAudit(kysely, {
+          orgId: recorded.orgId,
+          actor: { kind: 'agent', id: recorded.nodeId, requestId },
+          action: 'node.reboot',
+          targetKind: 'node',
+          targetId: recorded.nodeId,
+          detail: { bootId: body.bootId },
+        });
+      }
+      return {
+        status: 200,
+        body: {
+          accepted: recorded.isAccepted,
+          intervalMs: deps.agents.intervalMs,
+          ...(recorded.isKeyOffered ? { key: freshKey } : {}),
+        },
+      };
+    },
+  }),
+];
+
+function requireNode(row: NodeRow | undefined, nodeId: string): NodeRow {
+  if (!row) throw new MusterError('not_found', `there is no node ${nodeId}`);
+  return row;
+}

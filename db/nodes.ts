@@ -1,0 +1,257 @@
+/** Nodes: hosts that run our agent. A heartbeat is one statement, because every node sends one every few seconds. */
+import { sql, type Selectable } from 'kysely';
+import { STALE_BEATS, type NodeStatus, type NodeVerdict } from '../domain/node.ts';
+import type { Executor, Tx } from './database.ts';
+import { newId } from './new-id.ts';
+import type { Schema } from './schema.ts';
+
+export type NodeRow = Selectable<Schema['nodes']> & {
+  /** Of its attempt; null where it has none. */
+  attempt_status: string | null;
+  promised_gpu: string | null;
+  promised_gpu_count: number | null;
+  promised_gpu_memory_gib: number | null;
+};
+
+function selectNodes(executor: Executor) {
+  return executor
+    .selectFrom('nodes')
+    .leftJoin('attempts', 'attempts.id', 'nodes.attempt_id')
+    .selectAll('nodes')
+    .select([
+      'attempts.status as attempt_status',
+      'attempts.gpu as promised_gpu',
+      'attempts.gpu_count as promised_gpu_count',
+      'attempts.gpu_memory_gib as promised_gpu_memory_gib',
+    ]);
+}
+
+export function findNode(executor: Executor, orgId: string, nodeId: string): Promise<NodeRow | undefined> {
+  return selectNodes(executor).where('nodes.id', '=', nodeId).where('nodes.org_id', '=', orgId).executeTakeFirst();
+}
+
+export interface NodeFilter {
+  orgId: string;
+  instanceId?: string;
+  /** As domain/node.ts judges it, with the interval of the heartbeats. */
+  status?: { is: NodeStatus; intervalMs: number };
+  limit: number;
+  before?: { registeredAt: Date; id: string };
+}
+
+/** Newest first. */
+export function listNodes(executor: Executor, filter: NodeFilter): Promise<NodeRow[]> {
+  let query = selectNodes(executor).where('nodes.org_id', '=', filter.orgId);
+  if (filter.instanceId !== undefined) query = query.where('nodes.instance_id', '=', filter.instanceId);
+  if (filter.status) {
+    const { is, intervalMs } = filter.status;
+    const isGone = sql<boolean>`coalesce(attempts.status = 'gone', false)`;
+    const isFresh = sql<boolean>`coalesce(heartbeat_at, registered_at) >= now() - ${STALE_BEATS * intervalMs} * interval '1 millisecond'`;
+    query = query.where(
+      is === 'gone'
+        ? isGone
+        : is === 'online'
+          ? sql<boolean>`(not ${isGone} and ${isFresh})`
+          : sql<boolean>`(not ${isGone} and not ${isFresh})`,
+    );
+  }
+  if (filter.before) {
+    const { registeredAt, id } = filter.before;
+    query = query.where(sql<boolean>`(nodes.registered_at, nodes.id) < (${registeredAt}, ${id})`);
+  }
+  return query.orderBy('nodes.registered_at', 'desc').orderBy('nodes.id', 'desc').limit(filter.limit).execute();
+}
+
+/** Its samples go with it; its key is worth nothing from now on. */
+export async function deleteNode(tx: Tx, nodeId: string): Promise<void> {
+  await tx.deleteFrom('nodes').where('id', '=', nodeId).execute();
+}
+
+export interface SentHeartbeat {
+  keyHash: Buffer;
+  bootId: string;
+  sequence: number;
+  agentVersion: string;
+  system: unknown;
+  gpu: unknown;
+  sample: NodeSample;
+  /** Offered where the present key is older than `rotateAfterMs`. */
+  freshKeyHash: Buffer;
+  rotateAfterMs: number;
+}
+
+/** One value for the whole node; null: not known. */
+export interface NodeSample {
+  verdict: NodeVerdict;
+  gpuPercent: number | null;
+  gpuMemoryUsedMib: number | null;
+  gpuMemoryTotalMib: number | null;
+  gpuTemperatureC: number | null;
+  gpuPowerW: number | null;
+  load1: number | null;
+  memoryAvailableMib: number | null;
+}
+
+export interface RecordedHeartbeat {
+  nodeId: string;
+  orgId: string;
+  /** false: overtaken or repeated; nothing was written. */
+  isAccepted: boolean;
+  isReboot: boolean;
+  /** The fresh key is the node's next one: hand it out. */
+  isKeyOffered: boolean;
+}
+
+/** undefined: the key is nobody's. The rule of order is domain/node.ts's placeBeat, the samples are a ring of a day. */
+export async function recordHeartbeat(executor: Executor, beat: SentHeartbeat): Promise<RecordedHeartbeat | undefined> {
+  const { keyHash, bootId, sequence, sample } = beat;
+  const isDue = sql<boolean>`key_made_at <= now() - ${beat.rotateAfterMs} * interval '1 millisecond'`;
+  const { rows } = await sql<RecordedHeartbeat>`
+    with sender as materialized (
+      select id, org_id from nodes where key_hash = ${keyHash} or next_key_hash = ${keyHash}
+    ), beat as (
+      update nodes set
+        key_hash = ${keyHash},
+        key_made_at = case when next_key_hash = ${keyHash} then now() else key_made_at end,
+        next_key_hash = case when next_key_hash is distinct from ${keyHash} and ${isDue} then ${beat.freshKeyHash}::bytea end,
+        previous_boot_id = case when boot_id is distinct from ${bootId} then boot_id else previous_boot_id end,
+        reboots = reboots + case when boot_id <> ${bootId} then 1 else 0 end,
+        rebooted_at = case when boot_id <> ${bootId} then now() else rebooted_at end,
+        boot_id = ${bootId},
+        sequence = ${sequence},
+        agent_version = ${beat.agentVersion},
+        heartbeat_at = now(),
+        system = ${JSON.stringify(beat.system)}::jsonb,
+        gpu = ${JSON.stringify(beat.gpu)}::jsonb
+      from sender
+      where nodes.id = sender.id
+        and (boot_id is null
+             or (boot_id = ${bootId} and sequence < ${sequence})
+             or (boot_id <> ${bootId} and previous_boot_id is distinct from ${bootId}))
+      returning nodes.id, rebooted_at is not distinct from now() as is_reboot, next_key_hash is not null as is_key_offered
+    ), sample as (
+      insert into node_samples (node_id, slot, at, verdict, gpu_percent, gpu_memory_used_mib, gpu_memory_total_mib,
+                                gpu_temperature_c, gpu_power_w, load1, memory_available_mib)
+      select id, mod(floor(extract(epoch from now()) / 60)::bigint, 1440), now(), ${sample.verdict}::text, ${sample.gpuPercent}::real,
+             ${sample.gpuMemoryUsedMib}::real, ${sample.gpuMemoryTotalMib}::real, ${sample.gpuTemperatureC}::real, ${sample.gpuPowerW}::real,
+             ${sample.load1}::real, ${sample.memoryAvailableMib}::real
+      from beat
+      on conflict (node_id, slot) do update set
+        at = excluded.at, verdict = excluded.verdict, gpu_percent = excluded.gpu_percent,
+        gpu_memory_used_mib = excluded.gpu_memory_used_mib, gpu_memory_total_mib = excluded.gpu_memory_total_mib,
+        gpu_temperature_c = excluded.gpu_temperature_c, gpu_power_w = excluded.gpu_power_w, load1 = excluded.load1,
+        memory_available_mib = excluded.memory_available_mib
+      -- Within its minute a sample stays as it is.
+      where node_samples.at < excluded.at - interval '1 minute'
+    )
+    select sender.id as "nodeId", sender.org_id as "orgId", beat.id is not null as "isAccepted",
+           coalesce(beat.is_reboot, false) as "isReboot", coalesce(beat.is_key_offered, false) as "isKeyOffered"
+    from sender left join beat on beat.id = sender.id`.execute(executor);
+  return rows[0];
+}
+
+export interface NewNodeToken {
+  tokenHash: Buffer;
+  attemptId: string;
+  lifetimeMs: number;
+}
+
+/** Bound to one attempt: whoever shows it is that attempt's node. */
+export async function insertNodeToken(tx: Tx, token: NewNodeToken): Promise<void> {
+  await tx
+    .insertInto('node_tokens')
+    .values({
+      token_hash: token.tokenHash,
+      attempt_id: token.attemptId,
+      expires_at: sql<Date>`now() + ${token.lifetimeMs} * interval '1 millisecond'`,
+    })
+    .execute();
+}
+
+export interface Registration {
+  tokenHash: Buffer;
+  nonceHash: Buffer;
+  keyHash: Buffer;
+  agentVersion: string;
+  hostname: string | null;
+}
+
+export type RegistrationOutcome =
+  | { kind: 'registered'; nodeId: string; orgId: string; instanceId: string; attemptId: string; isRepeat: boolean }
+  | { kind: 'refused'; reason: 'unknown' | 'expired' | 'used' | 'attempt_ended' };
+
+/**
+ * Uses the token up and makes the attempt's node. The same agent (by its nonce) may ask again until its key was used: then its answer was
+ * lost, and it gets another key for the same node.
+ */
+export async function registerNode(tx: Tx, registration: Registration): Promise<RegistrationOutcome> {
+  const token = await tx
+    .selectFrom('node_tokens')
+    .innerJoin('attempts', 'attempts.id', 'node_tokens.attempt_id')
+    .select([
+      'attempts.id as attempt_id',
+      'attempts.org_id',
+      'attempts.instance_id',
+      'attempts.status',
+      'used_at',
+      'nonce_hash',
+    ])
+    .select(sql<boolean>`expires_at <= now()`.as('is_expired'))
+    .where('token_hash', '=', registration.tokenHash)
+    .forUpdate()
+    .executeTakeFirst();
+  if (!token) return { kind: 'refused', reason: 'unknown' };
+  if (['destroying', 'gone', 'lost'].includes(token.status)) return { kind: 'refused', reason: 'attempt_ended' };
+  const facts = { orgId: token.org_id, instanceId: token.instance_id, attemptId: token.attempt_id };
+  if (token.used_at !== null) {
+    if (token.nonce_hash?.equals(registration.nonceHash) !== true) return { kind: 'refused', reason: 'used' };
+    const again = await tx
+      .updateTable('nodes')
+      .set({ key_hash: registration.keyHash, agent_version: registration.agentVersion })
+      .where('attempt_id', '=', token.attempt_id)
+      .where('heartbeat_at', 'is', null)
+      .returning('id')
+      .executeTakeFirst();
+    return again
+      ? { kind: 'registered', nodeId: again.id, ...facts, isRepeat: true }
+      : { kind: 'refused', reason: 'used' };
+  }
+  if (token.is_expired) return { kind: 'refused', reason: 'expired' };
+  const nodeId = newId('node');
+  await tx
+    .insertInto('nodes')
+    .values({
+      id: nodeId,
+      org_id: token.org_id,
+      attempt_id: token.attempt_id,
+      instance_id: token.instance_id,
+      key_hash: registration.keyHash,
+      agent_version: registration.agentVersion,
+      hostname: registration.hostname,
+    })
+    .execute();
+  await tx
+    .updateTable('node_tokens')
+    .set({ used_at: sql<Date>`now()`, nonce_hash: registration.nonceHash })
+    .where('token_hash', '=', registration.tokenHash)
+    .execute();
+  await tx
+    .updateTable('attempts')
+    .set({ agent_registered_at: sql<Date>`now()`, updated_at: sql<Date>`now()` })
+    .where('id', '=', token.attempt_id)
+    .execute();
+  return { kind: 'registered', nodeId, ...facts, isRepeat: false };
+}
+
+export type NodeSampleRow = Selectable<Schema['node_samples']>;
+
+/** Oldest first; at most a day of them, one a minute. */
+export function listSamples(executor: Executor, nodeId: string): Promise<NodeSampleRow[]> {
+  return executor
+    .selectFrom('node_samples')
+    .selectAll()
+    .where('node_id', '=', nodeId)
+    .where('at', '>', sql<Date>`now() - interval '1 day'`)
+    .orderBy('at')
+    .execute();
+}
