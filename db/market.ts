@@ -6,8 +6,8 @@ import type { PlanInput } from '../domain/provisioning/planner.ts';
 import type { Executor } from './database.ts';
 import { listMachines, machineRecordFromRow } from './machines.ts';
 import { countHiddenFor, listOffersFor, listReservedKeys } from './offers.ts';
-import { listProviderRecords } from './provider-records.ts';
 import { readProviderStates } from './provider-states.ts';
+import { readReadyStatistics } from './ready-samples.ts';
 
 export type Market = Required<
   Pick<
@@ -16,6 +16,7 @@ export type Market = Required<
     | 'hiddenOffers'
     | 'machines'
     | 'providers'
+    | 'readyTimes'
     | 'reserved'
     | 'closed'
     | 'offersBelievable'
@@ -32,11 +33,11 @@ export async function readMarket(
   request: Pick<ProvisionRequest, 'gpu' | 'gpuCount' | 'interruptible' | 'providers'>,
   reachable?: readonly ProviderName[],
 ): Promise<Market> {
-  const [offers, hiddenOffers, machines, providers, reserved, { rows, states }] = await Promise.all([
+  const [offers, hiddenOffers, machines, ready, reserved, { rows, states }] = await Promise.all([
     listOffersFor(executor, request),
     countHiddenFor(executor, request),
     listMachines(executor, { limit: MACHINE_RECORDS }),
-    listProviderRecords(executor),
+    readReadyStatistics(executor, request.gpu),
     listReservedKeys(executor),
     readProviderStates(executor),
   ]);
@@ -49,7 +50,8 @@ export async function readMarket(
     offers,
     hiddenOffers,
     machines: machines.map(machineRecordFromRow),
-    providers,
+    providers: ready.providers,
+    readyTimes: ready.byMachine,
     reserved,
     closed,
     offersBelievable: isMarketBelieved(ours, request.providers, closed),

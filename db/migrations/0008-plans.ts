@@ -1,4 +1,4 @@
-/** Plans that were shown before anything was spent, and the index by which a provider's latest attempts are summed up. */
+/** Plans that were shown before anything was spent, with their quotes. */
 import { sql, type Kysely } from 'kysely';
 
 export async function up(db: Kysely<unknown>): Promise<void> {
@@ -19,5 +19,4 @@ const STATEMENTS = [
      expires_at timestamptz not null
    )`,
   `create index plans_expiry on plans (org_id, expires_at)`,
-  `create index attempts_bought_lately on attempts (provider, purchased_at desc) where purchased_at is not null`,
 ];

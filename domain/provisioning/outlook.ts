@@ -12,14 +12,17 @@ import type { MachineRecord } from '../machine-history.ts';
 import type { Offer } from '../offer.ts';
 import type { ProviderName } from '../provider.ts';
 
+/** From purchase to ready; null without a success. */
+export interface ReadyTimes {
+  p50ReadyMs: number | null;
+  p95ReadyMs: number | null;
+}
+
 /** What became of our attempts at one provider. */
-export interface ProviderRecord {
+export interface ProviderRecord extends ReadyTimes {
   provider: ProviderName;
   attempts: number;
   successes: number;
-  /** From purchase to ready; null without a success. */
-  p50ReadyMs: number | null;
-  p95ReadyMs: number | null;
 }
 
 export interface Outlook {
@@ -44,17 +47,18 @@ export function foresee(
   offer: Pick<Offer, 'reliability' | 'confidence'>,
   machine: MachineRecord | undefined,
   provider: ProviderRecord | undefined,
+  /** Of the machine; absent: guessed from the mean in its record. */
+  times: ReadyTimes | undefined = spreadOfMean(machine?.meanReadyMs ?? null),
 ): Outlook {
   const tried = { machine: machine?.attempts ?? 0, provider: provider?.attempts ?? 0 };
   const atProvider = ((provider?.successes ?? 0) + PRIOR_WEIGHT * PRIOR_CHANCE) / (tried.provider + PRIOR_WEIGHT);
   const expected = atProvider * clamp(offer.reliability ?? UNKNOWN_RELIABILITY);
   const successes = Math.min(machine?.successes ?? 0, tried.machine);
   const onMachine = (successes + PROVIDER_WEIGHT * expected) / (tried.machine + PROVIDER_WEIGHT);
-  const own = spreadOfMean(machine?.meanReadyMs ?? null);
   return {
     chance: clamp(offer.confidence) * clamp(onMachine),
-    p50ReadyMs: blendTimes(own?.p50 ?? null, successes, provider?.p50ReadyMs ?? null),
-    p95ReadyMs: blendTimes(own?.p95 ?? null, successes, provider?.p95ReadyMs ?? null),
+    p50ReadyMs: blendTimes(times?.p50ReadyMs ?? null, successes, provider?.p50ReadyMs ?? null),
+    p95ReadyMs: blendTimes(times?.p95ReadyMs ?? null, successes, provider?.p95ReadyMs ?? null),
     evidence: tried,
   };
 }
@@ -69,8 +73,8 @@ export function sumProviderRecords(machines: readonly MachineRecord[]): Provider
       provider,
       attempts: records.reduce((sum, record) => sum + record.attempts, 0),
       successes,
-      p50ReadyMs: times?.p50 ?? null,
-      p95ReadyMs: times?.p95 ?? null,
+      p50ReadyMs: times?.p50ReadyMs ?? null,
+      p95ReadyMs: times?.p95ReadyMs ?? null,
     };
   });
 }
@@ -80,10 +84,10 @@ export function chanceOfAny(chances: readonly number[]): number {
   return 1 - chances.reduce((failing, chance) => failing * (1 - chance), 1);
 }
 
-function spreadOfMean(meanMs: number | null): { p50: number; p95: number } | null {
-  if (meanMs === null) return null;
+function spreadOfMean(meanMs: number | null): ReadyTimes | undefined {
+  if (meanMs === null) return undefined;
   const p50 = meanMs * Math.exp((-SIGMA * SIGMA) / 2);
-  return { p50: Math.round(p50), p95: Math.round(p50 * Math.exp(Z95 * SIGMA)) };
+  return { p50ReadyMs: Math.round(p50), p95ReadyMs: Math.round(p50 * Math.exp(Z95 * SIGMA)) };
 }
 
 function blendTimes(machineMs: number | null, successes: number, providerMs: number | null): number | null {

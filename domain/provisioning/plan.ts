@@ -228,7 +228,7 @@ function describeClosed(input: PlanInput): string {
 /** @param attempt for whom; absent: for attempts still to be made */
 function findCandidates(input: PlanInput, attempt?: PlannedAttempt): { ranked: RankedOffer[]; tally: MatchTally } {
   const { requirements, bootTimeoutMs } = input.spec;
-  const { offers, machines, providers, reserved, closed, seed, now } = input;
+  const { offers, machines, providers, readyTimes, reserved, closed, seed, now } = input;
   const { fitting, tally } = sortOut({
     requirements,
     offers,
@@ -239,7 +239,10 @@ function findCandidates(input: PlanInput, attempt?: PlannedAttempt): { ranked: R
     ...triedBefore(input.attempts, attempt),
     ...(closed ? { closed } : {}),
   });
-  return { ranked: rankOffers(fitting, { diskGib: requirements.diskGib, machines, providers, seed }), tally };
+  return {
+    ranked: rankOffers(fitting, { diskGib: requirements.diskGib, machines, providers, readyTimes, seed }),
+    tally,
+  };
 }
 
 /** What this request is about to buy is in the stock of a listing still; what it bought is not. */

@@ -10,7 +10,7 @@ import type { MachineRecord } from '../machine-history.ts';
 import type { MicroUsd } from '../money.ts';
 import type { Offer, OfferRequirements } from '../offer.ts';
 import type { ProviderName } from '../provider.ts';
-import type { ProviderRecord } from './outlook.ts';
+import type { ProviderRecord, ReadyTimes } from './outlook.ts';
 
 /**
  * `race` buys several machines at once, the first verified ready wins · `round_robin` buys one, gives it its full deadline, then
@@ -67,6 +67,8 @@ export interface PlanInput {
   machines: MachineRecord[];
   /** @default summed up from `machines` */
   providers?: ProviderRecord[];
+  /** Times to ready by machine key, better known than by the means in `machines`. @default none */
+  readyTimes?: ReadonlyMap<string, ReadyTimes>;
   /** Providers from which nothing may be bought now. Their offers in `offers` are known from before, and may come back. */
   closed?: ReadonlyMap<ProviderName, ClosedProvider>;
   /** Offer keys and machine keys (`offerKey`, `machineKey`) held by other operations. */

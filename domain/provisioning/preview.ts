@@ -5,7 +5,7 @@ import type { Offer } from '../offer.ts';
 import type { ProviderName } from '../provider.ts';
 import { dealCandidates } from './deal.ts';
 import { explainNoMatch, offerKey, sortOut } from './match.ts';
-import { chanceOfAny, type Outlook, type ProviderRecord } from './outlook.ts';
+import { chanceOfAny, type Outlook, type ProviderRecord, type ReadyTimes } from './outlook.ts';
 import { WAVE_PLANNERS } from './plan.ts';
 import { MAX_CANDIDATES, type ClosedProvider, type ProvisionSpec } from './planner.ts';
 import { racerCeiling, remainingRaceBudget, worstCaseCost } from './race.ts';
@@ -58,6 +58,7 @@ export interface PreviewInput {
   machines: readonly MachineRecord[];
   /** @default summed up from `machines` */
   providers?: readonly ProviderRecord[];
+  readyTimes?: ReadonlyMap<string, ReadyTimes>;
   closed?: ReadonlyMap<ProviderName, ClosedProvider>;
   reserved: ReadonlySet<string>;
   seed: string;
@@ -101,7 +102,7 @@ export function pricesNow(input: Omit<PreviewInput, 'count' | 'limit'>): Map<str
 
 function findFitting(input: PreviewInput): { ranked: RankedOffer[]; shortageOf: (served: number) => string | null } {
   const { requirements, bootTimeoutMs } = input.spec;
-  const { offers, machines, providers, reserved, closed, seed, now } = input;
+  const { offers, machines, providers, readyTimes, reserved, closed, seed, now } = input;
   const used = new Set<string>();
   const { fitting, tally } = sortOut({
     requirements,
@@ -113,7 +114,7 @@ function findFitting(input: PreviewInput): { ranked: RankedOffer[]; shortageOf: 
     now,
     ...(closed ? { closed } : {}),
   });
-  const ranked = rankOffers(fitting, { diskGib: requirements.diskGib, machines, providers, seed });
+  const ranked = rankOffers(fitting, { diskGib: requirements.diskGib, machines, providers, readyTimes, seed });
   const shortageOf = (served: number) => {
     if (served >= input.count) return null;
     if (served === 0) return explainNoMatch(tally, requirements);

@@ -9,7 +9,7 @@ import type { MicroUsd } from '../money.ts';
 import { priceWithDisk, type Offer } from '../offer.ts';
 import type { ProviderName } from '../provider.ts';
 import { isShared, machineKey, offerKey, placeKey, recordKey } from './match.ts';
-import { foresee, sumProviderRecords, type Outlook, type ProviderRecord } from './outlook.ts';
+import { foresee, sumProviderRecords, type Outlook, type ProviderRecord, type ReadyTimes } from './outlook.ts';
 
 /** Width of a price band in percent of the cheapest fitting price. */
 export const PRICE_BAND_PERCENT = 10n;
@@ -47,6 +47,8 @@ export function rankOffers(
     machines: readonly MachineRecord[];
     /** @default summed up from `machines` */
     providers?: readonly ProviderRecord[] | undefined;
+    /** By machine key. @default guessed from the means in `machines` */
+    readyTimes?: ReadonlyMap<string, ReadyTimes> | undefined;
     seed: string;
   },
 ): RankedOffer[] {
@@ -57,7 +59,9 @@ export function rankOffers(
   const priced = offers.map((offer) => ({ offer, price: priceWithDisk(offer, by.diskGib) }));
   const cheapest = priced.reduce((least, { price }) => (price < least ? price : least), priced[0]?.price ?? 0n);
   const keyed = priced.map(({ offer, price }) => {
-    const outlook = foresee(offer, machines.get(machineKey(offer) ?? ''), providers.get(offer.provider));
+    const machine = machineKey(offer) ?? '';
+    const times = by.readyTimes?.get(machine);
+    const outlook = foresee(offer, machines.get(machine), providers.get(offer.provider), times);
     const grade = Math.round(outlook.chance * CHANCE_STEPS);
     const ranked: RankedOffer = { offer, price, outlook, band: priceBand(price, cheapest), grade };
     return { ranked, name: offerKey(offer), spread: spreadHash(`${by.seed}|${placeKey(offer)}`) };

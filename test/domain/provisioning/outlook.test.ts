@@ -50,6 +50,11 @@ describe('an outlook', () => {
     );
   });
 
+  it('takes measured times of the machine before guessed ones', () => {
+    const measured = { p50ReadyMs: 10_000, p95ReadyMs: 11_000 };
+    expect(foresee(listed, machine(2, 2, 30_000), undefined, measured)).toMatchObject(measured);
+  });
+
   it('is a chance, grows with a success, shrinks with a failure, and never rises with doubt about the listing', () => {
     const history = fc.record({ n: fc.nat({ max: 50 }), share: fc.double({ min: 0, max: 1, noNaN: true }) });
     const share = fc.double({ min: 0, max: 1, noNaN: true });
