@@ -1,4 +1,5 @@
 /** What is particular to RunPod; what all providers must do is in ../contract.test.ts. */
+import { spawnSync } from 'node:child_process';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ProviderError } from '../../../domain/provider-error.ts';
 import type { Offer } from '../../../domain/offer.ts';
@@ -281,6 +282,10 @@ describe('the client against scripted answers', () => {
     expect(body.env.PUBLIC_KEY).toBe(`${OTHER_KEY}\n${PUBLIC_KEY}`);
     expect(Buffer.from(body.env.MUSTER_ON_START ?? '', 'base64').toString()).toBe('echo "it\'s on"');
     expect(body.args).not.toContain("it's");
+    // What the container runs is a program that a shell can read, as one line and within its quotes.
+    const inner = /^bash -c '([^']+)'$/.exec(body.args)?.[1] ?? '';
+    for (const input of [body.args, inner]) expect(spawnSync('bash', ['-n'], { input }).status).toBe(0);
+    expect(inner).toMatch(/PUBLIC_KEY.*MUSTER_ON_START.*base64 -d.*start\.sh/);
   });
 
   it('adds no empty list of keys: the vendor then lets in those of the account', async () => {
