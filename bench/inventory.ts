@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { openDatabase } from '../db/database.ts';
 import { startEmbeddedPostgres } from '../db/embedded-postgres.ts';
-import { setDenylisted } from '../db/machines.ts';
+import { denylistMachine } from '../db/machines.ts';
 import { migrateDatabase } from '../db/migrate.ts';
 import { replaceOffers } from '../db/offers.ts';
 import { recordFloors } from '../db/prices.ts';
@@ -51,7 +51,16 @@ for (const provider of PROVIDER_NAMES) {
   console.log(`${provider}: ${offers.length} offers recorded in ${Math.round(performance.now() - startedAt)} ms`);
 }
 for (let number = 0; number < DENYLISTED; number++)
-  await setDenylisted(database.kysely, 'vastai', `m${number}`, new Date(Date.now() + 3_600_000), 'bench');
+  await database.kysely
+    .transaction()
+    .execute((tx) =>
+      denylistMachine(
+        tx,
+        { provider: 'vastai', machineId: `m${number}` },
+        { until: new Date(Date.now() + 3_600_000), reason: 'bench' },
+        new Date(),
+      ),
+    );
 await database.close();
 await analyze();
 

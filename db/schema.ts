@@ -249,8 +249,8 @@ export interface Schema {
     driver_version: string | null;
     direct_ports: number | null;
     max_duration_seconds: number | null;
-  stock: number | null;
-  confidence: number;
+    stock: number | null;
+    confidence: number;
     inet_down_micro_usd_per_gb: bigint | null;
     inet_up_micro_usd_per_gb: bigint | null;
     first_seen_at: Time;

@@ -17,6 +17,9 @@ export interface MachineRecord {
   meanReadyMs: number | null;
   /** Epoch ms; null or in the past: not denylisted. */
   denylistedUntil: number | null;
+  /** Of `attempts` and `successes`: those before the last lift, which no longer speak against the machine. @default 0 */
+  forgivenAttempts?: number;
+  forgivenSuccesses?: number;
 }
 
 export type MachineOutcome =
@@ -36,7 +39,7 @@ export function newMachineRecord(provider: ProviderName, machineId: string): Mac
 
 /**
  * The record after one more outcome. A failure that leaves the success rate under the bound denylists the machine for a day
- * from now; a success never lifts a denylisting (time or a person does).
+ * from now, and never shortens a longer denylisting; a success never lifts one (time or a person does).
  */
 export function applyOutcome(record: MachineRecord, outcome: MachineOutcome, now: number): MachineRecord {
   switch (outcome.kind) {
@@ -55,6 +58,16 @@ export function applyOutcome(record: MachineRecord, outcome: MachineOutcome, now
   }
 }
 
+/** Lifted by a person: what was counted until now is history, and only three new attempts can denylist the machine again. */
+export function liftDenylisting(record: MachineRecord): MachineRecord {
+  return {
+    ...record,
+    denylistedUntil: null,
+    forgivenAttempts: record.attempts,
+    forgivenSuccesses: record.successes,
+  };
+}
+
 export function isDenylisted(record: MachineRecord, now: number): boolean {
   return record.denylistedUntil !== null && record.denylistedUntil > now;
 }
@@ -66,7 +79,9 @@ export function chanceOfSuccess(record: MachineRecord | undefined): number | nul
 }
 
 function judge(record: MachineRecord, now: number): MachineRecord {
-  const isPoor =
-    record.attempts >= MIN_ATTEMPTS_TO_JUDGE && record.successes * 100 < record.attempts * MIN_SUCCESS_PERCENT;
-  return isPoor ? { ...record, denylistedUntil: now + DENYLIST_MS } : record;
+  const attempts = record.attempts - (record.forgivenAttempts ?? 0);
+  const successes = record.successes - (record.forgivenSuccesses ?? 0);
+  const isPoor = attempts >= MIN_ATTEMPTS_TO_JUDGE && successes * 100 < attempts * MIN_SUCCESS_PERCENT;
+  if (!isPoor) return record;
+  return { ...record, denylistedUntil: Math.max(record.denylistedUntil ?? 0, now + DENYLIST_MS) };
 }

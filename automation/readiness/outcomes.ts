@@ -9,6 +9,7 @@ import { findInstance, setInstanceStatus, updateInstance } from '../../db/instan
 import { recordOutcome } from '../../db/machines.ts';
 import { acceptOperation, lockOperation, wakeOperation } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
+import { recordReadySample } from '../../db/ready-samples.ts';
 
 export async function recordReady(db: Db, queue: Queue, attempt: AttemptRow, now: Date): Promise<void> {
   await inTransaction(db, async (tx) => {
@@ -66,6 +67,7 @@ async function lockProvision(tx: Tx, attempt: AttemptRow): Promise<void> {
   if (instance) await lockOperation(tx, instance.operation_id);
 }
 
+/** Of the machine where the vendor names it; of its kind in any case. */
 async function countForMachine(
   tx: Tx,
   attempt: AttemptRow,
@@ -73,6 +75,16 @@ async function countForMachine(
   failure: { code: string } | null,
   now: Date,
 ): Promise<void> {
+  if (attempt.gpu !== null && !(outcome.kind === 'lost' && outcome.wasReady)) {
+    await recordReadySample(tx, {
+      attemptId: attempt.id,
+      provider: attempt.provider,
+      machineId: attempt.machine_id,
+      gpu: attempt.gpu,
+      readyMs: outcome.kind === 'ready' ? outcome.readyMs : null,
+      at: now,
+    });
+  }
   if (attempt.machine_id === null) return;
   const machine = { provider: attempt.provider as ProviderName, machineId: attempt.machine_id };
   await recordOutcome(tx, machine, outcome, failure, now);

@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { setDenylisted } from '../../db/machines.ts';
+import { denylistMachine } from '../../db/machines.ts';
 import { replaceOffers } from '../../db/offers.ts';
 import { recordBelievable, recordQuarantine, registerProvider, setProviderEnabled } from '../../db/providers.ts';
 import type { Offer } from '../../domain/offer.ts';
@@ -61,8 +61,8 @@ describe('an offer in the inventory', () => {
 
   it('on a denylisted machine is hidden unless it is asked for', async () => {
     await list('vastai', [{}, {}]);
-    await setDenylisted(server.database.kysely, 'vastai', 'm1', new Date(Date.now() + 60_000), 'wrong GPU');
-    await setDenylisted(server.database.kysely, 'vastai', 'm2', new Date(Date.now() - 1_000), 'long ago');
+    await denylist('m1', 60_000);
+    await denylist('m2', -1_000);
     expect((await items()).map((item) => item.machineId)).toEqual(['m2']);
     const all = await items('includeDenylist=true');
     expect(all.map((item) => [item.machineId, item.denylistedUntil !== null])).toEqual(
@@ -158,6 +158,15 @@ async function list(provider: ProviderName, offers: Partial<Offer>[]): Promise<v
   }));
   await replaceOffers(db, provider, all, new Date());
   await recordBelievable(db, provider, { listing: 'offers', count: all.length });
+}
+
+function denylist(machineId: string, forMs: number): Promise<void> {
+  const until = new Date(Date.now() + forMs);
+  return server.database.kysely
+    .transaction()
+    .execute((tx) =>
+      denylistMachine(tx, { provider: 'vastai', machineId }, { until, reason: 'wrong GPU' }, new Date()),
+    );
 }
 
 async function age(seconds: number): Promise<void> {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { findMachine, listMachines, recordOutcome, setDenylisted } from '../../db/machines.ts';
+import { listDenylistings } from '../../db/machine-pages.ts';
+import { denylistMachine, findMachine, liftMachine, listMachines, recordOutcome } from '../../db/machines.ts';
 import type { MachineOutcome } from '../../domain/machine-history.ts';
 import { createFleetDatabase, type FleetDatabase } from '../support/fleet-database.ts';
 
@@ -45,22 +46,72 @@ describe("a machine's history", () => {
 
 describe('the denylist', () => {
   it('is set and lifted by hand, also for a machine never used', async () => {
-    const until = new Date(NOW.getTime() + DAY_MS);
-    await setDenylisted(fleet.db, 'vastai', 'noisy', until, 'loud fans');
-    const listed = await listMachines(fleet.db, { provider: 'vastai', denylistedAt: NOW, limit: 100 });
-    expect(listed.find((row) => row.machine_id === 'noisy')).toMatchObject({ denylist_reason: 'loud fans' });
-    await setDenylisted(fleet.db, 'vastai', 'noisy', null, null);
-    const after = await listMachines(fleet.db, { provider: 'vastai', denylistedAt: NOW, limit: 100 });
-    expect(after.map((row) => row.machine_id)).not.toContain('noisy');
+    await denylist('noisy', DAY_MS, 'loud fans');
+    expect(await listed(NOW)).toContain('noisy');
+    expect(await findMachine(fleet.db, 'vastai', 'noisy')).toMatchObject({
+      denylist_reason: 'loud fans',
+      denylisted_by: 'person',
+      denylisted_at: NOW,
+    });
+    expect(await lift('noisy')).toBe(true);
+    expect(await listed(NOW)).not.toContain('noisy');
+    expect(await findMachine(fleet.db, 'vastai', 'noisy')).toMatchObject({ denylisted_by: null, denylisted_at: null });
+    expect(await lift('never-seen')).toBe(false);
   });
 
   it('ends by itself', async () => {
-    await setDenylisted(fleet.db, 'vastai', 'short', new Date(NOW.getTime() + 1_000), 'briefly');
-    const later = new Date(NOW.getTime() + 1_001);
-    const listed = await listMachines(fleet.db, { denylistedAt: later, limit: 100 });
-    expect(listed.map((row) => row.machine_id)).not.toContain('short');
+    await denylist('short', 1_000, 'briefly');
+    expect(await listed(new Date(NOW.getTime() + 1_001))).not.toContain('short');
+  });
+
+  it('shows by whom: a machine that failed too often is listed automatically, and audited', async () => {
+    for (let failures = 0; failures < 3; failures++) await record('failing', { kind: 'failed' });
+    expect(await findMachine(fleet.db, 'vastai', 'failing')).toMatchObject({ denylisted_by: 'automatic' });
+    expect(await listDenylistings(fleet.db, { provider: 'vastai', machineId: 'failing' })).toMatchObject([
+      { action: 'machine.denylist', actor_kind: 'system', detail: { reason: '0 of 3 attempts became ready' } },
+    ]);
+  });
+
+  it('takes a lifted machine back only for new failures, three of them', async () => {
+    for (let failures = 0; failures < 3; failures++) await record('forgiven', { kind: 'failed' });
+    await lift('forgiven');
+    await record('forgiven', { kind: 'failed' });
+    await record('forgiven', { kind: 'failed' });
+    expect(await listed(NOW)).not.toContain('forgiven');
+    await record('forgiven', { kind: 'failed' });
+    expect(await findMachine(fleet.db, 'vastai', 'forgiven')).toMatchObject({
+      attempts: 6,
+      denylist_reason: '0 of 3 attempts became ready',
+    });
+    expect(await listDenylistings(fleet.db, { provider: 'vastai', machineId: 'forgiven' })).toHaveLength(2);
+  });
+
+  it("is not shortened by a machine's own failures", async () => {
+    await denylist('banned', 30 * DAY_MS, 'mines coins');
+    for (let failures = 0; failures < 4; failures++) await record('banned', { kind: 'failed' });
+    expect(await findMachine(fleet.db, 'vastai', 'banned')).toMatchObject({
+      denylisted_until: new Date(NOW.getTime() + 30 * DAY_MS),
+      denylist_reason: 'mines coins',
+      denylisted_by: 'person',
+    });
   });
 });
+
+function denylist(machineId: string, forMs: number, reason: string): Promise<void> {
+  const until = new Date(NOW.getTime() + forMs);
+  return fleet.db
+    .transaction()
+    .execute((tx) => denylistMachine(tx, { provider: 'vastai', machineId }, { until, reason }, NOW));
+}
+
+function lift(machineId: string): Promise<boolean> {
+  return fleet.db.transaction().execute((tx) => liftMachine(tx, { provider: 'vastai', machineId }));
+}
+
+async function listed(at: Date): Promise<string[]> {
+  const rows = await listMachines(fleet.db, { provider: 'vastai', denylistedAt: at, limit: 100 });
+  return rows.map((row) => row.machine_id);
+}
 
 function record(machineId: string, outcome: MachineOutcome): Promise<void> {
   const failure = outcome.kind === 'ready' ? null : { code: 'boot_failed' };

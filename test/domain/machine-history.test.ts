@@ -5,8 +5,10 @@ import {
   chanceOfSuccess,
   DENYLIST_MS,
   isDenylisted,
+  liftDenylisting,
   newMachineRecord,
   type MachineOutcome,
+  type MachineRecord,
 } from '../../domain/machine-history.ts';
 import { NOW } from './provisioning/market.ts';
 
@@ -35,6 +37,22 @@ describe('machine history', () => {
   it('has a denylisting lifted by time or a person, never by a success', () => {
     const poor = after(failed, failed, failed, failed);
     expect(applyOutcome(poor, ready(1), NOW).denylistedUntil).toBe(poor.denylistedUntil);
+  });
+
+  it('never shortens a denylisting by a failure', () => {
+    const banned: MachineRecord = { ...fresh, denylistedUntil: NOW + 30 * DENYLIST_MS };
+    const failing = [failed, failed, failed].reduce((record, one) => applyOutcome(record, one, NOW), banned);
+    expect(failing.denylistedUntil).toBe(NOW + 30 * DENYLIST_MS);
+  });
+
+  it('forgives at a lift what was counted before: only new attempts can denylist again', () => {
+    const lifted = liftDenylisting(after(failed, failed, failed, failed));
+    expect(lifted).toMatchObject({ attempts: 4, denylistedUntil: null });
+    const twice = [failed, failed].reduce((record, one) => applyOutcome(record, one, NOW), lifted);
+    expect(isDenylisted(twice, NOW)).toBe(false);
+    expect(isDenylisted(applyOutcome(twice, failed, NOW), NOW)).toBe(true);
+    expect(isDenylisted(applyOutcome(applyOutcome(twice, ready(1), NOW), failed, NOW), NOW)).toBe(true);
+    expect(applyOutcome(lifted, ready(1), NOW)).toMatchObject({ attempts: 5, successes: 1, denylistedUntil: null });
   });
 
   it('tells the mean time to ready', () => {
