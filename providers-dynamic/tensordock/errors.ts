@@ -83,7 +83,7 @@ function isOutOfStock(said: string): boolean {
 
 /** What a wrong address answers: another server, or an API that has no such endpoint. It says nothing about an instance. */
 function isUnknownRoute(said: string): boolean {
-  return /route|endpoint|cannot (?:get|post|put|delete)|page not found/i.test(said);
+  return /route|endpoint|cannot (?:get|post|put|delete) \/|page not found/i.test(said);
 }
 
 function readWords(body: unknown): VendorWords | null {
