@@ -1,0 +1,248 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { backoffMs } from '../../agent/backoff.ts';
+import { CallError, type ControlPlane } from '../../agent/control-plane.ts';
+import { createKeyStore, type KeyStore } from '../../agent/key-store.ts';
+import { runAgent, type AgentParts } from '../../agent/loop.ts';
+import { readSettings } from '../../agent/settings.ts';
+import { readBootId, readSystemFacts } from '../../agent/system-facts.ts';
+import { heartbeatBody, systemFacts, type GpuReading, type HeartbeatBody } from '../../api/contract/nodes.ts';
+
+const READING: GpuReading = { verdict: 'healthy', reason: null, readAt: null, driverVersion: null, gpus: [] };
+
+let directory: string;
+let keys: KeyStore;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'muster-agent-'));
+  keys = createKeyStore(join(directory, 'state'));
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+/** An agent whose time passes as fast as it sleeps, until `untilMs`; every call is written down with its time. */
+async function live(
+  untilMs: number,
+  answer: (call: { nowMs: number; kind: 'register' | 'heartbeat'; credential: string }) => object | CallError,
+  change: Partial<AgentParts> = {},
+) {
+  const calls: { atMs: number; kind: string; credential: string; body: HeartbeatBody }[] = [];
+  const logged: string[] = [];
+  const stopping = new AbortController();
+  let nowMs = 0;
+  const call = (kind: 'register' | 'heartbeat') => (credential: string, body: unknown) => {
+    calls.push({ atMs: nowMs, kind, credential, body: body as HeartbeatBody });
+    const given = answer({ nowMs, kind, credential });
+    return given instanceof CallError ? Promise.reject(given) : Promise.resolve(given);
+  };
+  const parts: AgentParts = {
+    controlPlane: { register: call('register'), heartbeat: call('heartbeat') } as unknown as ControlPlane,
+    keys,
+    gpus: { read: () => Promise.resolve(READING) },
+    token: 'mn_token',
+    version: '1',
+    bootId: 'boot-one',
+    firstSequence: 500,
+    readSystem: () => systemFacts.parse(readSystemFacts('/proc')),
+    monotonicMs: () => nowMs,
+    async sleep(ms, signal) {
+      // A heartbeat's patience with a reading is no time of the loop's own: the reading is there at once.
+      await new Promise((resolve) => setImmediate(resolve));
+      if (signal.aborted) return;
+      nowMs += ms;
+      if (nowMs >= untilMs) stopping.abort();
+    },
+    random: () => 0.5,
+    log: (message) => logged.push(message),
+    ...change,
+  };
+  await runAgent(parts, stopping.signal);
+  return { calls, logged, beats: calls.filter(({ kind }) => kind === 'heartbeat') };
+}
+
+const good = ({ kind }: { kind: string }) =>
+  kind === 'register'
+    ? { nodeId: 'nod_1', key: 'ma_first', intervalMs: 10_000 }
+    : { accepted: true, intervalMs: 10_000 };
+
+describe("the agent's life", () => {
+  it('registers once and then reports every interval, with a growing sequence', async () => {
+    const { calls, beats } = await live(65_000, good);
+    expect(calls[0]).toMatchObject({ kind: 'register', credential: 'mn_token' });
+    expect(beats.map(({ atMs }) => atMs)).toEqual([0, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000]);
+    expect(beats.map(({ body }) => body.sequence)).toEqual([500, 501, 502, 503, 504, 505, 506]);
+    for (const { body, credential } of beats) {
+      expect(credential).toBe('ma_first');
+      expect(heartbeatBody.safeParse(body).error).toBeUndefined();
+    }
+  });
+
+  it('does not register again after a restart', async () => {
+    await live(15_000, good);
+    const { calls } = await live(15_000, good, { token: null });
+    expect(new Set(calls.map(({ kind }) => kind))).toEqual(new Set(['heartbeat']));
+  });
+
+  it('asks for its registration until it is answered, always with the same nonce', async () => {
+    const { calls } = await live(120_000, (call) =>
+      call.kind === 'register' && call.nowMs < 30_000 ? new CallError('cannot be reached (ECONNREFUSED)') : good(call),
+    );
+    const tries = calls.filter(({ kind }) => kind === 'register');
+    expect(tries.length).toBeGreaterThan(3);
+    expect(new Set(tries.map(({ body }) => (body as unknown as { nonce: string }).nonce)).size).toBe(1);
+    expect(keys.read()).toEqual({ nodeId: 'nod_1', key: 'ma_first' });
+  });
+
+  it('cannot begin without a token and without a key', async () => {
+    await expect(live(1, good, { token: null })).rejects.toThrow(/MUSTER_AGENT_TOKEN/);
+  });
+
+  it('survives an outage with growing pauses of at most a minute, says so once, and goes on', async () => {
+    const isOut = (nowMs: number) => nowMs > 20_000 && nowMs < 3_600_000;
+    const { beats, logged } = await live(3_700_000, (call) =>
+      isOut(call.nowMs) ? new CallError('answered 503 (unavailable)') : good(call),
+    );
+    const during = beats.filter(({ atMs }) => isOut(atMs));
+    const gaps = during.slice(1).map(({ atMs }, index) => atMs - (during[index]?.atMs ?? 0));
+    expect(Math.max(...gaps)).toBeLessThanOrEqual(60_000);
+    expect(during.length).toBeLessThan(150);
+    expect(beats.filter(({ atMs }) => atMs >= 3_600_000).length).toBeGreaterThan(5);
+    expect(logged.filter((line) => line.includes('503'))).toHaveLength(1);
+    expect(logged.filter((line) => line.includes('answers again'))).toHaveLength(1);
+  });
+
+  it('asks rarely where its key is refused, and never drops it', async () => {
+    const { beats } = await live(3_600_000, (call) =>
+      call.kind === 'heartbeat' ? new CallError('answered 401', { isRefused: true }) : good(call),
+    );
+    expect(beats.length).toBeLessThan(60);
+    expect(keys.read()?.key).toBe('ma_first');
+  });
+
+  it('takes a new key over when it is kept, and uses it with the next heartbeat', async () => {
+    const { beats } = await live(35_000, (call) =>
+      call.kind === 'heartbeat' && call.nowMs === 10_000 ? { ...good(call), key: 'ma_second' } : good(call),
+    );
+    expect(beats.map(({ credential }) => credential)).toEqual(['ma_first', 'ma_first', 'ma_second', 'ma_second']);
+    expect(keys.read()?.key).toBe('ma_second');
+  });
+
+  it('goes on with the old key where the new one cannot be kept', async () => {
+    let writes = 0;
+    const failing: KeyStore = {
+      ...keys,
+      write(key) {
+        if (writes++ > 0) throw Object.assign(new Error('disk full'), { code: 'ENOSPC' });
+        keys.write(key);
+      },
+    };
+    const { beats, logged } = await live(
+      25_000,
+      (call) => (call.kind === 'heartbeat' ? { ...good(call), key: 'ma_second' } : good(call)),
+      { keys: failing },
+    );
+    expect(new Set(beats.map(({ credential }) => credential))).toEqual(new Set(['ma_first']));
+    expect(logged.join()).toContain('ENOSPC');
+  });
+
+  it('is not silenced by a reading that never comes back', async () => {
+    const { beats } = await live(60_000, good, { gpus: { read: () => new Promise(() => {}) } });
+    expect(beats.length).toBeGreaterThan(4);
+    expect(beats.at(-1)?.body.gpu).toMatchObject({ verdict: 'unknown', gpus: null });
+  });
+
+  it('never logs a credential', async () => {
+    const { logged } = await live(100_000, (call) =>
+      call.nowMs < 20_000 ? new CallError('answered 500 (internal)') : { ...good(call), key: 'ma_second' },
+    );
+    expect(logged.join('\n')).not.toMatch(/m[an]_/);
+  });
+});
+
+describe('the pause after a failure', () => {
+  it('is within its bounds for every number of failures and every draw', () => {
+    fc.assert(
+      fc.property(
+        fc.nat(1_000),
+        fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+        fc.boolean(),
+        (failures, draw, isRefused) => {
+          const ms = backoffMs(failures, draw, { isRefused, askedMs: 0 });
+          expect(ms).toBeGreaterThanOrEqual(250);
+          expect(ms).toBeLessThanOrEqual(isRefused ? 300_000 : 60_000);
+        },
+      ),
+    );
+  });
+
+  it('is at least what the answer asked for', () => {
+    expect(backoffMs(0, 0, { isRefused: false, askedMs: 7_000 })).toBe(7_000);
+  });
+});
+
+describe('the kept key', () => {
+  it('is a file of mode 600 in a directory of mode 700, and the nonce is gone with it', () => {
+    const state = join(directory, 'state');
+    const nonce = keys.readNonce();
+    expect(keys.readNonce()).toBe(nonce);
+    keys.write({ nodeId: 'nod_1', key: 'ma_x' });
+    expect(statSync(state).mode & 0o777).toBe(0o700);
+    expect(statSync(join(state, 'agent.key')).mode & 0o777).toBe(0o600);
+    expect(keys.readNonce()).not.toBe(nonce);
+  });
+
+  it('that is damaged counts as none', () => {
+    keys.write({ nodeId: 'nod_1', key: 'ma_x' });
+    const file = join(directory, 'state', 'agent.key');
+    for (const text of ['', '{', '{"nodeId":1}', readFileSync(file, 'utf8').slice(0, 12)]) {
+      writeFileSync(file, text);
+      expect(keys.read()).toBeNull();
+    }
+  });
+});
+
+describe('what the machine says', () => {
+  it('names a boot: another after a restart of the machine, and of the container', () => {
+    const proc = (bootId: string, startTime: number): string => {
+      const root = mkdtempSync(join(directory, 'proc-'));
+      mkdirSync(join(root, 'sys/kernel/random'), { recursive: true });
+      mkdirSync(join(root, '1'));
+      writeFileSync(join(root, 'sys/kernel/random/boot_id'), `${bootId}\n`);
+      writeFileSync(join(root, '1/stat'), `1 (a) b) S ${'0 '.repeat(18)}${startTime} 0 0\n`);
+      return root;
+    };
+    const ids = [proc('aaaaaaaa-1', 5), proc('bbbbbbbb-1', 5), proc('aaaaaaaa-1', 6), proc('aaaaaaaa-1', 5)].map(
+      readBootId,
+    );
+    expect(new Set(ids).size).toBe(3);
+    expect(ids[0]).toBe(ids[3]);
+    expect(readBootId(join(directory, 'nothing'))).toBeNull();
+  });
+
+  it('has null for what the kernel does not tell', () => {
+    const facts = readSystemFacts(join(directory, 'nothing'));
+    expect(facts).toMatchObject({ memoryTotalMib: null, memoryAvailableMib: null, uptimeSeconds: null });
+    expect(systemFacts.safeParse(facts).success).toBe(true);
+  });
+});
+
+describe('the settings', () => {
+  const env = { MUSTER_AGENT_URL: 'http://127.0.0.1:8080/', MUSTER_AGENT_TOKEN: 'mn_abcdefghijklmnopqrstuvwxyz' };
+
+  it('pass nothing of ours on to nvidia-smi', () => {
+    const { url, programEnvironment } = readSettings({ ...env, PATH: '/bin', SECRET: 'x' });
+    expect(url).toBe('http://127.0.0.1:8080');
+    expect(programEnvironment).toEqual({ PATH: '/bin', LC_ALL: 'C' });
+  });
+
+  it.each([
+    [{ ...env, MUSTER_AGENT_URL: '' }, /MUSTER_AGENT_URL/],
+    [{ ...env, MUSTER_AGENT_URL: 'ftp://x' }, /MUSTER_AGENT_URL/],
+    [{ ...env, MUSTER_AGENT_URL: 'https://user:pass@x' }, /MUSTER_AGENT_URL/],
+    [{ ...env, MUSTER_AGENT_DIR: 'here' }, /MUSTER_AGENT_DIR/],
+    [{ ...env, MUSTER_AGENT_TOKEN: 'has blanks in it, sadly' }, /not shown/],
+  ])('that are wrong are named: %#', (wrong, message) => {
+    expect(() => readSettings(wrong)).toThrow(message);
+  });
+});
