@@ -155,7 +155,10 @@ module.exports = {
       name: 'programs-stay-in-the-child',
       comment: 'Programs, components and resources import Pulumi.',
       severity: 'error',
-      from: { path: OURS, pathNot: ['^automation/engine/child/', '^components/', '^stacks/', '^test/', '^bench/'] },
+      from: {
+        path: OURS,
+        pathNot: ['^automation/engine/child/', `^${RESOURCE}`, '^components/', '^stacks/', '^test/', '^bench/'],
+      },
       to: { path: ['^components/', `^${RESOURCE}`, '^stacks/'], pathNot: `^${STACK_CONFIG}` },
     },
     {

@@ -8,7 +8,7 @@
 /** Brands, product lines, editions and memory kinds: words that one side writes and the other leaves out. */
 const SILENT = new Set(
   (
-    'nvidia geforce tesla quadro q graphics gpu device generation blackwell workstation server edition ws ' +
+    'nvidia geforce tesla quadro q graphics gpu device generation blackwell workstation server edition ws ac ' +
     'hbm hbm2 hbm2e hbm3 hbm3e gddr6 gddr6x gddr7'
   ).split(' '),
 );

@@ -27,7 +27,8 @@ function observe(changes: Json = {}, name = 'instance-running') {
 
 function errorOf({ status, body }: Fixture, call: VastCall = 'read'): ProviderError {
   const text = typeof body === 'string' ? body : JSON.stringify(body);
-  return classifyVastError(call, { status, text, json: typeof body === 'string' ? undefined : body });
+  const json = typeof body === 'string' ? undefined : body;
+  return classifyVastError(call, { status, headers: new Headers(), text, json });
 }
 
 const isUnbelievable = (error: unknown) => error instanceof ProviderError && error.kind === 'unbelievable';
