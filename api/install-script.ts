@@ -168,7 +168,7 @@ while :; do
   child=\\$!
   echo "\\$child" >"$dir/agent.pid"
   wait "\\$child" || true
-  sleep 5 &
+  sleep 2 &
   child=\\$!
   wait "\\$child" || true
 done

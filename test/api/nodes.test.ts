@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { insertNodeToken } from '../../db/nodes.ts';
-import { newId } from '../../db/new-id.ts';
 import type { Gpu, HeartbeatBody } from '../../api/contract/nodes.ts';
-import { hashAgentToken, makeAgentToken } from '../../secrets/agent-token.ts';
-import { listOffers, ORDER, startApiServer, type ApiServer, type Loose, type Reply } from '../support/api-server.ts';
+import { makeAgentToken } from '../../secrets/agent-token.ts';
+import { listOffers, startApiServer, type ApiServer, type Loose, type Reply } from '../support/api-server.ts';
+import { recordMachine } from '../support/node-token.ts';
 
 let server: ApiServer;
 const rotation = { rotateKeyAfterMs: 86_400_000 };
@@ -27,42 +26,6 @@ afterAll(() => server?.stop());
 
 const SHA256 = createHash('sha256').update('console.log(1)\n').digest('hex');
 const NONCE = 'n'.repeat(43);
-
-/** An instance with an attempt, and the token of its machine. */
-async function makeMachine(
-  token = makeAgentToken(),
-): Promise<{ token: string; attemptId: string; instanceId: string }> {
-  const { kysely } = server.database;
-  // Few are allowed at once: the one before makes room.
-  await kysely.updateTable('instances').set({ status: 'destroyed' }).execute();
-  const accepted = await server.call('POST', '/api/v1/instances', { body: ORDER });
-  const instanceId = accepted.body.instances[0].id as string;
-  const instance = await kysely
-    .selectFrom('instances')
-    .selectAll()
-    .where('id', '=', instanceId)
-    .executeTakeFirstOrThrow();
-  const attemptId = newId('attempt');
-  await kysely
-    .insertInto('attempts')
-    .values({
-      id: attemptId,
-      org_id: instance.org_id,
-      instance_id: instanceId,
-      stack_id: instance.stack_id,
-      provider: 'vastai',
-      label: `label-${attemptId}`,
-      status: 'bought',
-      gpu: 'RTX 4090',
-      gpu_count: 1,
-      gpu_memory_gib: 24,
-    })
-    .execute();
-  await kysely
-    .transaction()
-    .execute((tx) => insertNodeToken(tx, { tokenHash: hashAgentToken(token), attemptId, lifetimeMs: 3_600_000 }));
-  return { token, attemptId, instanceId };
-}
 
 const asAgent = (path: string, credential: string, body: unknown): Promise<Reply<Loose>> =>
   server.call('POST', `/api/v1/nodes/${path}`, { key: null, body, headers: { 'x-agent-api-key': credential } });
@@ -122,7 +85,7 @@ function beat(change: Partial<HeartbeatBody> = {}, gpus: Gpu[] | null = [GPU]): 
 }
 
 async function registered() {
-  const machine = await makeMachine();
+  const machine = await recordMachine(server);
   const { body } = await register(machine.token);
   return { ...machine, nodeId: body.nodeId as string, key: body.key as string };
 }
@@ -131,7 +94,7 @@ const seen = async (nodeId: string) => (await server.call('GET', `/api/v1/nodes/
 
 describe('registering', () => {
   it('gives a key of its own to the machine that the token belongs to', async () => {
-    const { token, attemptId, instanceId } = await makeMachine();
+    const { token, attemptId, instanceId } = await recordMachine(server);
     const reply = await register(token);
     expect(reply.status).toBe(201);
     expect(reply.body).toEqual({
@@ -149,7 +112,7 @@ describe('registering', () => {
   });
 
   it('works once: another agent with the same token is refused', async () => {
-    const { token } = await makeMachine();
+    const { token } = await recordMachine(server);
     expect((await register(token)).status).toBe(201);
     const replay = await register(token, 'x'.repeat(43));
     expect({ status: replay.status, detail: replay.body.detail }).toEqual({
@@ -159,7 +122,7 @@ describe('registering', () => {
   });
 
   it('may be asked again by the same agent whose answer was lost, until its key was used', async () => {
-    const { token } = await makeMachine();
+    const { token } = await recordMachine(server);
     const first = await register(token);
     const again = await register(token);
     expect(again.body.nodeId).toBe(first.body.nodeId);
@@ -169,7 +132,7 @@ describe('registering', () => {
   });
 
   it('at the same time with one token makes one node', async () => {
-    const { token } = await makeMachine();
+    const { token } = await recordMachine(server);
     const replies = await Promise.all(Array.from({ length: 8 }, (_, n) => register(token, `${n}`.repeat(43))));
     expect(replies.map(({ status }) => status).sort()).toEqual([201, 401, 401, 401, 401, 401, 401, 401]);
   });
@@ -178,14 +141,14 @@ describe('registering', () => {
     expect((await register(makeAgentToken())).status).toBe(401);
     expect((await register('ma_somethingelse')).status).toBe(401);
     const { kysely } = server.database;
-    const late = await makeMachine();
+    const late = await recordMachine(server);
     await kysely
       .updateTable('node_tokens')
       .set({ expires_at: new Date(0) })
       .where('attempt_id', '=', late.attemptId)
       .execute();
     expect((await register(late.token)).body.detail).toBe('the token has expired');
-    const ended = await makeMachine();
+    const ended = await recordMachine(server);
     await kysely.updateTable('attempts').set({ status: 'destroying' }).where('id', '=', ended.attemptId).execute();
     expect((await register(ended.token)).body.detail).toMatch(/being destroyed or gone/);
   });

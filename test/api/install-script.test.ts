@@ -1,0 +1,158 @@
+/** The real script and the real agent, as processes of their own. */
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createBundleCache, type AgentBundle } from '../../agent/bundle-cache.ts';
+import { bundleAgent } from '../../agent/bundle.ts';
+import { listOffers, startApiServer, type ApiServer } from '../support/api-server.ts';
+import { until } from '../support/fleet-database.ts';
+import { recordMachine } from '../support/node-token.ts';
+
+const BOUND_MS = 20_000;
+
+let root: string;
+let directory: string;
+let server: ApiServer;
+let real: AgentBundle;
+let served: Promise<AgentBundle>;
+beforeAll(async () => {
+  root = mkdtempSync(join(tmpdir(), 'muster-install-'));
+  directory = join(root, 'agent');
+  real = await createBundleCache(join(root, 'cache'))();
+  served = Promise.resolve(real);
+  server = await startApiServer({ agents: { bundle: () => served, intervalMs: 500, rotateKeyAfterMs: 86_400_000 } });
+  await listOffers(server, [{}]);
+});
+afterAll(async () => {
+  await install(['uninstall']);
+  await server?.stop();
+  rmSync(root, { recursive: true, force: true });
+});
+
+/** What a machine's start script does. */
+function install(args: string[] = [], env: Record<string, string> = {}): Promise<{ code: number; output: string }> {
+  const file = join(root, 'install.sh');
+  return new Promise((resolve) => {
+    const child = execFile(
+      'sh',
+      [file, ...args],
+      {
+        env: {
+          PATH: process.env['PATH'] ?? '',
+          MUSTER_AGENT_URL: server.url,
+          MUSTER_AGENT_DIR: directory,
+          MUSTER_AGENT_SERVICE: 'none',
+          MUSTER_AGENT_NODE: process.execPath,
+          ...env,
+        },
+      },
+      (error, stdout, stderr) => resolve({ code: error ? Number(error.code ?? 1) : 0, output: `${stdout}${stderr}` }),
+    );
+    child.stdin?.end();
+  });
+}
+
+async function fetchScript(): Promise<void> {
+  const { body } = await server.call<string>('GET', '/api/v1/nodes/install.sh', { key: null });
+  writeFileSync(join(root, 'install.sh'), body);
+}
+
+const pid = (name: string): number => Number(readFileSync(join(directory, name), 'utf8'));
+
+function isAlive(processId: number): boolean {
+  try {
+    process.kill(processId, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const heartbeat = (attemptId: string) =>
+  server.database.kysely
+    .selectFrom('nodes')
+    .select(['heartbeat_at', 'agent_version', 'sequence'])
+    .where('attempt_id', '=', attemptId)
+    .executeTakeFirst();
+
+describe('the bundle', () => {
+  it('is the same bytes every time, imports Node only, and carries its version', async () => {
+    expect(await bundleAgent(real.version)).toBe(real.text);
+    expect(createHash('sha256').update(real.text).digest('hex')).toBe(real.sha256);
+    const imports = [...real.text.matchAll(/^import .* from "([^"]+)";$/gm)].map(([, name]) => name);
+    expect(imports.length).toBeGreaterThan(0);
+    expect(imports.filter((name) => !name?.startsWith('node:'))).toEqual([]);
+    expect(real.text).toContain(JSON.stringify(real.version));
+  });
+});
+
+describe('the install script', () => {
+  it('refuses a download with another checksum, and leaves nothing to run', async () => {
+    await fetchScript();
+    served = Promise.resolve({ ...real, text: `${real.text}// changed on the way\n` });
+    const { token } = await recordMachine(server);
+    const run = await install([], { MUSTER_AGENT_TOKEN: token });
+    served = Promise.resolve(real);
+    expect(run.code).not.toBe(0);
+    expect(run.output).toMatch(/has the checksum [0-9a-f]{64} instead of [0-9a-f]{64}/);
+    expect(existsSync(join(directory, 'agent.mjs'))).toBe(false);
+  });
+
+  it('says what is missing: the address, the token', async () => {
+    await fetchScript();
+    expect((await install([], { MUSTER_AGENT_URL: '' })).output).toMatch(/MUSTER_AGENT_URL is not set/);
+    expect((await install()).output).toMatch(/MUSTER_AGENT_TOKEN is not set/);
+    expect((await install(['remove'])).output).toMatch(/unknown argument remove; allowed: uninstall/);
+  });
+
+  it('installs, starts, does nothing the second time, starts what died, and uninstalls', async () => {
+    await fetchScript();
+    const { token, attemptId } = await recordMachine(server);
+    const first = await install([], { MUSTER_AGENT_TOKEN: token });
+    expect(first).toMatchObject({ code: 0, output: expect.stringMatching(/installed in .* and started/) });
+    const node = await until(
+      async () => {
+        const row = await heartbeat(attemptId);
+        return row?.heartbeat_at != null && row;
+      },
+      'a heartbeat',
+      BOUND_MS,
+    );
+    expect(node.agent_version).toBe(real.version);
+    expect(statSync(join(directory, 'agent.key')).mode & 0o777).toBe(0o600);
+    expect(statSync(join(directory, 'agent.env')).mode & 0o777).toBe(0o600);
+
+    const keeper = pid('keeper.pid');
+    const again = await install([], { MUSTER_AGENT_TOKEN: token });
+    expect(again).toMatchObject({ code: 0, output: expect.stringMatching(/up to date and running/) });
+    expect(pid('keeper.pid')).toBe(keeper);
+
+    const agent = pid('agent.pid');
+    // Neither token nor key is in its arguments, which everybody on the machine may read.
+    const key = (JSON.parse(readFileSync(join(directory, 'agent.key'), 'utf8')) as { key: string }).key;
+    const argv = readFileSync(`/proc/${agent}/cmdline`, 'utf8');
+    expect(argv).toContain('agent.mjs');
+    expect(argv).not.toContain(key);
+    expect(argv).not.toContain(token);
+    expect(readFileSync(join(directory, 'agent.log'), 'utf8')).not.toContain(key);
+
+    process.kill(agent, 'SIGKILL');
+    await until(
+      () => existsSync(join(directory, 'agent.pid')) && pid('agent.pid') !== agent,
+      'another agent',
+      BOUND_MS,
+    );
+    const { sequence } = (await heartbeat(attemptId)) ?? { sequence: 0n };
+    await until(async () => ((await heartbeat(attemptId))?.sequence ?? 0n) > sequence, 'its heartbeat', BOUND_MS);
+
+    const successor = pid('agent.pid');
+    const removed = await install(['uninstall']);
+    expect(removed).toMatchObject({ code: 0, output: expect.stringMatching(/removed/) });
+    await until(() => !isAlive(successor) && !isAlive(keeper), 'both processes gone', BOUND_MS);
+    expect(existsSync(directory)).toBe(false);
+    expect((await install(['uninstall'])).code).toBe(0);
+  });
+});
