@@ -5,7 +5,7 @@ import type { Journal } from '../journal.ts';
 import { isPublicKey } from '../public-keys.ts';
 import { createRandom } from '../random.ts';
 import { REGIONS } from './catalog.ts';
-import { invalidParameters, notThere, refused } from './errors.ts';
+import { invalidParameters, notThere, notThereWithAdvice, refused } from './errors.ts';
 import { toHex } from './ids.ts';
 import { toWireRegion } from './instance-wire.ts';
 
@@ -77,7 +77,7 @@ export function createAccount(seed: number, clock: SandboxClock, journal: Journa
   }
   function findRuleset(id: string): Ruleset {
     const found = account.rulesets.find((ruleset) => ruleset.id === id);
-    if (found === undefined) throw notThere('firewall ruleset');
+    if (found === undefined) throw notThereWithAdvice('firewall ruleset');
     return found;
   }
 
@@ -144,7 +144,11 @@ export function createAccount(seed: number, clock: SandboxClock, journal: Journa
     },
     removeRuleset(id, isInUse) {
       findRuleset(id);
-      if (isInUse) throw refused(400, 'firewall-rulesets/firewall-ruleset-in-use', 'The firewall ruleset is in use.');
+      if (isInUse) {
+        const message = 'Firewall ruleset is in use by one or more instances.';
+        const advice = 'Terminate all instances that are using the ruleset before deleting it.';
+        throw refused(400, 'firewall-rulesets/firewall-ruleset-in-use', message, advice);
+      }
       account.rulesets = account.rulesets.filter((ruleset) => ruleset.id !== id);
       save();
     },

@@ -31,7 +31,7 @@ export const ACCOUNT_INACTIVE = errorReply(
   403,
   'global/account-inactive',
   'Your account is inactive.',
-  'Make sure you have verified your email address and have a valid payment method.',
+  'Make sure you have verified your email address and have a valid payment method. Contact Support if problems continue.',
 );
 
 export function invalidParameters(message: string): VendorRefusal {
@@ -42,6 +42,14 @@ export function notThere(what: string): VendorRefusal {
   return new VendorRefusal(errorReply(404, 'global/object-does-not-exist', `Specified ${what} does not exist.`));
 }
 
-export function refused(status: number, code: string, message: string): VendorRefusal {
-  return new VendorRefusal(errorReply(status, code, message));
+/** Of what a launch names, and of firewall rulesets: there advice always comes with it. */
+export function notThereWithAdvice(what: string): VendorRefusal {
+  const message = `Specified ${what} does not exist.`;
+  return new VendorRefusal(
+    errorReply(404, 'global/object-does-not-exist', message, `Check the ${what} and try again.`),
+  );
+}
+
+export function refused(status: number, code: string, message: string, suggestion?: string): VendorRefusal {
+  return new VendorRefusal(errorReply(status, code, message, suggestion));
 }

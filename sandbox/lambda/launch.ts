@@ -5,7 +5,7 @@ import type { NewRentalMachine } from '../rental/fleet.ts';
 import { VendorRefusal } from '../rental/api.ts';
 import { needRegion } from './account.ts';
 import { INSTANCE_TYPES, type InstanceType } from './catalog.ts';
-import { invalidParameters, NO_CAPACITY, notThere, QUOTA_EXCEEDED, refused } from './errors.ts';
+import { invalidParameters, notThereWithAdvice, NO_CAPACITY, QUOTA_EXCEEDED, refused } from './errors.ts';
 import type { LambdaDetails } from './instance-wire.ts';
 import { offerKey } from './stock.ts';
 import type { LambdaWorld } from './world.ts';
@@ -54,7 +54,7 @@ function readLaunch(
   const keyNames = needTexts(body, 'ssh_key_names');
   if (keyNames.length !== 1) throw invalidParameters('Exactly one SSH key must be specified.');
   const key = world.account.keys().find(({ name }) => name === keyNames[0]);
-  if (key === undefined) throw notThere('SSH key');
+  if (key === undefined) throw notThereWithAdvice('SSH key');
   const userData = readText(body, 'user_data', MAX_USER_DATA_LENGTH);
   const startup = userData === null ? null : runUserData(userData);
   const details: LambdaDetails = {
@@ -123,7 +123,7 @@ function readMounts(
     ...mounts.map(({ file_system_id: id }) => known.find((one) => one.id === id)),
   ];
   for (const one of used) {
-    if (one === undefined) throw notThere('filesystem');
+    if (one === undefined) throw notThereWithAdvice('filesystem');
     if (one.region === region) continue;
     const code = 'instance-operations/launch/file-system-in-wrong-region';
     throw refused(400, code, 'Filesystem is in a different region than the instance.');
@@ -135,7 +135,7 @@ function readRulesets(world: LambdaWorld, body: Record<string, unknown>, region:
   const asked = (Array.isArray(body['firewall_rulesets']) ? body['firewall_rulesets'] : []) as { id: string }[];
   for (const { id } of asked) {
     const found = world.account.rulesets().find((ruleset) => ruleset.id === id);
-    if (found === undefined || found.region !== region) throw notThere('firewall ruleset');
+    if (found === undefined || found.region !== region) throw notThereWithAdvice('firewall ruleset');
   }
   return asked.map(({ id }) => ({ id }));
 }

@@ -3,7 +3,7 @@ import type { HttpReply } from '../http-listener.ts';
 import type { RentalCall, RentalRoute } from '../rental/api.ts';
 import { toWireFileSystem, toWireRuleset } from './account.ts';
 import { INSTANCE_TYPES, REGIONS } from './catalog.ts';
-import { invalidParameters, notThere } from './errors.ts';
+import { invalidParameters, notThere, notThereWithAdvice } from './errors.ts';
 import {
   canTerminate,
   type LambdaMachine,
@@ -64,7 +64,7 @@ export const LAMBDA_ROUTES: readonly Route[] = [
   ),
   route('GET', '/firewall-rulesets/([^/]+)', 'firewall', (world, { ids }) => {
     const found = world.account.rulesets().find(({ id }) => id === ids[0]);
-    if (found === undefined) throw notThere('firewall ruleset');
+    if (found === undefined) throw notThereWithAdvice('firewall ruleset');
     return ok(toWireRuleset(found, usersOf(world, found.id)));
   }),
   route('PATCH', '/firewall-rulesets/([^/]+)', 'firewall', (world, { ids, body }) =>

@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, onTestFinished, type TestContext } from 'vitest';
-import { type CommandOutput, installOfficialClient, type OfficialClient } from './official-client.ts';
+import { installOfficialClient, type OfficialClient } from './official-client.ts';
+import type { CommandOutput } from './python-tool.ts';
 import { BOOTED_MS, type Json, startVendor, type Vendor } from './vendor.ts';
 
 const INSTALL_TIMEOUT_MS = 480_000;
