@@ -37,11 +37,12 @@ export function createAccountKeys(send: LambdaSend): AccountKeys {
       await send({ kind: 'write', method: 'POST', path: PATH, body, signal });
       return name;
     } catch (error) {
+      if (!(error instanceof ProviderError) || !['invalid', 'unknown'].includes(error.kind)) throw error;
       // Somebody else was faster, or the answer was lost: what counts is whether it is there.
-      const there = error instanceof ProviderError && ['invalid', 'unknown'].includes(error.kind);
-      const found = there ? await find(material, signal) : null;
-      if (found === null) throw error;
-      return found;
+      const found = await find(material, signal);
+      if (found !== null) return found;
+      // Nothing was bought: a launch that needs the key must not be taken for one that may have happened.
+      throw error.kind === 'invalid' ? error : new ProviderError('retryable', error.message, { cause: error });
     }
   }
 
