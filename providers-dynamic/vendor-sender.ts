@@ -31,6 +31,8 @@ export interface VendorRules<Call extends VendorCall> {
   classify(call: Call, reply: HttpReply): ProviderError;
   /** How long to stay away after a 429 that does not say; doubled each time. */
   rateLimitPauseMs: number;
+  /** How many times longer than other calls a purchase may take. Default 1. */
+  purchaseTimeoutFactor?: number;
 }
 
 /** The JSON of a good answer; undefined where it has none. Throws ProviderError. */
@@ -55,9 +57,16 @@ export function createVendorSender<Call extends VendorCall>(
   const sendOnce = async (call: Call): Promise<unknown> => {
     for (const lane of rules.lanesOf(call)) await limiter.acquire(provider, lane, call.signal);
     call.beforeSending?.();
-    const signal = call.kind === 'purchase' ? delayedAbort(call.signal) : call.signal;
-    const request = { method: call.method, url: base + call.path, headers, body: call.body, timeoutMs, signal };
-    const reply = await sendHttp(request).catch((error: unknown) => {
+    const isPurchase = call.kind === 'purchase';
+    const { method, body } = call;
+    const reply = await sendHttp({
+      method,
+      url: base + call.path,
+      headers,
+      body,
+      timeoutMs: isPurchase ? timeoutMs * (rules.purchaseTimeoutFactor ?? 1) : timeoutMs,
+      signal: isPurchase ? delayedAbort(call.signal) : call.signal,
+    }).catch((error: unknown) => {
       throw errorOfFailure(title, call.kind, error);
     });
     if (rules.isAnswer(call, reply)) return reply.json;
