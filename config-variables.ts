@@ -235,6 +235,21 @@ export const VARIABLES = {
     parse: duration(SECOND, HOUR),
     default: '5 minutes',
   }),
+  MUSTER_SOURCING: defaulted({
+    section: 'Sourcing',
+    meaning:
+      'What the sourcing rules of orgs lead to, every 5 minutes: nothing; `search` finds candidates and shows them; `provision` buys what is missing.',
+    allowed: '"off", "search" or "provision"',
+    parse: oneOf('off', 'search', 'provision'),
+    default: 'off',
+  }),
+  MUSTER_SOURCING_MAX_INSTANCES: defaulted({
+    section: 'Sourcing',
+    meaning: 'Hard cap of the instances that rules bought and that are not proven gone, over all orgs.',
+    allowed: 'an integer from 0 to 1000',
+    parse: integer(0, 1_000),
+    default: '5',
+  }),
   MUSTER_ORPHAN_POLICY: defaulted({
     section: 'Safety',
     meaning:

@@ -72,6 +72,7 @@ export interface Config {
     readonly maxBurnMicroUsdPerHour: MicroUsd;
     readonly maxLifetimeMs: number;
   };
+  readonly sourcing: { readonly mode: 'off' | 'search' | 'provision'; readonly maxInstances: number };
   readonly providers: Readonly<Record<ProviderName, ProviderConfig>>;
   readonly sandbox: {
     readonly isOn: boolean;
@@ -184,6 +185,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
       maxBurnMicroUsdPerHour: values.MUSTER_MAX_BURN_USD_PER_HOUR,
       maxLifetimeMs: values.MUSTER_MAX_LIFETIME,
     },
+    sourcing: { mode: values.MUSTER_SOURCING, maxInstances: values.MUSTER_SOURCING_MAX_INSTANCES },
     providers,
     sandbox: {
       isOn: isSandbox,

@@ -86,9 +86,17 @@ async function bringUp(config: Config, log: Logger, stops: Stop[], aborted: Abor
   }
 
   const envelope = createEnvelope(readMasterKey(config));
-  if (config.roles.includes('api')) await startApi(config, database, queue, envelope, log, stops);
+  const port = config.roles.includes('api') ? await startApi(config, database, queue, envelope, log, stops) : null;
   if (needsProviders) {
-    const automation = await startAutomation(config, database, queue, envelope, (await sandbox) ?? {}, log);
+    const automation = await startAutomation(
+      config,
+      database,
+      queue,
+      envelope,
+      (await sandbox) ?? {},
+      findAgentUrl(config, port),
+      log,
+    );
     stops.unshift(() => automation.stop());
     if (config.roles.includes('worker')) void findEngine(config, automation, log, aborted);
   }
@@ -155,7 +163,7 @@ async function startApi(
   envelope: Envelope,
   log: Logger,
   stops: Stop[],
-): Promise<void> {
+): Promise<number> {
   const [{ createApp }, { ensureFirstAdmin }] = await Promise.all([
     import('./api/app.ts'),
     import('./api/first-admin.ts'),
@@ -178,6 +186,7 @@ async function startApi(
     maxLifetimeMs: config.safety.maxLifetimeMs,
     webhookTargets: config.safety.webhookTargets,
     bootTimeoutMs: config.work.bootTimeoutMs,
+    sourcingMode: config.sourcing.mode,
     logger: log,
     metrics: new Registry(),
   });
@@ -190,6 +199,7 @@ async function startApi(
   });
   if (adminKey !== null) print(`first admin's API key (shown only now): ${adminKey}`);
   print(`API: http://${config.http.host}:${portOf(server)}/api/v1 (docs at /api/v1/docs)`);
+  return portOf(server);
 }
 
 async function startAutomation(
@@ -198,6 +208,7 @@ async function startAutomation(
   queue: Queue,
   envelope: Envelope,
   sandboxUrls: Partial<Record<ProviderName, string>>,
+  agentUrl: string | null,
   log: Logger,
 ): Promise<Automation> {
   const [{ createAutomation }, { documentedRateLimits }, { describeOwner }, { makeEnginePassphrase }] =
@@ -218,6 +229,7 @@ async function startAutomation(
     database,
     queue,
     envelope,
+    agentUrl,
     labelMac: createLabelMac(labelKey.secret),
     deploymentId: config.deploymentId,
     sshKey: { privateKey: sshKey.secret, publicKey: sshKey.publicPart ?? '' },
@@ -234,6 +246,11 @@ async function startAutomation(
       reconcileMs: config.work.reconcileMs,
     },
     orphans: { policy: config.safety.orphanPolicy, graceMs: config.safety.orphanGraceMs },
+    sourcing: {
+      ...config.sourcing,
+      maxLifetimeMs: config.safety.maxLifetimeMs,
+      bootTimeoutMs: config.work.bootTimeoutMs,
+    },
     webhookTargets: config.safety.webhookTargets,
     log,
     crashPoint,
@@ -261,6 +278,14 @@ function accountsOf(
     };
   }
   return accounts;
+}
+
+/** Where agents reach us; null: machines carry none. In the sandbox they run on this very machine. @param port that our API listens on */
+function findAgentUrl(config: Config, port: number | null): string | null {
+  if (!config.agents.isOn) return null;
+  if (config.http.publicUrl !== null) return config.http.publicUrl;
+  const own = port ?? config.http.port;
+  return own === 0 ? null : `http://127.0.0.1:${own}`;
 }
 
 /** Operations wait until the engine is there; a failure is kept for /ready and tried again with the next start. */

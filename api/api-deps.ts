@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Database } from '../db/database.ts';
+import type { SourcingMode } from '../domain/sourcing.ts';
 import type { Queue } from '../db/queue.ts';
 import type { RateLimit } from '../db/rate-limits.ts';
 import type { Envelope } from '../secrets/envelope.ts';
@@ -38,6 +39,8 @@ export interface ApiDeps {
   webhookTargets: 'public' | 'any';
   /** Default for a request that names none. */
   bootTimeoutMs: number;
+  /** What sourcing rules lead to. @default off */
+  sourcingMode?: SourcingMode;
   logger: Logger;
   /** What GET /metrics shows; the API adds its own. */
   metrics: Registry;

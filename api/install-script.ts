@@ -78,7 +78,9 @@ uses_systemd() {
 }
 
 is_running() { # PIDFILE
-  [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null
+  [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null || return 1
+  # After a restart of the machine the number may be another process's.
+  [ ! -d /proc/self ] || grep -qF "$dir/" "/proc/$(cat "$1")/cmdline" 2>/dev/null
 }
 
 stop_agent() {

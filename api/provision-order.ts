@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { parseDuration } from '../domain/duration.ts';
 import { toBase32 } from '../domain/ids.ts';
+import { MusterError } from '../domain/error-table.ts';
 import { resolveLifetime } from '../domain/lifetime.ts';
 import { parseUsd } from '../domain/money.ts';
 import { canonicalGpuKey } from '../domain/offer.ts';
@@ -56,6 +57,8 @@ function toRequest(
     regions: body.regions,
     minReliability: body.minReliability ?? null,
     interruptible: body.interruptible,
+    bidMicroUsdPerHour: readBid(body),
+    onInterruption: body.onInterruption,
     strategy: body.strategy,
     raceWidth: body.raceWidth,
     maxRaceCostMicroUsd: Number(parseUsd(body.maxRaceCostUsd)),
@@ -66,6 +69,21 @@ function toRequest(
     maxLifetimeMs: settled.lifetimeMs,
     bootTimeoutMs: body.bootTimeout === undefined ? deps.bootTimeoutMs : (parseDuration(body.bootTimeout) as number),
   };
+}
+
+/** Throws MusterError where a bid makes no sense. */
+function readBid(body: CreateInstances): number | null {
+  if (body.bidUsdPerHour === undefined) return null;
+  const bid = Number(parseUsd(body.bidUsdPerHour));
+  const message = !body.interruptible
+    ? 'is only for interruptible instances'
+    : bid > Number(parseUsd(body.maxPriceUsdPerHour))
+      ? `must not be above maxPriceUsdPerHour (${body.maxPriceUsdPerHour})`
+      : null;
+  if (message === null) return bid;
+  throw new MusterError('invalid_request', `bidUsdPerHour ${message}`, {
+    errors: [{ path: 'bidUsdPerHour', message }],
+  });
 }
 
 /** One name as it is, several with a number each; without one, the GPU's and six random characters. */

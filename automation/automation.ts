@@ -7,6 +7,8 @@ import type { Logger } from 'pino';
 import type { CrashPoint } from '../domain/crash-points.ts';
 import type { LabelMac } from '../domain/label.ts';
 import type { ProviderName } from '../domain/provider.ts';
+import type { SourcingMode } from '../domain/sourcing.ts';
+import type { SourcingBounds } from '../db/accept-sourced.ts';
 import type { Database } from '../db/database.ts';
 import { createSharedRateLimiter } from '../db/provider-rate-limiter.ts';
 import { recordComponent } from '../db/processes.ts';
@@ -16,12 +18,14 @@ import type { ProviderClient } from '../providers-dynamic/provider-client.ts';
 import { createProviderClient } from '../providers-dynamic/provider-clients.ts';
 import type { Envelope } from '../secrets/envelope.ts';
 import { createDeliverWebhooksCron } from './cron/deliver-webhooks.ts';
+import { createInterruptibleCron } from './cron/check-interruptible.ts';
 import { createExpireCron } from './cron/expire.ts';
 import { createMeterUsageCron } from './cron/meter-usage.ts';
 import { createPruneCron } from './cron/prune.ts';
 import { createReconcileCron } from './cron/reconcile-fleet.ts';
 import { createResolveStuckCron } from './cron/resolve-stuck.ts';
 import { createScheduler, type Scheduler } from './cron/scheduler.ts';
+import { createSourceCapacityCron } from './cron/source-capacity.ts';
 import { createSyncOffersCron } from './cron/sync-offers.ts';
 import { createChildPool, type ChildPool } from './engine/child-pool.ts';
 import { createStackRunner, type EngineSecrets, type StackRunner } from './engine/stack-runner.ts';
@@ -44,6 +48,8 @@ export interface AutomationOptions {
   database: Database;
   queue: Queue;
   envelope: Envelope;
+  /** Where the agents of machines reach the API; null: machines carry none. */
+  agentUrl: string | null;
   labelMac: LabelMac;
   deploymentId: string;
   sshKey: { privateKey: string; publicKey: string };
@@ -57,6 +63,7 @@ export interface AutomationOptions {
   providers: Partial<Record<ProviderName, ProviderAccount>>;
   intervals: { offerSyncMs: number; readinessMs: number; reconcileMs: number };
   orphans: { policy: 'destroy' | 'alert'; graceMs: number };
+  sourcing: { mode: SourcingMode } & SourcingBounds;
   /** Where webhooks may lead: public addresses only, or anywhere. */
   webhookTargets: 'public' | 'any';
   log: Logger;
@@ -127,6 +134,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       enabledProviders,
       limiter,
       envelope: options.envelope,
+      agentUrl: options.agentUrl,
       labelMac: options.labelMac,
       deploymentId: options.deploymentId,
       deploymentSshPublicKey: options.sshKey.publicKey,
@@ -153,10 +161,12 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
         labelMac: options.labelMac,
         orphans: options.orphans,
       }),
+      createInterruptibleCron(shared),
       createExpireCron(db, queue, now),
       createResolveStuckCron(db, queue, log),
       createMeterUsageCron(db),
       createDeliverWebhooksCron({ db, envelope: options.envelope, targets: options.webhookTargets, now, log }),
+      createSourceCapacityCron({ ...options.sourcing, db, queue, now, log }),
       createPruneCron(db),
     ];
   }

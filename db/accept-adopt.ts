@@ -31,7 +31,7 @@ export interface AdoptOrder {
   reason: string | null;
 }
 
-/** Throws MusterError `cap_exceeded`, or `conflict`: the name is taken, or a live row has the machine or its label. */
+/** Throws MusterError `cap_exceeded`, or `conflict`: the name is taken, a live row has the machine or its label, or it is being destroyed. */
 export async function acceptAdopt(
   tx: Tx,
   queue: Queue,
@@ -95,6 +95,18 @@ async function assertUnrecorded(tx: Tx, finding: FindingRow): Promise<void> {
       eb.or([eb('label', '=', finding.label), eb('provider_instance_id', '=', finding.provider_instance_id)]),
     )
     .executeTakeFirst();
+  const destroying = await tx
+    .selectFrom('findings')
+    .select('id')
+    .where('provider', '=', finding.provider)
+    .where('provider_instance_id', '=', finding.provider_instance_id)
+    .where('status', '=', 'resolving')
+    .executeTakeFirst();
+  if (destroying) {
+    throw new MusterError('conflict', `the machine is being destroyed already, as ${destroying.id}`, {
+      facts: { state: 'resolving' },
+    });
+  }
   if (!live) return;
   throw new MusterError('conflict', `the machine or its label belongs to ${live.instance_id} (${live.id})`, {
     facts: { state: finding.status, instanceId: live.instance_id },

@@ -3,6 +3,7 @@ import { sql, type Selectable } from 'kysely';
 import type { MicroUsd } from '../domain/money.ts';
 import type { ObservedInstance } from '../domain/observed-instance.ts';
 import type { Offer } from '../domain/offer.ts';
+import type { AttemptCheck } from '../domain/readiness.ts';
 import type { Executor, Tx } from './database.ts';
 import { countPurchase, forgetReservations } from './offers.ts';
 import type { Schema } from './schema.ts';
@@ -18,6 +19,8 @@ export interface NewAttempt {
   label: string;
   offer: Offer;
   priceMicroUsdPerHour: MicroUsd;
+  /** For an interruptible machine's GPUs; absent or null: on demand. */
+  bidMicroUsdPerHour?: MicroUsd | null;
 }
 
 /** Records the intent to buy. Nothing may be sent to the provider before this is committed. */
@@ -31,6 +34,9 @@ export async function insertAttempt(tx: Tx, attempt: NewAttempt): Promise<void> 
       stack_id: attempt.stackId,
       provider: attempt.offer.provider,
       label: attempt.label,
+      bid_micro_usd_per_hour: attempt.bidMicroUsdPerHour ?? null,
+      disk_micro_usd_per_hour:
+        attempt.bidMicroUsdPerHour == null ? null : attempt.priceMicroUsdPerHour - attempt.bidMicroUsdPerHour,
       ...candidateColumns(attempt.offer, attempt.priceMicroUsdPerHour),
     })
     .execute();
@@ -178,7 +184,12 @@ export async function recordRefusal(
     .set({
       refusals: sql`refusals || ${JSON.stringify([refusal])}::jsonb`,
       updated_at: sql`now()`,
-      ...(next ? candidateColumns(next.offer, next.priceMicroUsdPerHour) : {}),
+      ...(next
+        ? {
+            ...candidateColumns(next.offer, next.priceMicroUsdPerHour),
+            disk_micro_usd_per_hour: sql`${next.priceMicroUsdPerHour}::bigint - bid_micro_usd_per_hour`,
+          }
+        : {}),
     })
     .where('id', '=', attempt.id)
     .execute();
@@ -304,6 +315,21 @@ export async function recordAttemptFailure(
     .execute();
 }
 
+/** Its machine carries an agent, whose token and address are in `sealed`. */
+export async function sealAgent(tx: Tx, attemptId: string, sealed: string): Promise<void> {
+  await tx.updateTable('attempts').set({ agent_sealed: sealed }).where('id', '=', attemptId).execute();
+}
+
+/** null: its agent has not registered, or it carries none. */
+export async function findAgentRegistration(executor: Executor, attemptId: string): Promise<Date | null> {
+  const row = await executor
+    .selectFrom('attempts')
+    .select('agent_registered_at')
+    .where('id', '=', attemptId)
+    .executeTakeFirst();
+  return row?.agent_registered_at ?? null;
+}
+
 /** What the vendor's believable listing said. */
 export async function recordObservation(
   executor: Executor,
@@ -326,6 +352,15 @@ export async function recordObservation(
     .where('id', '=', attemptId)
     .execute();
   await recordPriceCharged(executor, attemptId, observed);
+}
+
+/** What the last look at the machine found. */
+export async function recordCheck(executor: Executor, attemptId: string, check: AttemptCheck): Promise<void> {
+  await executor
+    .updateTable('attempts')
+    .set({ last_check: JSON.stringify(check) })
+    .where('id', '=', attemptId)
+    .execute();
 }
 
 /** A believable listing did not contain the attempt's machine. */

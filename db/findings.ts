@@ -54,9 +54,18 @@ export function findFinding(executor: Executor, findingId: string): Promise<Find
   return executor.selectFrom('findings').selectAll().where('id', '=', findingId).executeTakeFirst();
 }
 
-/** Holds the row so that the caller decides on a state that stays. */
-export function lockFinding(tx: Tx, findingId: string): Promise<FindingRow | undefined> {
-  return tx.selectFrom('findings').selectAll().where('id', '=', findingId).forUpdate().executeTakeFirst();
+/**
+ * Holds the finding and all others that are not over of the same machine, so that what is decided about the machine is decided once: it
+ * may be found as a duplicate first and as an orphan later.
+ */
+export async function lockFinding(tx: Tx, findingId: string): Promise<FindingRow | undefined> {
+  const { rows } = await sql<FindingRow>`
+    select findings.* from findings, (select provider, provider_instance_id from findings where id = ${findingId}) as one
+    where findings.id = ${findingId}
+      or (findings.provider = one.provider and findings.provider_instance_id = one.provider_instance_id
+          and findings.status in ('open', 'resolving', 'ignored'))
+    order by findings.id for update of findings`.execute(tx);
+  return rows.find((row) => row.id === findingId);
 }
 
 export interface FindingFilter {

@@ -3,6 +3,7 @@ import { sql, type Selectable } from 'kysely';
 import { INSTANCE_NEXT, INSTANCE_STATUSES, type InstanceStatus, type Phase } from '../domain/instance.ts';
 import type { Executor, Tx } from './database.ts';
 import type { Schema } from './schema.ts';
+import { followSession } from './sessions.ts';
 
 export type InstanceRow = Selectable<Schema['instances']>;
 
@@ -51,6 +52,11 @@ export function listInstances(executor: Executor, filter: InstanceFilter): Promi
   return query.orderBy('created_at', 'desc').orderBy('id', 'desc').limit(filter.limit).execute();
 }
 
+export function listInstancesById(executor: Executor, ids: string[]): Promise<InstanceRow[]> {
+  if (ids.length === 0) return Promise.resolve([]);
+  return executor.selectFrom('instances').selectAll().where('id', 'in', ids).execute();
+}
+
 export function listInstancesOfOperation(executor: Executor, operationId: string): Promise<InstanceRow[]> {
   return executor
     .selectFrom('instances')
@@ -81,10 +87,20 @@ export async function setInstanceStatus(
   status: InstanceStatus,
   change: InstanceChange = {},
 ): Promise<boolean> {
+  const work = (tx: Tx) => moveInstance(tx, instanceId, status, change);
+  return executor.isTransaction ? work(executor as Tx) : executor.transaction().execute(work);
+}
+
+async function moveInstance(
+  tx: Tx,
+  instanceId: string,
+  status: InstanceStatus,
+  change: InstanceChange,
+): Promise<boolean> {
   const from = INSTANCE_STATUSES.filter(
     (candidate) => candidate === status || INSTANCE_NEXT[candidate].includes(status),
   );
-  const row = await executor
+  const row = await tx
     .updateTable('instances')
     .set({
       status,
@@ -96,8 +112,9 @@ export async function setInstanceStatus(
     })
     .where('id', '=', instanceId)
     .where('status', 'in', from)
-    .returning('id')
+    .returning(['id', 'failure_code'])
     .executeTakeFirst();
+  if (row) await followSession(tx, row.id, status, row.failure_code);
   return row !== undefined;
 }
 

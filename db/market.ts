@@ -30,7 +30,7 @@ const MACHINE_RECORDS = 5_000;
 /** @param reachable providers that this process can buy from; absent: as their rows say */
 export async function readMarket(
   executor: Executor,
-  request: Pick<ProvisionRequest, 'gpu' | 'gpuCount' | 'interruptible' | 'providers'>,
+  request: Pick<ProvisionRequest, 'gpu' | 'gpuCount' | 'interruptible' | 'providers' | 'onlyOffer'>,
   reachable?: readonly ProviderName[],
 ): Promise<Market> {
   const [offers, hiddenOffers, machines, ready, reserved, { rows, states }] = await Promise.all([

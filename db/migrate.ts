@@ -15,9 +15,12 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0004-usage': () => import('./migrations/0004-usage.ts'),
   '0005-prices': () => import('./migrations/0005-prices.ts'),
   '0006-webhooks': () => import('./migrations/0006-webhooks.ts'),
+  '0007-sessions': () => import('./migrations/0007-sessions.ts'),
   '0008-plans': () => import('./migrations/0008-plans.ts'),
   '0009-safety': () => import('./migrations/0009-safety.ts'),
+  '0010-sourcing': () => import('./migrations/0010-sourcing.ts'),
   '0012-ready-samples': () => import('./migrations/0012-ready-samples.ts'),
+  '0013-interruptions': () => import('./migrations/0013-interruptions.ts'),
 };
 
 /** Any constant: the key of the advisory lock that migrations of all replicas share. */

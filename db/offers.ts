@@ -2,6 +2,7 @@
 import { sql, type Selectable } from 'kysely';
 import { canonicalGpuKey, type Offer } from '../domain/offer.ts';
 import type { ProviderName } from '../domain/provider.ts';
+import type { ProvisionRequest } from '../domain/provision-request.ts';
 import type { Db, Executor, Tx } from './database.ts';
 import { rememberGpus } from './known-gpus.ts';
 import { newId } from './new-id.ts';
@@ -97,7 +98,7 @@ const REFRESHED = [
  */
 export async function listOffersFor(
   executor: Executor,
-  wanted: { gpu: string; gpuCount: number; interruptible: boolean },
+  wanted: Pick<ProvisionRequest, 'gpu' | 'gpuCount' | 'interruptible' | 'onlyOffer'>,
 ): Promise<Offer[]> {
   let query = executor
     .selectFrom('offers')
@@ -106,6 +107,10 @@ export async function listOffersFor(
     .where('gpu_count', '=', wanted.gpuCount)
     .where('hidden_at', 'is', null);
   if (wanted.interruptible) query = query.where('floor_micro_usd_per_hour', 'is not', null);
+  if (wanted.onlyOffer) {
+    const { provider, providerOfferId } = wanted.onlyOffer;
+    query = query.where('provider', '=', provider).where('provider_offer_id', '=', providerOfferId);
+  }
   const rows = await query.orderBy('price_micro_usd_per_hour').limit(2000).execute();
   return rows.map((row) => ({ ...offerFromRow(row), interruptible: wanted.interruptible }));
 }

@@ -5,6 +5,8 @@ import type { CircuitSource } from '../domain/circuit.ts';
 import type { FoundMachine } from '../domain/found-machine.ts';
 import type { InstanceStatus, Phase } from '../domain/instance.ts';
 import type { OperationKind, OperationStatus } from '../domain/operation.ts';
+import type { AttemptCheck } from '../domain/readiness.ts';
+import type { SessionStatus } from '../domain/session.ts';
 import type { DeliveryStatus, WebhookFilter } from '../domain/webhook.ts';
 import type { ProviderErrorKind } from '../domain/provider-error.ts';
 
@@ -154,6 +156,7 @@ export interface Schema {
     override_reason: string | null;
     expires_at: NullableTime;
     ready_at: NullableTime;
+    replaced_at: NullableTime;
     destroy_requested_at: NullableTime;
     destroyed_at: NullableTime;
     created_by: string;
@@ -184,6 +187,12 @@ export interface Schema {
       string | undefined,
       string
     >;
+    bid_micro_usd_per_hour: bigint | null;
+    disk_micro_usd_per_hour: bigint | null;
+    rebids: Generated<number>;
+    rebid_at: NullableTime;
+    interrupted_at: NullableTime;
+    interruptions: Generated<number>;
     ssh_host: string | null;
     ssh_port: number | null;
     ssh_user: string | null;
@@ -203,6 +212,7 @@ export interface Schema {
     agent_sealed: string | null;
     agent_registered_at: NullableTime;
     is_metered: Generated<boolean>;
+    last_check: ColumnType<AttemptCheck | null, string | null | undefined, string | null>;
     created_at: MadeTime;
     updated_at: MadeTime;
   };
@@ -298,6 +308,26 @@ export interface Schema {
     attempt_id: string;
     expires_at: Time;
   };
+  sourcing_rules: {
+    id: string;
+    org_id: string;
+    name: string;
+    enabled: boolean;
+    target: number;
+    max_price_micro_usd_per_hour: bigint;
+    wanted: Json;
+    consumer: string | null;
+    outcome: string | null;
+    reason: string | null;
+    retry_at: NullableTime;
+    candidates: ColumnType<unknown, string | undefined, string>;
+    fitting: Generated<number>;
+    searched_at: NullableTime;
+    created_by: string;
+    created_at: MadeTime;
+    updated_at: MadeTime;
+    deleted_at: NullableTime;
+  };
   ready_samples: {
     attempt_id: string;
     provider: string;
@@ -313,6 +343,7 @@ export interface Schema {
     successes: Generated<number>;
     losses: Generated<number>;
     mean_ready_ms: number | null;
+    interruptions: Generated<number>;
     last_failure_code: string | null;
     last_failure_at: NullableTime;
     denylisted_until: NullableTime;
@@ -383,6 +414,27 @@ export interface Schema {
     source: CircuitSource;
     at: MadeTime;
     error_kind: ProviderErrorKind | null;
+  };
+  sessions: {
+    id: string;
+    org_id: string;
+    instance_id: string;
+    status: Generated<SessionStatus>;
+    consumer: string | null;
+    purpose: string | null;
+    offer_id: string | null;
+    max_lifetime_ms: bigint | null;
+    override_reason: string | null;
+    expires_at: NullableTime;
+    warned_minutes: number | null;
+    ssh_public_key: string | null;
+    ssh_private_key_sealed: string | null;
+    opened_by: string;
+    opened_by_user: string | null;
+    created_at: MadeTime;
+    opened_at: NullableTime;
+    ended_at: NullableTime;
+    updated_at: MadeTime;
   };
   webhooks: {
     id: string;

@@ -24,6 +24,7 @@ export const ERROR_TABLE = {
   // Failures of operations. They have a status too, for a request that waits for its operation.
   boot_timeout: { status: 507, title: 'No machine became ready in time', retryable: true },
   boot_failed: { status: 507, title: 'The machine did not come up', retryable: true },
+  agent_not_registered: { status: 507, title: 'The agent on the machine never registered', retryable: true },
   wrong_hardware: { status: 507, title: 'The machine is not what was promised', retryable: true },
   provider_auth: { status: 503, title: 'The provider refused our credentials', retryable: false },
   provider_unavailable: { status: 503, title: 'The provider does not answer as it should', retryable: true },
@@ -31,6 +32,7 @@ export const ERROR_TABLE = {
   engine_unavailable: { status: 503, title: 'The engine is not available', retryable: true },
   engine_failed: { status: 500, title: 'The engine failed', retryable: false },
   lost: { status: 503, title: 'The machine vanished at the provider', retryable: false },
+  interrupted: { status: 503, title: 'The provider took the machine away', retryable: true },
   expired: { status: 409, title: 'The lifetime has ended', retryable: false },
   canceled: { status: 409, title: 'Canceled', retryable: false },
 } as const satisfies Record<string, { status: number; title: string; retryable: boolean }>;

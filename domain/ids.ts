@@ -17,6 +17,7 @@ export const ID_PREFIXES = {
   apiKey: 'key',
   invite: 'inv',
   offer: 'off',
+  sourcingRule: 'rul',
   plan: 'pln',
   quote: 'quo',
   pool: 'pol',

@@ -6,7 +6,7 @@
  *   requested   accepted, nothing bought → creating (candidate reserved) | destroying
  *   creating    a purchase may be under way → booting (bought) | requested (every candidate refused, nothing bought) | destroying
  *   booting     a machine is ours and starting → ready (running, SSH answers, promised GPUs) | creating (next candidate) | destroying | lost
- *   ready       usable → hibernating | destroying | lost
+ *   ready       usable → hibernating | creating (its interruptible machine was taken away, another is bought) | destroying | lost
  *   hibernating, hibernated, waking   asleep, on the way there or back (a later issue drives them)
  *   lost        the provider says not-found though nobody destroyed it → destroying (lost hardware may still bill)
  *   destroying  accrues and is retried for ever → destroyed (the provider said not-found for every attempt)
@@ -30,7 +30,7 @@ export const INSTANCE_NEXT: Record<InstanceStatus, readonly InstanceStatus[]> = 
   requested: ['creating', 'destroying'],
   creating: ['booting', 'requested', 'destroying'],
   booting: ['ready', 'creating', 'requested', 'destroying', 'lost'],
-  ready: ['hibernating', 'destroying', 'lost'],
+  ready: ['hibernating', 'creating', 'destroying', 'lost'],
   hibernating: ['hibernated', 'ready', 'destroying', 'lost'],
   hibernated: ['waking', 'destroying'],
   waking: ['ready', 'hibernated', 'destroying', 'lost'],

@@ -64,6 +64,8 @@ export interface OfferRequirements {
   regions: string[];
   minReliability: number | null;
   interruptible: boolean;
+  /** The bid for an interruptible machine's GPUs, per hour; null: a little above each offer's floor. @default null */
+  bidMicroUsdPerHour?: MicroUsd | null;
   /** A container image of one's own is asked for: only providers that rent containers fit. @default false */
   needsContainer?: boolean;
 }

@@ -1,4 +1,5 @@
 /** What a provision was asked for, as it is kept: validated, defaults filled in, secrets sealed. */
+import type { InterruptionPolicy } from './interruption.ts';
 import type { MicroUsd } from './money.ts';
 import type { OfferRequirements } from './offer.ts';
 import type { ProviderName } from './provider.ts';
@@ -16,6 +17,10 @@ export interface ProvisionRequest {
   regions: string[];
   minReliability: number | null;
   interruptible: boolean;
+  /** Only with `interruptible`; null or absent: a little above each offer's floor. */
+  bidMicroUsdPerHour?: number | null;
+  /** @default replace */
+  onInterruption?: InterruptionPolicy;
   strategy: StrategyName;
   raceWidth: number;
   maxRaceCostMicroUsd: number;
@@ -28,6 +33,8 @@ export interface ProvisionRequest {
   /** null: unbounded (allowed by an operator with a reason). */
   maxLifetimeMs: number | null;
   bootTimeoutMs: number;
+  /** Nothing else may be bought. Absent: whatever fits. */
+  onlyOffer?: { provider: ProviderName; providerOfferId: string };
   /** Of the plan that the request is held to (its price ceiling is in maxPriceMicroUsdPerHour). Absent: it is held to none. */
   planSeed?: string;
 }
@@ -54,6 +61,7 @@ export function requirementsOf(request: ProvisionRequest): OfferRequirements {
     regions: request.regions,
     minReliability: request.minReliability,
     interruptible: request.interruptible,
+    bidMicroUsdPerHour: request.bidMicroUsdPerHour == null ? null : BigInt(request.bidMicroUsdPerHour),
     needsContainer: request.image !== DEFAULT_IMAGE,
   };
 }

@@ -1,6 +1,6 @@
 /**
  * Readiness: whether a bought machine is what was paid for and can be used. Ready means that the vendor says running, and SSH
- * lets our key in, and nvidia-smi shows the promised GPUs with the promised memory. What is not known is never held against a
+ * lets our key in, and nvidia-smi shows the promised GPUs with the promised memory, and the agent, where there is one, has registered. What is not known is never held against a
  * machine: only its boot deadline is, and that is the planner's.
  */
 import type { ErrorCode } from './error-table.ts';
@@ -24,6 +24,17 @@ export interface SshProbe {
   gpus: ReportedGpu[] | null;
   /** What happened, for people. */
   detail: string | null;
+}
+
+/** The last look at a machine, kept for people: what SSH and nvidia-smi said and what followed. */
+export interface AttemptCheck {
+  /** RFC 3339. */
+  at: string;
+  /** null: SSH was not tried (no address yet). */
+  ssh: SshProbe | null;
+  verdict: 'not_yet' | 'ready' | 'failed';
+  /** null: ready. */
+  reason: string | null;
 }
 
 export interface PromisedGpus {
@@ -67,6 +78,8 @@ export function judgeReadiness(input: {
   /** null: not tried (no address yet). */
   ssh: SshProbe | null;
   promised: PromisedGpus;
+  /** null: the machine carries no agent. */
+  agent: { registeredAt: number | null } | null;
   attempt: { purchasedAt: number | null };
   now: number;
 }): Readiness {
@@ -79,7 +92,11 @@ export function judgeReadiness(input: {
   if (!ssh.reached) return notYet('starting', `running; SSH does not answer yet${withDetail(ssh.detail)}`);
   if (!ssh.authenticated)
     return notYet('installing', `SSH answers; our key is not accepted yet${withDetail(ssh.detail)}`);
-  return judgeGpus(ssh, input.promised);
+  const verdict = judgeGpus(ssh, input.promised);
+  const isAgentMissing = input.agent !== null && input.agent.registeredAt === null;
+  if (!isAgentMissing || verdict.kind === 'failed') return verdict;
+  const rest = verdict.kind === 'ready' ? 'SSH and GPUs are as promised' : verdict.note;
+  return notYet('waiting_registration', `${rest}; the agent has not registered yet`);
 }
 
 /**

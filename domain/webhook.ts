@@ -12,19 +12,22 @@ import { createHmac } from 'node:crypto';
 import { FINDING_STATUSES } from './finding.ts';
 import { INSTANCE_STATUSES } from './instance.ts';
 import { OPERATION_STATUSES } from './operation.ts';
+import { SESSION_STATUSES } from './session.ts';
 
 export const DELIVERY_STATUSES = ['pending', 'succeeded', 'failed', 'canceled'] as const;
 export type DeliveryStatus = (typeof DELIVERY_STATUSES)[number];
 
-/** `<kind of object>.<status it has now>`. The rows' triggers make them: migrations/0006-webhooks.ts. */
+/** `<kind of object>.<status it has now>`, made by the rows' triggers (migrations/0006-webhooks.ts), and a session's warnings. */
 export const WEBHOOK_EVENTS = [
   ...INSTANCE_STATUSES.map((status) => `instance.${status}` as const),
   ...OPERATION_STATUSES.map((status) => `operation.${status}` as const),
   ...FINDING_STATUSES.map((status) => `finding.${status}` as const),
+  ...SESSION_STATUSES.map((status) => `session.${status}` as const),
+  'session.expiring',
 ] as const;
 
 /** What a webhook may want: one event, or all of a kind of object, or all. */
-export const WEBHOOK_FILTERS = ['*', 'instance.*', 'operation.*', 'finding.*', ...WEBHOOK_EVENTS] as const;
+export const WEBHOOK_FILTERS = ['*', 'instance.*', 'session.*', 'operation.*', 'finding.*', ...WEBHOOK_EVENTS] as const;
 export type WebhookFilter = (typeof WEBHOOK_FILTERS)[number];
 
 /** Sent on request only, whatever the webhook wants. */

@@ -1,6 +1,8 @@
 /** Instances on the wire: asking for rented machines, and what became of them. Defaults stand here, once. */
 import { z } from 'zod';
+import { MAX_ON_START } from '../../domain/agent-start.ts';
 import { ATTEMPT_STATUSES } from '../../domain/attempt.ts';
+import { INTERRUPTION_POLICIES } from '../../domain/interruption.ts';
 import { INSTANCE_ACTIONS, INSTANCE_STATUSES, PHASES } from '../../domain/instance.ts';
 import { PROVIDER_NAMES } from '../../domain/provider.ts';
 import { DEFAULT_IMAGE } from '../../domain/provision-request.ts';
@@ -84,12 +86,20 @@ export const createInstancesBody = z
       .meta({ description: 'Two-letter country codes; empty: any' }),
     minReliability: z.number().min(0).max(1).optional(),
     interruptible: z.boolean().default(false),
+    bidUsdPerHour: positiveUsd.optional().meta({
+      description:
+        'Only with `interruptible`: what to bid for the GPUs, its disk not included. Default: a little above the lowest bid that runs',
+    }),
+    onInterruption: z.enum(INTERRUPTION_POLICIES).default('replace').meta({
+      description:
+        'What to do when an interruptible machine is taken away: bid more within the highest price (and replace it when no bid helps), take another machine, or destroy the instance',
+    }),
     strategy: z.enum(STRATEGY_NAMES).default('race'),
     raceWidth: z.int().min(1).max(10).default(5),
     maxRaceCostUsd: usd.default('0.25'),
     sshPublicKeys: z.array(sshPublicKey).max(20).default([]),
     env: env.default({}),
-    onStart: z.string().max(4096).optional().meta({ description: 'Shell commands run at the first start' }),
+    onStart: z.string().max(MAX_ON_START).optional().meta({ description: 'Shell commands run at the first start' }),
     maxLifetime: lifetime.nullable().optional().meta({
       description:
         "Hard stop. Default: the deployment's (12 hours); longer, or null for none, needs an `overrideReason`",

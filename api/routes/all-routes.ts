@@ -13,7 +13,9 @@ import { nodeRoutes } from './nodes.ts';
 import { operationRoutes } from './operations.ts';
 import { orgRoutes } from './orgs.ts';
 import { priceRoutes } from './prices.ts';
+import { sessionRoutes } from './sessions.ts';
 import { webhookRoutes } from './webhooks.ts';
+import { sourcingRoutes } from './sourcing.ts';
 import { spotRoutes } from './spot.ts';
 
 export const ALL_ROUTES: readonly Route[] = [
@@ -25,7 +27,9 @@ export const ALL_ROUTES: readonly Route[] = [
   ...machineRoutes,
   ...priceRoutes,
   ...spotRoutes,
+  ...sourcingRoutes,
   ...instanceRoutes,
+  ...sessionRoutes,
   ...nodeRoutes,
   ...operationRoutes,
   ...costRoutes,

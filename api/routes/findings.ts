@@ -7,11 +7,11 @@ import type { FindingAction } from '../../domain/finding.ts';
 import { toBase32 } from '../../domain/ids.ts';
 import { resolveLifetime } from '../../domain/lifetime.ts';
 import { acceptAdopt } from '../../db/accept-adopt.ts';
+import { acceptFoundDestroy } from '../../db/accept-found-destroy.ts';
 import { listAttemptsById, listAttemptsOfInstances } from '../../db/attempts.ts';
 import { appendAudit } from '../../db/audit.ts';
 import type { Executor, Tx } from '../../db/database.ts';
 import { changeFinding, findFinding, listFindings, lockFinding, type FindingRow } from '../../db/findings.ts';
-import { acceptOperation } from '../../db/operations.ts';
 import { findOrg } from '../../db/orgs.ts';
 import type { ApiContext } from '../api-deps.ts';
 import type { Caller } from '../caller.ts';
@@ -79,23 +79,18 @@ export const findingRoutes: Route[] = [
     handle: ({ params, body, caller, actor, deps, once }) =>
       once(async (tx) => {
         const row = await requireAction(tx, caller, params.id, 'destroy');
-        const operation = await acceptOperation(tx, deps.queue, {
-          orgId: row.org_id,
-          kind: 'destroy_machine',
-          targetKind: 'finding',
-          targetId: row.id,
-          stackId: null,
-          input: { reason: body.reason ?? null },
-          deterministicKey: `destroy:${row.id}`,
+        const operation = await acceptFoundDestroy(tx, deps.queue, {
+          findingId: row.id,
+          from: ['open', 'ignored'],
+          actor,
+          reason: body.reason ?? null,
           createdBy: caller.id,
         });
-        await changeFinding(tx, row.id, {
-          status: 'resolving',
-          from: ['open', 'ignored'],
-          operationId: operation.id,
-          reason: body.reason ?? null,
-        });
-        await auditFinding(tx, actor, row, 'finding.destroy', body.reason);
+        if (operation === null) {
+          throw new MusterError('conflict', `the machine of ${row.id} has a live instance by now: destroy that`, {
+            facts: { state: row.status, class: row.class },
+          });
+        }
         return {
           status: 202,
           body: { operation: operationRefReply(operation), finding: await reload(tx, row.id) },

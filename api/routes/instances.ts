@@ -11,6 +11,7 @@ import { appendAudit } from '../../db/audit.ts';
 import type { Executor } from '../../db/database.ts';
 import { setExpiry } from '../../db/instance-lifetime.ts';
 import { findInstance, listInstances, lockInstance, type InstanceRow } from '../../db/instances.ts';
+import { findSessionOfInstance } from '../../db/sessions.ts';
 import { readUsage } from '../../db/usage.ts';
 import {
   createInstancesBody,
@@ -23,12 +24,12 @@ import {
   instancesAccepted,
   instanceSsh,
   provisionPlan,
-  type Instance,
   type InstanceCost,
 } from '../contract/instances.ts';
 import { id } from '../contract/values.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
 import { holdToPlan } from '../plan-hold.ts';
+import { viewInstance, viewInstances } from '../instance-view.ts';
 import { prepareOrder } from '../provision-order.ts';
 import { previewOrder } from '../provision-preview.ts';
 import { attemptShown, instanceCostReply, instanceReply, sshOf } from '../replies/instance-reply.ts';
@@ -102,7 +103,7 @@ export const instanceRoutes: Route[] = [
         limit: limit + 1,
         ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
       });
-      const replies = await withAttempts(db, rows.slice(0, limit));
+      const replies = await viewInstances(db, rows.slice(0, limit));
       const page = cutPage(
         rows,
         limit,
@@ -123,7 +124,7 @@ export const instanceRoutes: Route[] = [
     handle: async ({ params, caller, deps }) => {
       const db = deps.database.kysely;
       const row = await requireInstance(db, caller.orgId, params.id);
-      return { status: 200, body: (await withAttempts(db, [row]))[0] };
+      return { status: 200, body: await viewInstance(db, row) };
     },
   }),
   route({
@@ -148,7 +149,7 @@ export const instanceRoutes: Route[] = [
         });
         return {
           status: 202,
-          body: { operation: operationRefReply(operation), instance: (await withAttempts(tx, [row]))[0] },
+          body: { operation: operationRefReply(operation), instance: await viewInstance(tx, row) },
           location: operationLocation(operation),
         };
       }),
@@ -168,6 +169,12 @@ export const instanceRoutes: Route[] = [
       once(async (tx) => {
         const row = await lockInstance(tx, params.id);
         if (!row || row.org_id !== caller.orgId) throw noInstance(params.id);
+        const session = await findSessionOfInstance(tx, row.id);
+        if (session) {
+          throw new MusterError('conflict', `${row.id} belongs to ${session.id}: extend the session`, {
+            facts: { sessionId: session.id },
+          });
+        }
         if (!allowedActions(row.status).includes('extend') || row.expires_at === null) {
           const state = row.expires_at === null ? 'without an end' : row.status;
           throw new MusterError('conflict', `${row.id} is ${state}: it cannot be extended`, {
@@ -196,7 +203,7 @@ export const instanceRoutes: Route[] = [
             ...(overrideReason === null ? {} : { overrideReason }),
           },
         });
-        return { status: 200, body: (await withAttempts(tx, [changed]))[0] };
+        return { status: 200, body: await viewInstance(tx, changed) };
       }),
   }),
   route({
@@ -276,13 +283,4 @@ async function costOf(executor: Executor, row: InstanceRow): Promise<InstanceCos
     readUsage(executor, [row.id]),
   ]);
   return instanceCostReply(row, attempts, usage, Date.now());
-}
-
-async function withAttempts(executor: Executor, rows: InstanceRow[]): Promise<Instance[]> {
-  const ids = rows.map((row) => row.id);
-  const attempts = await listAttemptsOfInstances(executor, ids);
-  const usage = await readUsage(executor, ids);
-  const byInstance = Map.groupBy(attempts, (attempt) => attempt.instance_id);
-  const now = Date.now();
-  return rows.map((row) => instanceReply(row, byInstance.get(row.id) ?? [], usage, now));
 }

@@ -15,8 +15,9 @@ import {
   type FleetDiff,
   type RecordedAttempt,
 } from '../../domain/reconcile.ts';
+import { acceptFoundDestroy } from '../../db/accept-found-destroy.ts';
 import { listAttemptsWithImage, recordMissing, recordObservation, type AttemptRow } from '../../db/attempts.ts';
-import { appendAudit, SYSTEM } from '../../db/audit.ts';
+import { SYSTEM } from '../../db/audit.ts';
 import { inTransaction, type Db } from '../../db/database.ts';
 import {
   changeFinding,
@@ -26,7 +27,6 @@ import {
   sightFinding,
   type FindingRow,
 } from '../../db/findings.ts';
-import { acceptOperation } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
 import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
 import { listBelievably } from '../readiness/list-instances.ts';
@@ -164,41 +164,22 @@ async function applyFindings(
 
 /** Whether it was accepted: not where a person decided otherwise since it was sighted. */
 async function destroyFound(options: ReconcileOptions, finding: FindingRow): Promise<boolean> {
-  const isAccepted = await inTransaction(options.db, async (tx) => {
-    if ((await lockFinding(tx, finding.id))?.status !== 'open') return false;
-    const operation = await acceptOperation(tx, options.queue, {
-      orgId: finding.org_id,
-      kind: 'destroy_machine',
-      targetKind: 'finding',
-      targetId: finding.id,
-      stackId: null,
-      input: { reason: finding.detail },
-      deterministicKey: `destroy:${finding.id}`,
-      createdBy: 'reconcile-fleet',
-    });
-    await changeFinding(tx, finding.id, { status: 'resolving', from: ['open'], operationId: operation.id });
-    await appendAudit(tx, {
-      orgId: finding.org_id,
+  const operation = await inTransaction(options.db, (tx) =>
+    acceptFoundDestroy(tx, options.queue, {
+      findingId: finding.id,
+      from: ['open'],
       actor: SYSTEM,
-      action: 'finding.destroy',
-      targetKind: 'finding',
-      targetId: finding.id,
-      detail: {
-        class: finding.class,
-        provider: finding.provider,
-        machine: finding.provider_instance_id,
-        operation: operation.id,
-      },
-    });
-    return true;
-  });
-  if (isAccepted) {
+      reason: finding.detail,
+      createdBy: 'reconcile-fleet',
+    }),
+  );
+  if (operation !== null) {
     options.log.warn(
       { finding: finding.id, provider: finding.provider, machine: finding.provider_instance_id, class: finding.class },
       `${finding.class}: ${finding.detail}; destroying it`,
     );
   }
-  return isAccepted;
+  return operation !== null;
 }
 
 function recordedAttempt(row: AttemptRow, image: string | null): RecordedAttempt {

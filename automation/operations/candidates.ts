@@ -1,9 +1,9 @@
 /** Candidates: which offer an attempt tries now. Assigned under the claim and recorded before the child may use it. */
+import { purchasePrice } from '../../domain/bid.ts';
 import { specOf, type ProvisionRequest } from '../../domain/provision-request.ts';
 import { nextCandidates } from '../../domain/provisioning/plan.ts';
 import { offerKey } from '../../domain/provisioning/match.ts';
 import type { PlanInput } from '../../domain/provisioning/planner.ts';
-import { priceWithDisk } from '../../domain/offer.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import { countPurchaseCall, findAttemptByLabel, recordRefusal, type AttemptRow } from '../../db/attempts.ts';
@@ -18,23 +18,33 @@ import type { Questions } from '../engine/protocol.ts';
 import type { StackView } from './run-update.ts';
 import { listedProvider, type StepContext } from './step.ts';
 
-/** Everything the planner looks at, read now. */
+/** Everything the planner looks at, read now; null where the operation has no instance any more. */
 export async function readPlanInput(
   context: StepContext,
   executor: Executor,
   operationId: string,
   instances: InstanceRow[],
   attempts: AttemptRow[],
-): Promise<PlanInput> {
-  const request = instances[0]?.request as ProvisionRequest;
+): Promise<PlanInput | null> {
+  // An instance that was given another machine belongs to the operation that finds it.
+  const own = instances.filter((row) => row.operation_id === operationId);
+  const ids = new Set(own.map((row) => row.id));
+  const [first] = own;
+  if (!first) return null;
+  const request = first.request as ProvisionRequest;
   const market = await readMarket(executor, request, context.enabledProviders);
   return {
     spec: specOf(request),
-    instances: instances.map((row) => ({ id: row.id, status: row.status, winnerAttemptId: row.winner_attempt_id })),
-    attempts: attempts.map(plannedAttempt),
+    instances: own.map((row) => ({
+      id: row.id,
+      status: row.status,
+      winnerAttemptId: row.winner_attempt_id,
+      since: row.replaced_at?.getTime() ?? null,
+    })),
+    attempts: attempts.filter((attempt) => ids.has(attempt.instance_id)).map(plannedAttempt),
     ...market,
     seed: request.planSeed ?? operationId,
-    requestedAt: instances[0]?.created_at.getTime() ?? 0,
+    requestedAt: (first.replaced_at ?? first.created_at).getTime(),
     now: context.now().getTime(),
   };
 }
@@ -48,6 +58,7 @@ function plannedAttempt(row: AttemptRow): PlanInput['attempts'][number] {
     providerOfferId: row.provider_offer_id,
     machineId: row.machine_id,
     priceMicroUsdPerHour: row.price_micro_usd_per_hour,
+    bidMicroUsdPerHour: row.bid_micro_usd_per_hour,
     purchasedAt: row.purchased_at?.getTime() ?? null,
     readyAt: row.ready_at?.getTime() ?? null,
     bootDeadline: row.boot_deadline?.getTime() ?? null,
@@ -84,9 +95,13 @@ export async function assignCandidate(
         offerKey({ ...one, provider: attempt.provider as ProviderName }),
       ),
     );
+    if (!input) return null;
     for (const offer of nextCandidates(input, attempt.id, tried)) {
       if (offer.provider !== attempt.provider || !(await reserveOffer(tx, offer, attempt.id))) continue;
-      const price = priceWithDisk(offer, input.spec.requirements.diskGib);
+      const price = purchasePrice(offer, {
+        ...input.spec.requirements,
+        bidMicroUsdPerHour: attempt.bid_micro_usd_per_hour,
+      });
       await recordRefusal(tx, attempt, question.refused.reason, { offer, priceMicroUsdPerHour: price });
       await countPurchaseCall(tx, attempt.id);
       return {

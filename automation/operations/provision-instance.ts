@@ -2,9 +2,9 @@
  * Provisioning: plan, reserve and record, let the engine buy, apply, wait for readiness, plan again; until every instance of the
  * request has its winner or has failed. Whatever is given up is destroyed by a destroy operation of its own.
  */
+import { openingBid, purchasePrice } from '../../domain/bid.ts';
 import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
 import { formatLabel } from '../../domain/label.ts';
-import { priceWithDisk } from '../../domain/offer.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import { plan } from '../../domain/provisioning/plan.ts';
 import type { PlanAction, PlanInput } from '../../domain/provisioning/planner.ts';
@@ -29,6 +29,7 @@ import type { UpdateOutcome } from '../engine/stack-runner.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
 import { isListingBelieved } from '../readiness/list-instances.ts';
 import { readPlanInput } from './candidates.ts';
+import { equipAgent } from './equip-agent.ts';
 import { listedProvider } from './step.ts';
 import { applyBought, loadStack, runStackUpdate, type StackView } from './run-update.ts';
 import type { StepContext, StepResult } from './step.ts';
@@ -68,7 +69,9 @@ async function listForEngine(context: StepContext, view: StackView): Promise<Att
   const unfinished = new Set(
     (state?.resources ?? []).filter((resource) => resource.initErrors.length > 0).map((resource) => resource.name),
   );
+  const own = new Set(view.instances.filter((row) => row.operation_id === context.operation.id).map((row) => row.id));
   return view.attempts.filter((attempt) => {
+    if (!own.has(attempt.instance_id)) return false;
     if (attempt.status === 'reserved' || attempt.status === 'buying') return true;
     const isInTime = attempt.boot_deadline === null || attempt.boot_deadline > context.now();
     return attempt.status === 'bought' && unfinished.has(attempt.id) && isInTime;
@@ -78,8 +81,8 @@ async function listForEngine(context: StepContext, view: StackView): Promise<Att
 /** Plans on the rows as they are and applies what changes rows. null: something is to be bought, or to be planned again. */
 async function planAndApply(context: StepContext, view: StackView): Promise<StepResult | null> {
   const input = await readPlanInput(context, context.db, context.operation.id, view.instances, view.attempts);
-  const actions = plan(input);
-  if (actions.length === 0) return finish(context);
+  const actions = input === null ? [] : plan(input);
+  if (input === null || actions.length === 0) return finish(context);
   const [first] = actions;
   if (first?.kind === 'wait') {
     context.crashPoint('wait_recorded');
@@ -160,8 +163,10 @@ async function reserveAttempt(
       stackId: view.stackId,
       label: formatLabel(context.deploymentId, id, context.labelMac),
       offer,
-      priceMicroUsdPerHour: priceWithDisk(offer, input.spec.requirements.diskGib),
+      priceMicroUsdPerHour: purchasePrice(offer, input.spec.requirements),
+      bidMicroUsdPerHour: openingBid(offer, input.spec.requirements),
     });
+    await equipAgent(context, tx, id, input.spec.bootTimeoutMs);
     return;
   }
   // Every candidate was taken by another operation in between: the next plan sees that.
@@ -183,7 +188,7 @@ async function abandonAttempt(
   // What was found ready since the plan was read must not be destroyed for a deadline: the next plan sees it.
   const planned = view.attempts.find((attempt) => attempt.id === action.attemptId);
   if ((await lockAttemptStatus(tx, action.attemptId)) !== planned?.status) return;
-  await markDestroying(tx, [action.attemptId], { code: action.code, detail: action.reason });
+  await markDestroying(tx, [action.attemptId], describeAbandoning(view, action));
   await acceptOperation(tx, context.queue, {
     orgId: context.operation.org_id,
     kind: 'destroy_machine',
@@ -194,6 +199,22 @@ async function abandonAttempt(
     deterministicKey: `destroy:${action.attemptId}`,
     createdBy: context.operation.id,
   });
+}
+
+/** Where nothing was missing but the agent, the reason says so: what helps then is no other machine but a way from it to us. */
+function describeAbandoning(
+  view: StackView,
+  { attemptId, code, reason }: Extract<PlanAction, { kind: 'abandon' }>,
+): { code: ErrorCode; detail: string } {
+  const attempt = view.attempts.find(({ id }) => id === attemptId);
+  const instance = view.instances.find(({ id }) => id === attempt?.instance_id);
+  const isAgentMissing = attempt?.agent_sealed != null && attempt.agent_registered_at === null;
+  if (code !== 'boot_timeout' || !isAgentMissing || instance?.phase !== 'waiting_registration')
+    return { code, detail: reason };
+  return {
+    code: 'agent_not_registered',
+    detail: `${reason}: SSH and GPUs were as promised, but its agent never registered (can it reach MUSTER_PUBLIC_URL?)`,
+  };
 }
 
 /** One engine run that buys; undefined when all went well and the plan can go on. */

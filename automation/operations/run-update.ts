@@ -17,6 +17,7 @@ import type { ResourceProgress } from '../engine/protocol.ts';
 import type { StackResource } from '../engine/state-backend.ts';
 import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
 import { assignCandidate } from './candidates.ts';
+import { startOf } from './equip-agent.ts';
 import type { StepContext } from './step.ts';
 
 /** How long a result that must be applied waits for a database that is away: as long as the lease can last. */
@@ -96,11 +97,12 @@ function programArgs(context: StepContext, view: StackView, attempts: AttemptRow
           minReliability: request.minReliability,
           interruptible: request.interruptible,
         },
-        // null: the highest price for an interruptible machine, none for one on demand.
-        bidMicroUsdPerHour: null,
+        bidMicroUsdPerHour: attempt.bid_micro_usd_per_hour === null ? null : Number(attempt.bid_micro_usd_per_hour),
         image: request.image,
-        env: openEnv(context.envelope, view.stackId, request.envSealed),
-        onStart: request.onStart,
+        ...startOf(context, attempt, {
+          env: openEnv(context.envelope, view.stackId, request.envSealed),
+          onStart: request.onStart,
+        }),
         sshPublicKeys: request.sshPublicKeys,
       };
     }),

@@ -26,6 +26,8 @@ export interface StepServices {
   enabledProviders: ProviderName[];
   limiter: RateLimiter;
   envelope: Envelope;
+  /** Where agents reach us; null: machines carry none. */
+  agentUrl: string | null;
   labelMac: LabelMac;
   deploymentId: string;
   deploymentSshPublicKey: string;

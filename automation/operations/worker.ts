@@ -28,6 +28,7 @@ import {
 } from '../../db/operations.ts';
 import { DISPATCH_CHANNEL } from '../../db/queue.ts';
 import { adoptMachine } from './adopt-machine.ts';
+import { changeBid } from './change-bid.ts';
 import { destroyInstance, destroyMachine } from './destroy.ts';
 import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
@@ -38,6 +39,7 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   destroy_instance: destroyInstance,
   destroy_machine: destroyMachine,
   adopt_machine: adoptMachine,
+  change_bid: changeBid,
 };
 
 /** When one of these fails, what it leaves half made is destroyed. */

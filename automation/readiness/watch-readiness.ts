@@ -6,7 +6,13 @@ import type { Logger } from 'pino';
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import { judgeReadiness, type SshProbe } from '../../domain/readiness.ts';
-import { listBooting, recordObservation, type AttemptRow } from '../../db/attempts.ts';
+import {
+  findAgentRegistration,
+  listBooting,
+  recordCheck,
+  recordObservation,
+  type AttemptRow,
+} from '../../db/attempts.ts';
 import type { Db } from '../../db/database.ts';
 import { updateInstance } from '../../db/instances.ts';
 import type { Queue } from '../../db/queue.ts';
@@ -80,15 +86,27 @@ async function judgeOne(
 ): Promise<'ready' | 'failed' | 'not_yet'> {
   const { db, queue } = options;
   if (observed) await recordObservation(db, attempt.id, observed);
+  // The phase of its own that a look at a registered machine is, however short.
+  if (attempt.agent_registered_at) await updateInstance(db, attempt.instance_id, { phase: 'verifying' });
   const ssh = observed?.status === 'running' && observed.ssh ? await probe(observed.ssh, options.sshPrivateKey) : null;
   const now = options.now();
+  const isCarrier = attempt.agent_sealed !== null;
+  // Read anew: it may have registered while it was probed.
+  const registeredAt = attempt.agent_registered_at ?? (isCarrier ? await findAgentRegistration(db, attempt.id) : null);
   const verdict = judgeReadiness({
     observed,
     listingBelievable: true,
     ssh,
     promised: { gpu: attempt.gpu ?? '', gpuCount: attempt.gpu_count ?? 1, gpuMemoryGib: attempt.gpu_memory_gib },
+    agent: isCarrier ? { registeredAt: registeredAt?.getTime() ?? null } : null,
     attempt: { purchasedAt: attempt.purchased_at?.getTime() ?? null },
     now: now.getTime(),
+  });
+  await recordCheck(db, attempt.id, {
+    at: now.toISOString(),
+    ssh,
+    verdict: verdict.kind,
+    reason: verdict.kind === 'ready' ? null : verdict.kind === 'failed' ? verdict.reason : verdict.note,
   });
   switch (verdict.kind) {
     case 'ready':

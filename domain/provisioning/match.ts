@@ -1,9 +1,10 @@
 /**
  * Matching: which offers may be bought for a request, and why the others may not. It does not order them (rank.ts).
  */
+import { openingBid, purchasePrice } from '../bid.ts';
 import { formatUsd, type MicroUsd } from '../money.ts';
 import { isDenylisted, type MachineRecord } from '../machine-history.ts';
-import { canonicalGpuKey, priceWithDisk, type Offer, type OfferRequirements } from '../offer.ts';
+import { canonicalGpuKey, type Offer, type OfferRequirements } from '../offer.ts';
 import { PROVIDER_FACTS, type ProviderName } from '../provider.ts';
 
 /** Why an offer is out, in the order in which it is asked; an offer is counted under its first reason only. */
@@ -18,6 +19,7 @@ export const EXCLUSIONS = [
   'reliability',
   'disk',
   'ends_too_soon',
+  'bid',
   'price',
   'provider_refused',
   'provider_closed',
@@ -74,7 +76,7 @@ export function sortOut(market: Market): { fitting: Offer[]; tally: MatchTally }
     }
     tally.excluded[exclusion] = (tally.excluded[exclusion] ?? 0) + 1;
     if (exclusion !== 'price') continue;
-    const price = priceWithDisk(offer, market.requirements.diskGib);
+    const price = purchasePrice(offer, market.requirements);
     if (tally.cheapestTooDear === null || price < tally.cheapestTooDear) tally.cheapestTooDear = price;
   }
   return { fitting, tally };
@@ -124,7 +126,8 @@ function findMismatch(offer: Offer, requirements: OfferRequirements, gpuKey: str
   if (!reaches(offer.reliability, requirements.minReliability)) return 'reliability';
   // A vendor that names no disk size sells any; one that cannot will refuse definitely.
   if (offer.diskGib !== null && offer.diskGib < requirements.diskGib) return 'disk';
-  if (priceWithDisk(offer, requirements.diskGib) > requirements.maxPriceMicroUsdPerHour) return 'price';
+  if (isBidTooLow(offer, requirements)) return 'bid';
+  if (purchasePrice(offer, requirements) > requirements.maxPriceMicroUsdPerHour) return 'price';
   return null;
 }
 
@@ -144,6 +147,11 @@ function findObstacle(offer: Offer, market: Market, denylisted: ReadonlySet<stri
 }
 
 const NOTHING: ReadonlySet<string> = new Set();
+
+function isBidTooLow(offer: Offer, requirements: OfferRequirements): boolean {
+  const bid = openingBid(offer, requirements);
+  return bid !== null && bid < (offer.floorMicroUsdPerHour ?? 0n);
+}
 
 function reaches(value: number | null, bound: number | null): boolean {
   return bound === null || (value !== null && value >= bound);
@@ -176,6 +184,8 @@ function describeExclusion(rule: Exclusion, requirements: OfferRequirements, tal
       return `with less than ${requirements.diskGib} GiB of disk`;
     case 'ends_too_soon':
       return 'ending before a machine could boot';
+    case 'bid':
+      return `that run only for a higher bid than $${formatUsd(requirements.bidMicroUsdPerHour ?? 0n)}`;
     case 'price': {
       const cheapest = tally.cheapestTooDear === null ? '' : ` (cheapest $${formatUsd(tally.cheapestTooDear)})`;
       return `over $${formatUsd(requirements.maxPriceMicroUsdPerHour)} an hour${cheapest}`;

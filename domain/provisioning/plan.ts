@@ -66,7 +66,7 @@ export function plan(input: PlanInput): PlanAction[] {
     const attempts = withAbandoned(input.attempts, actions);
     const needs = [...wanting].map((instanceId) => ({
       instanceId,
-      earlier: attempts.filter((one) => one.instanceId === instanceId && wasTried(one)),
+      earlier: countedAttempts(input, instanceId, attempts),
     }));
     for (const action of shop(needs, { ...input, attempts })) {
       if (action.kind === 'wait') waits.push(action);
@@ -86,11 +86,14 @@ export function plan(input: PlanInput): PlanAction[] {
 export function nextCandidates(input: PlanInput, attemptId: string, refused?: ReadonlySet<string>): Offer[] {
   const attempt = input.attempts.find((one) => one.id === attemptId);
   if (attempt === undefined || !isWanted(attempt.status) || !input.offersBelievable) return [];
-  const siblings = input.attempts.filter((one) => one.instanceId === attempt.instanceId);
+  const siblings = countedAttempts(input, attempt.instanceId, input.attempts);
   const alive = siblings.filter((one) => isWanted(one.status)).length;
   const budget = remainingRaceBudget(input.spec, input.instances.length, siblings);
   const ceiling = racerCeiling(input.spec, budget, alive);
-  const { ranked } = findCandidates(input, attempt);
+  // The bid goes with the attempt: the engine sends it with whatever offer it buys.
+  const bidMicroUsdPerHour = attempt.bidMicroUsdPerHour ?? input.spec.requirements.bidMicroUsdPerHour ?? null;
+  const requirements = { ...input.spec.requirements, bidMicroUsdPerHour };
+  const { ranked } = findCandidates({ ...input, spec: { ...input.spec, requirements } }, attempt);
   return ranked
     .filter(({ offer, price }) => price <= ceiling && refused?.has(offerKey(offer)) !== true)
     .filter(({ offer }) => offer.provider === attempt.provider)
@@ -109,6 +112,12 @@ function settle(instance: PlannedInstance, attempts: PlannedAttempt[], input: Pl
   const alive = withAbandoned(attempts, actions).filter((one) => isWanted(one.status));
   if (alive.length > 0) return { ...nothing, actions, waits: [waitForAlive(alive, input)] };
   return { ...nothing, actions, isWanting: true };
+}
+
+/** Of its present life, and really tried. */
+function countedAttempts(input: PlanInput, instanceId: string, attempts: readonly PlannedAttempt[]): PlannedAttempt[] {
+  const since = input.instances.find((one) => one.id === instanceId)?.since ?? -Infinity;
+  return attempts.filter((one) => one.instanceId === instanceId && wasTried(one) && one.createdAt >= since);
 }
 
 function withAbandoned(attempts: readonly PlannedAttempt[], actions: readonly PlanAction[]): PlannedAttempt[] {
@@ -240,7 +249,7 @@ function findCandidates(input: PlanInput, attempt?: PlannedAttempt): { ranked: R
     ...(closed ? { closed } : {}),
   });
   return {
-    ranked: rankOffers(fitting, { diskGib: requirements.diskGib, machines, providers, readyTimes, seed }),
+    ranked: rankOffers(fitting, { requirements, machines, providers, readyTimes, seed }),
     tally,
   };
 }

@@ -37,6 +37,8 @@ export interface PlannedInstance {
   id: string;
   status: InstanceStatus;
   winnerAttemptId: string | null;
+  /** Attempts made before it (epoch ms) were for a machine that it has lost since: they do not count any more. @default none */
+  since?: number | null;
 }
 
 export interface PlannedAttempt {
@@ -47,6 +49,8 @@ export interface PlannedAttempt {
   providerOfferId: string | null;
   machineId: string | null;
   priceMicroUsdPerHour: MicroUsd | null;
+  /** What was bid for an interruptible machine; absent or null: on demand. */
+  bidMicroUsdPerHour?: MicroUsd | null;
   purchasedAt: number | null;
   readyAt: number | null;
   bootDeadline: number | null;

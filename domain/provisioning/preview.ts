@@ -114,7 +114,7 @@ function findFitting(input: PreviewInput): { ranked: RankedOffer[]; shortageOf: 
     now,
     ...(closed ? { closed } : {}),
   });
-  const ranked = rankOffers(fitting, { diskGib: requirements.diskGib, machines, providers, readyTimes, seed });
+  const ranked = rankOffers(fitting, { requirements, machines, providers, readyTimes, seed });
   const shortageOf = (served: number) => {
     if (served >= input.count) return null;
     if (served === 0) return explainNoMatch(tally, requirements);

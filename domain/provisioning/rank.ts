@@ -4,9 +4,10 @@
  * differences are noise too), then chance. The chance is a hash of the request's seed: requests made at the same moment start on
  * different machines instead of all running for the same one.
  */
+import { purchasePrice } from '../bid.ts';
 import type { MachineRecord } from '../machine-history.ts';
 import type { MicroUsd } from '../money.ts';
-import { priceWithDisk, type Offer } from '../offer.ts';
+import type { Offer, OfferRequirements } from '../offer.ts';
 import type { ProviderName } from '../provider.ts';
 import { isShared, machineKey, offerKey, placeKey, recordKey } from './match.ts';
 import { foresee, sumProviderRecords, type Outlook, type ProviderRecord, type ReadyTimes } from './outlook.ts';
@@ -43,7 +44,7 @@ export interface Place {
 export function rankOffers(
   offers: readonly Offer[],
   by: {
-    diskGib: number;
+    requirements: Pick<OfferRequirements, 'diskGib' | 'maxPriceMicroUsdPerHour' | 'bidMicroUsdPerHour'>;
     machines: readonly MachineRecord[];
     /** @default summed up from `machines` */
     providers?: readonly ProviderRecord[] | undefined;
@@ -56,7 +57,7 @@ export function rankOffers(
   const providers = new Map(
     (by.providers ?? sumProviderRecords(by.machines)).map((record) => [record.provider, record]),
   );
-  const priced = offers.map((offer) => ({ offer, price: priceWithDisk(offer, by.diskGib) }));
+  const priced = offers.map((offer) => ({ offer, price: purchasePrice(offer, by.requirements) }));
   const cheapest = priced.reduce((least, { price }) => (price < least ? price : least), priced[0]?.price ?? 0n);
   const keyed = priced.map(({ offer, price }) => {
     const machine = machineKey(offer) ?? '';

@@ -31,6 +31,7 @@ function judge(over: Partial<Parameters<typeof judgeReadiness>[0]> = {}) {
     listingBelievable: true,
     ssh,
     promised: { gpu: 'RTX 4090', gpuCount: 1, gpuMemoryGib: 24 },
+    agent: null,
     attempt: { purchasedAt: NOW - 120_000 },
     now: NOW,
     ...over,
@@ -52,8 +53,27 @@ describe('a machine', () => {
     ['lists no GPU at all', { ssh: { ...ssh, gpus: [] } }, 'verifying'],
     ['has a GPU without a readable memory', { ssh: { ...ssh, gpus: [{ ...good, memoryMib: null }] } }, 'verifying'],
     ['is on a listing that is not believed', { listingBelievable: false }, 'starting'],
+    ['waits for its agent alone', { agent: { registeredAt: null } }, 'waiting_registration'],
+    [
+      'waits for its agent and its driver',
+      { agent: { registeredAt: null }, ssh: { ...ssh, gpus: null } },
+      'waiting_registration',
+    ],
+    ['has its agent and no driver yet', { agent: { registeredAt: NOW }, ssh: { ...ssh, gpus: null } }, 'verifying'],
   ])('that %s is not ready yet, and not failed', (_, over, phase) => {
     expect(judge(over)).toMatchObject({ kind: 'not_yet', phase });
+  });
+
+  it('whose agent has registered is ready with the rest', () => {
+    expect(judge({ agent: { registeredAt: NOW - 1 } })).toEqual({ kind: 'ready' });
+  });
+
+  it('with other GPUs than promised has failed, whatever its agent does', () => {
+    const wrong = { ...ssh, gpus: [{ ...good, name: 'NVIDIA GeForce RTX 3060' }] };
+    expect(judge({ agent: { registeredAt: null }, ssh: wrong })).toMatchObject({
+      kind: 'failed',
+      code: 'wrong_hardware',
+    });
   });
 
   it.each([

@@ -90,6 +90,7 @@ export async function createScriptedAutomation(): Promise<ScriptedAutomation> {
     enabledProviders: ['vastai'],
     limiter: { acquire: () => Promise.resolve(), slowDown: () => Promise.resolve() },
     envelope: createEnvelope(randomBytes(32)),
+    agentUrl: null,
     labelMac,
     deploymentId: DEPLOYMENT_ID,
     deploymentSshPublicKey: SSH_KEY.public,

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { acceptAdopt } from '../../../db/accept-adopt.ts';
+import { acceptFoundDestroy } from '../../../db/accept-found-destroy.ts';
 import { inTransaction } from '../../../db/database.ts';
-import { changeFinding, lockFinding, type FindingRow } from '../../../db/findings.ts';
+import { changeFinding, lockFinding, sightFinding, type FindingRow } from '../../../db/findings.ts';
 import { findMachine } from '../../../db/machines.ts';
 import { formatLabel } from '../../../domain/label.ts';
 import { newId } from '../../../db/new-id.ts';
@@ -239,6 +240,43 @@ describe('an orphan that a person adopts', () => {
     const finding = (await findings()).find((one) => one.status === 'open')!;
     await adopt(finding);
     await expect(adopt(finding)).rejects.toThrow(/belongs to ins_/);
+  });
+
+  it('found a second time by a reconcile that read the rows before is not destroyed', async () => {
+    automation.vendor.place(orphanLabel());
+    await automation.tick('reconcile');
+    const { id: _id, ...found } = (await findings())[0]!;
+    await adopt();
+    const { provider_instance_id: providerInstanceId, attempt_id: attemptId, price_micro_usd_per_hour: price } = found;
+    const stale = await sightFinding(automation.db, {
+      ...{ orgId: null, class: 'orphan', provider: 'vastai', providerInstanceId, attemptId, instanceId: null },
+      ...{ label: found.label, detail: found.detail, priceMicroUsdPerHour: price },
+    });
+    const accepted = await inTransaction(automation.db, (tx) =>
+      acceptFoundDestroy(tx, automation.queue, {
+        findingId: stale?.id as string,
+        from: ['open'],
+        actor: ACTOR,
+        reason: null,
+        createdBy: 'test',
+      }),
+    );
+    expect(accepted).toBeNull();
+  });
+
+  it('is not adopted while the same machine is destroyed under another finding', async () => {
+    const { attempt } = await rentReady();
+    automation.orphans = { policy: 'destroy', graceMs: 0 };
+    automation.vendor.outage = 'destroy';
+    const twin = automation.vendor.place(attempt.label);
+    await automation.tick('reconcile');
+    expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.destroys': 1 });
+    await automation.asOwner(`update attempts set status = 'gone' where id = '${attempt.id}'`);
+    await automation.asOwner(`update instances set status = 'destroyed'`);
+    await automation.tick('reconcile');
+    const orphan = (await findings()).find((one) => one.class === 'orphan' && one.provider_instance_id === twin);
+    expect(orphan).toMatchObject({ status: 'open' });
+    await expect(adopt(orphan)).rejects.toThrow(/being destroyed already/);
   });
 
   it('leaves a gone attempt of the same label as it was', async () => {

@@ -3,10 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { newMachineRecord, type MachineRecord } from '../../../domain/machine-history.ts';
 import type { Offer } from '../../../domain/offer.ts';
 import { groupByPlace, PRICE_BAND_PERCENT, rankOffers } from '../../../domain/provisioning/rank.ts';
-import { anyOffers, offer } from './market.ts';
+import { anyOffers, offer, requirements } from './market.ts';
 
 function order(offers: Offer[], over: { machines?: MachineRecord[]; seed?: string } = {}): string[] {
-  return rankOffers(offers, { diskGib: 40, machines: [], seed: 'seed', ...over }).map(
+  return rankOffers(offers, { requirements: requirements(), machines: [], seed: 'seed', ...over }).map(
     (one) => one.offer.providerOfferId,
   );
 }
@@ -45,7 +45,7 @@ describe('ranking', () => {
     const offers = [price('a', 300_000n, { provider: 'lambda' }), price('b', 300_000n, { provider: 'runpod' })];
     const record = { attempts: 20, p50ReadyMs: null, p95ReadyMs: null };
     const ranked = rankOffers(offers, {
-      diskGib: 40,
+      requirements: requirements(),
       machines: [],
       providers: [
         { ...record, provider: 'lambda', successes: 4 },
@@ -70,7 +70,7 @@ describe('ranking', () => {
   it('never puts an offer after one that is dearer by more than a band', () => {
     fc.assert(
       fc.property(anyOffers, fc.string(), (offers, seed) => {
-        const ranked = rankOffers(offers, { diskGib: 40, machines: [], seed });
+        const ranked = rankOffers(offers, { requirements: requirements(), machines: [], seed });
         const cheapest = ranked.map((one) => one.price).reduce((a, b) => (a < b ? a : b), ranked[0]?.price ?? 0n);
         let dearest = 0n;
         for (const one of ranked) {
@@ -84,7 +84,7 @@ describe('ranking', () => {
   it('keeps every offer, and groups each machine once', () => {
     fc.assert(
       fc.property(anyOffers, fc.string(), (offers, seed) => {
-        const ranked = rankOffers(offers, { diskGib: 40, machines: [], seed });
+        const ranked = rankOffers(offers, { requirements: requirements(), machines: [], seed });
         expect(new Set(ranked.map((one) => one.offer))).toEqual(new Set(offers));
         const places = groupByPlace(ranked);
         expect(new Set(places.map((place) => place.key)).size).toBe(places.length);
