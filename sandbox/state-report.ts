@@ -5,7 +5,9 @@ import type { RentalMachineReport } from './rental/report.ts';
 import type { VastaiReport } from './vastai/report.ts';
 import type { VendorReport } from './vendor.ts';
 
-export type RentalReport = VendorReport & { machines: RentalMachineReport[] };
+export interface RentalReport extends VendorReport {
+  machines: RentalMachineReport[];
+}
 
 /** One report per vendor, under its name. */
 export type VendorReports = { vastai: VastaiReport } & Record<Exclude<ProviderName, 'vastai'>, RentalReport>;
