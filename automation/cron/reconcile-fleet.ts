@@ -19,14 +19,7 @@ import { acceptFoundDestroy } from '../../db/accept-found-destroy.ts';
 import { listAttemptsWithImage, recordMissing, recordObservation, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { inTransaction, type Db } from '../../db/database.ts';
-import {
-  changeFinding,
-  listFindings,
-  lockFinding,
-  resolveUnseen,
-  sightFinding,
-  type FindingRow,
-} from '../../db/findings.ts';
+import { listFindings, resolveUnseen, sightFinding, type FindingRow } from '../../db/findings.ts';
 import type { Queue } from '../../db/queue.ts';
 import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
 import { listBelievably } from '../readiness/list-instances.ts';
