@@ -164,7 +164,7 @@ export function withObserved(outputs: MachineOutputs, observed: ObservedInstance
     status: observed.status,
     statusDetail: observed.statusDetail,
     interrupted: observed.interrupted,
-    machineId: observed.machineId,
+    machineId: observed.machineId ?? outputs.machineId,
     observedGpu: observed.gpu,
     observedGpuCount: observed.gpuCount,
     gpuMemoryGib: observed.gpuMemoryGib,
