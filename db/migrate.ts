@@ -19,6 +19,7 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0008-plans': () => import('./migrations/0008-plans.ts'),
   '0009-safety': () => import('./migrations/0009-safety.ts'),
   '0010-sourcing': () => import('./migrations/0010-sourcing.ts'),
+  '0011-pools': () => import('./migrations/0011-pools.ts'),
   '0012-ready-samples': () => import('./migrations/0012-ready-samples.ts'),
   '0013-interruptions': () => import('./migrations/0013-interruptions.ts'),
 };

@@ -157,6 +157,9 @@ export interface Schema {
     expires_at: NullableTime;
     ready_at: NullableTime;
     replaced_at: NullableTime;
+    pool_id: string | null;
+    claimed_by: string | null;
+    claimed_at: NullableTime;
     destroy_requested_at: NullableTime;
     destroyed_at: NullableTime;
     created_by: string;
@@ -212,6 +215,8 @@ export interface Schema {
     agent_sealed: string | null;
     agent_registered_at: NullableTime;
     is_metered: Generated<boolean>;
+    pooled_instance_id: string | null;
+    handed_over_at: NullableTime;
     last_check: ColumnType<AttemptCheck | null, string | null | undefined, string | null>;
     created_at: MadeTime;
     updated_at: MadeTime;
@@ -435,6 +440,25 @@ export interface Schema {
     opened_at: NullableTime;
     ended_at: NullableTime;
     updated_at: MadeTime;
+  };
+  pools: {
+    id: string;
+    org_id: string;
+    name: string;
+    target_size: number;
+    max_size: number;
+    max_price_micro_usd_per_hour: bigint;
+    idle_shrink_after_ms: bigint;
+    wanted: Json;
+    consumer: string;
+    above_target_since: NullableTime;
+    trouble: string | null;
+    retry_at: NullableTime;
+    refilled_at: NullableTime;
+    changed_at: MadeTime;
+    created_by: string;
+    created_at: MadeTime;
+    deleted_at: NullableTime;
   };
   webhooks: {
     id: string;
