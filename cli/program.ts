@@ -205,9 +205,10 @@ function addCosts(program: Command, attach: Attach): void {
   const list = costs
     .command('list')
     .description('costs added up by instance, or by another group')
-    .addOption(new Option('--group-by <group>').choices(['instance', 'consumer', 'provider', 'gpu', 'day']))
+    .addOption(new Option('--group-by <group>').choices(['instance', 'session', 'consumer', 'provider', 'gpu', 'day']))
     .option('--consumer <label>')
     .option('--instance-id <id>')
+    .option('--session-id <id>')
     .option('--provider <name>')
     .option('--from <time>', 'from this moment on, such as 2026-11-01T00:00:00Z')
     .option('--to <time>', 'up to this moment');

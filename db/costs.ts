@@ -7,6 +7,7 @@ import type { Executor } from './database.ts';
 export interface CostFilter {
   orgId: string;
   instanceId?: string | undefined;
+  sessionId?: string | undefined;
   consumer?: string | undefined;
   provider?: string | undefined;
   /** [from, to): null: without that bound. */
@@ -33,6 +34,7 @@ export interface CostLine extends Cost {
 
 const KEYS: Record<CostGroup, RawBuilder<unknown>> = {
   instance: sql`u.instance_id`,
+  session: sql`u.session_id`,
   consumer: sql`u.consumer`,
   provider: sql`u.provider`,
   gpu: sql`u.gpu`,
@@ -111,12 +113,13 @@ function msUntil(column: string): RawBuilder<unknown> {
 
 /** Records that touch the period, each with the part of it inside: [since, upto), unseen from `unseen` on. By day: one row for each. */
 function cutRecords(filter: CostFilter, byDay: boolean): RawBuilder<unknown> {
-  const { orgId, instanceId, consumer, provider, asOf } = filter;
+  const { orgId, instanceId, sessionId, consumer, provider, asOf } = filter;
   const from = filter.from ?? sql`'-infinity'::timestamptz`;
   const to = filter.to ?? sql`'infinity'::timestamptz`;
   const conditions = [
     sql`r.org_id = ${orgId}`,
     instanceId === undefined ? null : sql`r.instance_id = ${instanceId}`,
+    sessionId === undefined ? null : sql`s.id = ${sessionId}`,
     consumer === undefined ? null : sql`r.consumer = ${consumer}`,
     provider === undefined ? null : sql`r.provider = ${provider}`,
     sql`r.started_at < ${to} and (r.is_open or r.ended_at > ${from})`,
@@ -129,12 +132,12 @@ function cutRecords(filter: CostFilter, byDay: boolean): RawBuilder<unknown> {
     : sql`cross join (select null::timestamp as day, '-infinity'::timestamptz as begins, 'infinity'::timestamptz as ends) as d`;
   return sql`(
     select c.*, greatest(c.since, least(c.upto, c.proven_until)) as unseen from (
-      select p.attempt_id, p.is_open, p.instance_id, p.consumer, p.provider, p.gpu, p.price_micro_usd_per_hour, p.started_at, p.proven_until, d.day,
+      select p.attempt_id, p.is_open, p.instance_id, p.session_id, p.consumer, p.provider, p.gpu, p.price_micro_usd_per_hour, p.started_at, p.proven_until, d.day,
              greatest(p.since, d.begins) as since, least(p.upto, d.ends) as upto
       from (
-        select r.*, greatest(r.started_at, ${from}) as since,
+        select r.*, s.id as session_id, greatest(r.started_at, ${from}) as since,
                greatest(r.started_at, ${from}, least(${to}, case when r.is_open then ${asOf} else r.ended_at end)) as upto
-        from usage_records r where ${sql.join(conditions, sql` and `)}
+        from usage_records r left join sessions s on s.instance_id = r.instance_id where ${sql.join(conditions, sql` and `)}
       ) as p ${days}
     ) as c)`;
 }

@@ -124,7 +124,7 @@ export async function followSession(
       .set({
         status: next,
         updated_at: sql`now()`,
-        ...(next === 'open' ? { opened_at: sql<Date>`now()` } : {}),
+        ...(next === 'open' ? { opened_at: sql<Date>`coalesce(opened_at, now())` } : {}),
         ...(isOver(next) ? { ended_at: sql<Date>`now()`, ssh_private_key_sealed: null } : {}),
       })
       .where('id', '=', session.id)

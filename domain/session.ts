@@ -4,7 +4,7 @@
  *
  * States, how each is entered and left:
  *   opening   accepted; its instance is not ready → open | ending
- *   open      usable → ending
+ *   open      usable → opening (its interruptible machine was taken away, another is bought) | ending
  *   ending    its machine is being destroyed and may bill: on request, because its time was over, or because it could not be had or
  *             was lost → done | expired | failed (the provider said not-found)
  *   done      the end, on request
@@ -18,7 +18,7 @@ export type SessionStatus = (typeof SESSION_STATUSES)[number];
 
 export const SESSION_NEXT: Record<SessionStatus, readonly SessionStatus[]> = {
   opening: ['open', 'ending'],
-  open: ['ending'],
+  open: ['opening', 'ending'],
   ending: ['done', 'expired', 'failed'],
   done: [],
   expired: [],

@@ -11,7 +11,7 @@ import { accrue, type MicroUsd } from './money.ts';
 import type { ObservedInstance } from './observed-instance.ts';
 
 /** By what costs are added up. */
-export const COST_GROUPS = ['instance', 'consumer', 'provider', 'gpu', 'day'] as const;
+export const COST_GROUPS = ['instance', 'session', 'consumer', 'provider', 'gpu', 'day'] as const;
 export type CostGroup = (typeof COST_GROUPS)[number];
 
 /** What is recorded of one attempt's life; times in milliseconds. */

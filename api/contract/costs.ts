@@ -19,6 +19,7 @@ export const costListQuery = pageQuery.extend({
   groupBy: z.enum(COST_GROUPS).default('instance'),
   consumer: consumer.optional(),
   instanceId: id('instance').optional(),
+  sessionId: id('session').optional(),
   provider: z.string().max(32).optional(),
   from: moment.optional().meta({ description: 'From this moment on' }),
   to: moment.optional().meta({ description: 'Up to this moment, without it' }),

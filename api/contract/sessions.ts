@@ -27,6 +27,8 @@ const requirements = createInstancesBody
     regions: true,
     minReliability: true,
     interruptible: true,
+    bidUsdPerHour: true,
+    onInterruption: true,
     strategy: true,
     raceWidth: true,
     maxRaceCostUsd: true,

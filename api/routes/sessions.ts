@@ -63,7 +63,12 @@ export const sessionRoutes: Route[] = [
     problems: ['conflict', 'plan_changed', 'cap_exceeded'],
     handle: async (call) => {
       const { body, caller, deps, once } = call;
-      const order = await prepareSession(body, caller, deps);
+      const order = await prepareSession(body, caller, deps).catch((error: unknown) => {
+        // Thrown below: a request repeated with its Idempotency-Key gets its first answer though the offer is gone by now.
+        if (error instanceof MusterError && error.code === 'conflict' && !body.dryRun) return error;
+        throw error;
+      });
+      if (order instanceof MusterError) return once(() => Promise.reject(order));
       if (body.dryRun) return { status: 200, body: await previewOrder(deps.database.kysely, caller, order) };
       const sshKey = body.sshPublicKeys.length > 0 ? null : await makeSessionKey(order.sessionId, deps);
       return once((tx) => openSession(tx, call, body, order, sshKey));

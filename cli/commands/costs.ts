@@ -11,14 +11,15 @@ export interface CostOptions extends PageOptions {
   groupBy?: string;
   consumer?: string;
   instanceId?: string;
+  sessionId?: string;
   provider?: string;
   from?: string;
   to?: string;
 }
 
 export function listCosts(context: Context, _args: string[], options: CostOptions): Promise<ExitCode> {
-  const { groupBy, consumer, instanceId, provider, from, to } = options;
-  const filters = { groupBy, consumer, instanceId, provider, from, to };
+  const { groupBy, consumer, instanceId, sessionId, provider, from, to } = options;
+  const filters = { groupBy, consumer, instanceId, sessionId, provider, from, to };
   const head = [(groupBy ?? 'instance').toUpperCase(), 'COST', 'UNPROVEN', 'MACHINE TIME'];
   return showPage<CostLine>(context, '/costs', filters, options, head, toRow);
 }
