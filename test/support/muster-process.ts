@@ -65,6 +65,8 @@ export async function createMusterProcess(options: MusterProcessOptions): Promis
             MUSTER_SANDBOX_PORT: String(options.sandboxPort),
             MUSTER_ADMIN_API_KEY: ADMIN_KEY,
             MUSTER_LOG_LEVEL: 'info',
+            // Machines with agents are real processes: only where a test is about them.
+            MUSTER_AGENT: 'off',
             MUSTER_MAX_INSTANCES: '1000',
             MUSTER_MAX_BURN_USD_PER_HOUR: '1000',
             ...options.env,
