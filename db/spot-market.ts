@@ -1,7 +1,7 @@
 /** The spot market as rows tell it: floors of each class with interruptible offers, their hours, and what became of our attempts. */
 import { sql } from 'kysely';
 import { canonicalGpuKey } from '../domain/offer.ts';
-import { INTERRUPTION_CODES, INTERRUPTION_DAYS, VOLATILITY_DAYS } from '../domain/spot-market.ts';
+import { INTERRUPTION_DAYS, VOLATILITY_DAYS } from '../domain/spot-market.ts';
 import type { Executor } from './database.ts';
 import { gpuKeyOf } from './known-gpus.ts';
 
@@ -39,7 +39,7 @@ export async function listSpotMarket(
       order by gpu_key, provider limit ${filter.limit}
     ), ours as (
       select a.provider, ${gpuKeyOf('a.gpu')} as gpu_key, count(*)::integer as attempts,
-             count(*) filter (where a.failure_code in (${sql.join([...INTERRUPTION_CODES])}))::integer as interruptions,
+             sum(a.interruptions)::integer as interruptions,
              coalesce(sum(extract(epoch from coalesce(a.gone_at, now()) - coalesce(a.running_at, a.purchased_at))) / 3600, 0)::float8 as machine_hours
       from attempts a join instances i on i.id = a.instance_id
       where a.purchased_at > now() - ${INTERRUPTION_DAYS} * interval '1 day' and (i.request->>'interruptible')::boolean

@@ -1,9 +1,6 @@
 /** The spot market: what interruptible machines of a class cost, how that moves, and how often they were taken away from us. */
 import type { MicroUsd } from './money.ts';
 
-/** Failure codes of an attempt that the provider took away because it was interruptible. */
-export const INTERRUPTION_CODES = ['outbid', 'interrupted'] as const;
-
 /** Over fewer hours a deviation says nothing. */
 export const MIN_VOLATILITY_HOURS = 12;
 /** How far back prices are looked at. */

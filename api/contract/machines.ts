@@ -10,6 +10,7 @@ export const machine = z
     attempts: z.int().meta({ description: 'Attempts whose outcome is known' }),
     successes: z.int(),
     losses: z.int().meta({ description: 'Times it vanished though nobody destroyed it' }),
+    interruptions: z.int().meta({ description: 'Times its provider took an interruptible machine away' }),
     chanceOfSuccess: z.number().nullable().meta({ description: '(successes + 1) / (attempts + 2); null: never tried' }),
     meanReadyMs: z.int().nullable(),
     p50ReadyMs: z.int().nullable().meta({ description: 'From purchase to ready, over the last 30 days' }),

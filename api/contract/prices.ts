@@ -79,7 +79,7 @@ export const spotClass = z
     }),
     hoursKnown: z.int(),
     attempts: z.int().meta({ description: 'Interruptible machines that this deployment bought in the last 30 days' }),
-    interruptions: z.int().meta({ description: 'How many of them the provider took away' }),
+    interruptions: z.int().meta({ description: 'How often the provider took one of them away, also for a while' }),
     machineHours: z.number(),
     interruptionsPerMachineHour: z.number().nullable().meta({ description: 'null: none ran' }),
     changedAt: time.meta({ description: 'When the floor last changed' }),

@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => fleet?.close());
 
-async function attempt(interruptible: boolean, change: { failureCode: string | null; ranMs: number }): Promise<void> {
+async function attempt(interruptible: boolean, change: { interruptions: number; ranMs: number }): Promise<void> {
   const { instances } = await fleet.provision({ interruptible });
   const [instance] = instances;
   const offer = makeOffer(1, { interruptible });
@@ -37,7 +37,7 @@ async function attempt(interruptible: boolean, change: { failureCode: string | n
       purchased_at: new Date(end - change.ranMs - 60_000),
       running_at: new Date(end - change.ranMs),
       gone_at: new Date(end),
-      failure_code: change.failureCode,
+      interruptions: change.interruptions,
     })
     .where('id', '=', id)
     .execute();
@@ -52,9 +52,9 @@ it('a class shows its floors, its hours, and how often machines of it were taken
   ];
   await recordFloors(fleet.db, 'vastai', offers, new Date(now - HOUR_MS));
   await recordFloors(fleet.db, 'vastai', offers, new Date(now));
-  await attempt(true, { failureCode: 'outbid', ranMs: 2 * HOUR_MS });
-  await attempt(true, { failureCode: null, ranMs: 6 * HOUR_MS });
-  await attempt(false, { failureCode: 'lost', ranMs: 9 * HOUR_MS });
+  await attempt(true, { interruptions: 3, ranMs: 2 * HOUR_MS });
+  await attempt(true, { interruptions: 0, ranMs: 6 * HOUR_MS });
+  await attempt(false, { interruptions: 0, ranMs: 9 * HOUR_MS });
   const market = await listSpotMarket(fleet.db, { limit: 10 });
   expect(market).toMatchObject([
     {
@@ -66,7 +66,7 @@ it('a class shows its floors, its hours, and how often machines of it were taken
       offers: 2,
       hourlyFloors: ['100000', '100000'],
       attempts: 2,
-      interruptions: 1,
+      interruptions: 3,
     },
   ]);
   expect(market[0]?.machineHours).toBeCloseTo(8, 3);
