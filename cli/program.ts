@@ -67,6 +67,7 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
     program.command('fleet').description('what is rented now and what it costs'),
     async () => (await import('./commands/fleet.ts')).showFleet,
   );
+  addSessions(program, attach);
   addCosts(program, attach);
   program
     .command('completion')
@@ -162,6 +163,8 @@ function addCreate(instances: Command, attach: Attach): void {
     .option('--regions <list>', 'two-letter countries, such as SE,US (any)', list)
     .option('--min-reliability <share>', 'from 0 to 1', share)
     .option('--interruptible', 'cheaper, and may be taken away again')
+    .option('--bid <usd>', 'what to bid for an interruptible machine, disk not included')
+    .option('--on-interruption <policy>', 'rebid, replace or give_up (replace)')
     .option('--strategy <name>', 'race, round_robin or coldstart (race)')
     .option('--race-width <n>', 'machines bought at once for each instance (5)', integer)
     .option('--max-race-cost-usd <usd>', 'most that the losers of a race may cost (0.25)')
@@ -198,6 +201,53 @@ function addOperations(program: Command, attach: Attach): void {
     .option('--reason <text>', 'kept in the audit log')
     .option('--watch', 'wait until it has stopped');
   attach(cancel, async () => (await import('./commands/operations.ts')).cancelOperation);
+}
+
+function addSessions(program: Command, attach: Attach): void {
+  const provision = program
+    .command('provision')
+    .description('opens a session on one offer; shows the price and asks')
+    .requiredOption('--offer-id <id>', 'of muster inventory list')
+    .option('--consumer <label>', 'to whom the cost is attributed')
+    .option('--hours <n>', 'until it ends', hours)
+    .option('--purpose <text>')
+    .option('--ssh-public-key-file <path>', 'who may log in (none: a key is made, see sessions ssh-key)')
+    .option('--max-lifetime <duration>', 'how far its end can be moved; none needs a reason')
+    .option('--override-reason <text>', 'why it may live longer than the deployment allows')
+    .option('--dry-run', 'show the price and rent nothing')
+    .option('-y, --yes', 'do not ask')
+    .option('--watch', 'show progress until it is open');
+  attach(provision, async () => (await import('./commands/open-session.ts')).provision);
+  const sessions = program.command('sessions').description('machines for a while');
+  const list = sessions
+    .command('list')
+    .option('--status <list>', 'any of these, such as opening,open')
+    .option('--consumer <label>');
+  attach(paged(list), async () => (await import('./commands/sessions.ts')).listSessions);
+  attach(sessions.command('get').argument('<id>'), async () => (await import('./commands/sessions.ts')).getSession);
+  for (const verb of ['done', 'destroy']) {
+    const end = sessions
+      .command(verb)
+      .description('ends sessions and gives their machines back; asks first')
+      .argument('<id...>')
+      .option('-y, --yes', 'do not ask');
+    attach(end, async () => (await import('./commands/sessions.ts')).endSessions);
+  }
+  const extend = sessions
+    .command('extend')
+    .description('moves its end')
+    .argument('<id>')
+    .requiredOption('--hours <n>', 'added to its end', hours)
+    .option('--override-reason <text>', 'why it may last longer than it was bound to');
+  attach(extend, async () => (await import('./commands/sessions.ts')).extendSession);
+  const key = sessions
+    .command('ssh-key')
+    .description('the private key that was made for it')
+    .argument('<id>')
+    .option('--out <path>', 'a new file, mode 600, instead of standard output');
+  attach(key, async () => (await import('./commands/sessions.ts')).getSessionKey);
+  const diagnostics = sessions.command('diagnostics').description('what was tried and found').argument('<id>');
+  attach(diagnostics, async () => (await import('./commands/sessions.ts')).diagnoseSession);
 }
 
 function addCosts(program: Command, attach: Attach): void {
@@ -240,6 +290,12 @@ function withShortPrice<O extends { maxPriceUsdPerHour?: string }>(
 function integer(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.');
   return Number(text);
+}
+
+function hours(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value > 0)) throw new InvalidArgumentError('It must be a number of hours above 0.');
+  return value;
 }
 
 function share(text: string): number {

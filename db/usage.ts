@@ -48,7 +48,7 @@ export async function lockUnmetered(tx: Tx, after: string, limit: number): Promi
     .where('id', '>', after)
     .orderBy('id')
     .limit(limit)
-    .forUpdate()
+    .forNoKeyUpdate()
     .skipLocked()
     .execute();
   return rows.map((row) => row.id);
@@ -98,13 +98,19 @@ interface LifeRow {
   provider: string;
   gpu: string | null;
   gpu_count: number | null;
+  /** Of a machine that was handed over: whose it was before, and until when. */
+  pooled_instance_id: string | null;
+  pooled_consumer: string | null;
+  handed_over_at: Date | null;
 }
 
 async function readLives(tx: Tx, attemptIds: string[]): Promise<{ row: LifeRow; intervals: UsageInterval[] }[]> {
   const rows = await tx
     .selectFrom('attempts as a')
     .innerJoin('instances as i', 'i.id', 'a.instance_id')
+    .leftJoin('instances as pooled', 'pooled.id', 'a.pooled_instance_id')
     .select(['a.id', 'a.org_id', 'a.instance_id', 'i.consumer', 'a.provider', 'a.gpu', 'a.gpu_count'])
+    .select(['a.pooled_instance_id', 'pooled.consumer as pooled_consumer', 'a.handed_over_at'])
     // Milliseconds as Postgres rounds them, for all alike: cut off here and rounded there, a price would begin after its end.
     .select([
       sql<Date>`a.purchased_at::timestamptz(3)`.as('purchased_at'),
@@ -117,7 +123,8 @@ async function readLives(tx: Tx, attemptIds: string[]): Promise<{ row: LifeRow; 
     .where('a.id', 'in', attemptIds)
     .where('a.purchased_at', 'is not', null)
     .orderBy('a.id')
-    .forUpdate('a')
+    // No stronger than a row that refers to the attempt allows: raising that lock would deadlock two who insert one each.
+    .forNoKeyUpdate('a')
     .execute();
   const prices = Map.groupBy(
     await tx.selectFrom('attempt_prices').selectAll().where('attempt_id', 'in', attemptIds).execute(),
@@ -130,6 +137,7 @@ async function readLives(tx: Tx, attemptIds: string[]): Promise<{ row: LifeRow; 
         purchasedAt: row.purchased_at.getTime(),
         goneAt: row.gone_at?.getTime() ?? null,
         provenAt: row.proven_at.getTime(),
+        handedOverAt: row.handed_over_at?.getTime() ?? null,
         priceMicroUsdPerHour: row.price_micro_usd_per_hour ?? 0n,
         priceChanges: (prices.get(row.id) ?? []).map((price) => ({
           at: price.from_at.getTime(),
@@ -142,6 +150,7 @@ async function readLives(tx: Tx, attemptIds: string[]): Promise<{ row: LifeRow; 
 }
 
 function toRecord(row: LifeRow, interval: UsageInterval) {
+  const isPooled = row.handed_over_at !== null && interval.from < row.handed_over_at.getTime();
   return {
     attempt_id: row.id,
     started_at: new Date(interval.from).toISOString(),
@@ -150,8 +159,8 @@ function toRecord(row: LifeRow, interval: UsageInterval) {
     is_open: interval.isOpen,
     price_micro_usd_per_hour: interval.priceMicroUsdPerHour.toString(),
     org_id: row.org_id,
-    instance_id: row.instance_id,
-    consumer: row.consumer,
+    instance_id: isPooled ? (row.pooled_instance_id as string) : row.instance_id,
+    consumer: isPooled ? row.pooled_consumer : row.consumer,
     provider: row.provider,
     gpu: row.gpu,
     gpu_count: row.gpu_count,
@@ -177,8 +186,13 @@ async function upsertRecords(tx: Tx, records: ReturnType<typeof toRecord>[]): Pr
   return Number(numAffectedRows ?? 0n);
 }
 
+/** Whose it was: a machine that was handed over was another instance's before. */
+export interface OwnedInterval extends UsageInterval {
+  instanceId: string;
+}
+
 /** An attempt's records as the domain has them, oldest first. */
-export type UsageByAttempt = ReadonlyMap<string, readonly UsageInterval[]>;
+export type UsageByAttempt = ReadonlyMap<string, readonly OwnedInterval[]>;
 
 export async function readUsage(executor: Executor, instanceIds: string[]): Promise<UsageByAttempt> {
   if (instanceIds.length === 0) return new Map();
@@ -193,8 +207,9 @@ export async function readUsage(executor: Executor, instanceIds: string[]): Prom
   );
 }
 
-function intervalFromRow(row: UsageRow): UsageInterval {
+function intervalFromRow(row: UsageRow): OwnedInterval {
   return {
+    instanceId: row.instance_id,
     from: row.started_at.getTime(),
     to: row.ended_at.getTime(),
     provenUntil: row.proven_until.getTime(),

@@ -23,8 +23,6 @@ export const MAX_REPLACEMENTS_PER_DAY = 8;
 
 export interface Interruption {
   policy: InterruptionPolicy;
-  /** When it was first seen interrupted, epoch ms. */
-  since: number;
   bidMicroUsdPerHour: MicroUsd;
   /** Of its disk. */
   diskMicroUsdPerHour: MicroUsd;

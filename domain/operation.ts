@@ -9,7 +9,13 @@
 export const OPERATION_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'canceled'] as const;
 export type OperationStatus = (typeof OPERATION_STATUSES)[number];
 
-export const OPERATION_KINDS = ['provision_instance', 'destroy_instance', 'destroy_machine', 'adopt_machine', 'change_bid'] as const;
+export const OPERATION_KINDS = [
+  'provision_instance',
+  'destroy_instance',
+  'destroy_machine',
+  'adopt_machine',
+  'change_bid',
+] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 
 export function isFinished(status: OperationStatus): boolean {

@@ -144,17 +144,15 @@ async function lockInterrupted(tx: Tx, attempt: AttemptRow): Promise<InstanceRow
 
 async function readInterruption(options: InterruptibleOptions, tx: Tx, instance: InstanceRow, attempt: AttemptRow) {
   const request = instance.request as ProvisionRequest;
-  const now = options.now().getTime();
   return {
     policy: request.onInterruption ?? ('replace' as const),
-    since: attempt.interrupted_at?.getTime() ?? now,
     bidMicroUsdPerHour: attempt.bid_micro_usd_per_hour as bigint,
     diskMicroUsdPerHour: attempt.disk_micro_usd_per_hour ?? 0n,
     maxPriceMicroUsdPerHour: BigInt(request.maxPriceMicroUsdPerHour),
     rebids: attempt.rebids,
     rebidAt: attempt.rebid_at?.getTime() ?? null,
     replacements: await countReplacements(tx, instance.id),
-    now,
+    now: options.now().getTime(),
   };
 }
 

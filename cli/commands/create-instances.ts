@@ -30,6 +30,8 @@ export interface CreateOptions {
   regions?: string[];
   minReliability?: number;
   interruptible?: boolean;
+  bid?: string;
+  onInterruption?: string;
   strategy?: string;
   raceWidth?: number;
   maxRaceCostUsd?: string;
@@ -81,6 +83,8 @@ async function buildBody(context: Context, options: CreateOptions): Promise<Crea
     regions: options.regions?.map((region) => region.toUpperCase()),
     minReliability: options.minReliability,
     interruptible: options.interruptible,
+    bidUsdPerHour: options.bid,
+    onInterruption: options.onInterruption,
     strategy: options.strategy,
     raceWidth: options.raceWidth,
     maxRaceCostUsd: options.maxRaceCostUsd,

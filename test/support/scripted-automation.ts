@@ -1,6 +1,7 @@
 /** The automation without engine and vendor: real workers, handlers, crons and database over a scripted vendor and stack runner. */
 import { randomBytes } from 'node:crypto';
 import { pino } from 'pino';
+import { createInterruptibleCron } from '../../automation/cron/check-interruptible.ts';
 import { createExpireCron } from '../../automation/cron/expire.ts';
 import { createReconcileCron, type ReconcileOptions } from '../../automation/cron/reconcile-fleet.ts';
 import { createSyncOffersCron } from '../../automation/cron/sync-offers.ts';
@@ -28,7 +29,7 @@ import {
 } from './scripted-vendor.ts';
 import { SSH_KEY } from './ssh-machine.ts';
 
-type CronName = 'readiness' | 'reconcile' | 'sync' | 'expire';
+type CronName = 'interruptible' | 'readiness' | 'reconcile' | 'sync' | 'expire';
 
 export interface ScriptedAutomation extends FleetDatabase {
   vendor: ScriptedVendor;
@@ -117,6 +118,7 @@ export async function createScriptedAutomation(): Promise<ScriptedAutomation> {
         reconcile: () =>
           createReconcileCron({ ...shared, deploymentId: DEPLOYMENT_ID, labelMac, orphans: made.orphans }),
         sync: () => createSyncOffersCron(shared),
+        interruptible: () => createInterruptibleCron(shared),
         expire: () => createExpireCron(db, queue, shared.now),
       }[name]();
       return cron.run(new AbortController().signal);

@@ -38,6 +38,8 @@ export interface ScriptedVendor extends ScriptedClient {
   /** Calls of destroy that the vendor was asked for, answered or not. */
   readonly destroyCalls: number;
   run(label: string, status?: ObservedStatus): void;
+  /** Takes the machine away until more than `untilBid` is bid for it. */
+  interrupt(label: string, untilBid: bigint): void;
 }
 
 const INSTANT = { verifyMs: 0, firstPollMs: 0, maxPollMs: 0 };
@@ -45,12 +47,15 @@ const INSTANT = { verifyMs: 0, firstPollMs: 0, maxPollMs: 0 };
 export function createScriptedVendor(): ScriptedVendor {
   const scripted = createScriptedClient();
   let destroyCalls = 0;
+  /** By label: the bid that has to be topped. */
+  const interrupted = new Map<string, bigint>();
 
   const see = (observed: ObservedInstance): ObservedInstance => ({
     ...observed,
     machineId: observed.label === null ? null : machineOf(observed.label),
     priceMicroUsdPerHour: PRICE,
-    ssh: observed.status === 'running' ? vendor.ssh : null,
+    ...(interrupted.has(observed.label ?? '') ? { status: 'stopped' as const, interrupted: true } : {}),
+    ssh: observed.status === 'running' && !interrupted.has(observed.label ?? '') ? vendor.ssh : null,
   });
   const machineOf = (label: string): string | null =>
     scripted.orderOf(label)?.providerOfferId.replace('offer', 'machine') ?? null;
@@ -99,6 +104,12 @@ export function createScriptedVendor(): ScriptedVendor {
       const all = tell((await scripted.client.listInstances(signal)).map(see));
       return all.filter((instance) => instance.label === label);
     },
+    async changeBid(id, bid, signal) {
+      check('other');
+      await scripted.client.changeBid(id, bid, signal);
+      const label = (await scripted.client.readInstance(id, signal))?.label ?? '';
+      if (bid > (interrupted.get(label) ?? bid)) interrupted.delete(label);
+    },
     async destroy(id, signal) {
       destroyCalls++;
       check('destroy');
@@ -117,6 +128,7 @@ export function createScriptedVendor(): ScriptedVendor {
       return destroyCalls;
     },
     run: (label, status = 'running') => scripted.setStatus(label, status),
+    interrupt: (label, untilBid) => void interrupted.set(label, untilBid),
   };
   return vendor;
 }
@@ -159,6 +171,9 @@ export function createScriptedRunner(vendor: ScriptedVendor): ScriptedRunner {
         .filter((resource) => !wanted.has(resource.name))
         .map((resource) => remove(stack, resource).catch((error: unknown) => fail(resource.name, error))),
       ...attempts
+        .filter((attempt) => stack.resources.has(attempt.attemptId))
+        .map((attempt) => ensure(stack, attempt).catch((error: unknown) => fail(attempt.attemptId, error))),
+      ...attempts
         .filter((attempt) => !stack.resources.has(attempt.attemptId))
         .map((attempt) =>
           create(stack, attempt, request, hooks, signals).catch((error: unknown) => fail(attempt.attemptId, error)),
@@ -169,6 +184,15 @@ export function createScriptedRunner(vendor: ScriptedVendor): ScriptedRunner {
     const isKilled = runner.isKilledNext;
     runner.isKilledNext = false;
     return endOf(update, stack, failures, isKilled ? 'engine_gone' : signals.cancel.aborted ? 'canceled' : null);
+  }
+
+  /** What an update of a resource that is there changes: its bid. */
+  async function ensure(stack: Stack, attempt: InstanceAttempt): Promise<void> {
+    const resource = stack.resources.get(attempt.attemptId) as StackResource;
+    const bid = attempt.bidMicroUsdPerHour;
+    if (bid === null || resource.inputs['bidMicroUsdPerHour'] === bid) return;
+    await vendor.client.changeBid(resource.id as string, BigInt(bid));
+    resource.inputs['bidMicroUsdPerHour'] = bid;
   }
 
   async function create(
@@ -197,7 +221,7 @@ export function createScriptedRunner(vendor: ScriptedVendor): ScriptedRunner {
           env: env as Record<string, string>,
           onStart,
           interruptible,
-          bidMicroUsdPerHour: null,
+          bidMicroUsdPerHour: attempt.bidMicroUsdPerHour === null ? null : BigInt(attempt.bidMicroUsdPerHour),
           sshPublicKeys: [],
         },
       },
@@ -209,6 +233,7 @@ export function createScriptedRunner(vendor: ScriptedVendor): ScriptedRunner {
       ...(price === undefined ? {} : { priceMicroUsdPerHour: Number(price) }),
     };
     const resource = makeResource(attempt.attemptId, label, bought.providerInstanceId, outputs);
+    resource.inputs['bidMicroUsdPerHour'] = attempt.bidMicroUsdPerHour;
     if (runner.isKilledNext) return void stack.pending.set(resource.name, { ...resource, id: null, outputs: {} });
     stack.resources.set(resource.name, resource);
     const { name, type, id } = resource;
