@@ -138,7 +138,7 @@ export const VARIABLES = {
       '`on`: rented machines carry our agent, and one is ready only when its agent has registered. Off all the same where agents could not reach us (MUSTER_PUBLIC_URL).',
     allowed: '"on" or "off"',
     parse: oneOf('on', 'off'),
-    default: 'on',
+    default: 'off',
   }),
   MUSTER_AGENT_INTERVAL: defaulted({
     section: 'Agents',

@@ -4,26 +4,36 @@
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { build } from 'rolldown';
+import { build } from 'esbuild';
 
 const PROJECT_DIR = join(import.meta.dirname, '..');
 
 /** @param version goes into every heartbeat */
 export async function bundleAgent(version: string): Promise<string> {
-  const { output } = await build({
-    cwd: PROJECT_DIR,
-    input: 'agent/main.ts',
+  const { outputFiles, metafile } = await build({
+    absWorkingDir: PROJECT_DIR,
+    entryPoints: ['agent/main.ts'],
+    bundle: true,
     platform: 'node',
+    target: 'node20',
+    format: 'esm',
     write: false,
+    metafile: true,
     logLevel: 'silent',
-    transform: { define: { AGENT_VERSION: JSON.stringify(version) } },
-    output: { format: 'esm', minify: false, codeSplitting: false, banner: '#!/usr/bin/env node' },
+    define: { AGENT_VERSION: JSON.stringify(version) },
+    // Libraries that were written for require() find it here.
+    banner: {
+      js: "#!/usr/bin/env node\nimport { createRequire } from 'node:module';\nconst require = createRequire(import.meta.url);",
+    },
   });
-  const [first, ...rest] = output;
-  if (first.type !== 'chunk' || rest.length > 0) throw new Error('the agent did not become one file');
-  const foreign = [...first.imports, ...first.dynamicImports].filter((name) => !name.startsWith('node:'));
-  if (foreign.length > 0) throw new Error(`the agent imports more than Node itself: ${foreign.join(', ')}`);
-  return first.code;
+  const [first, ...rest] = outputFiles;
+  if (!first || rest.length > 0) throw new Error('the agent did not become one file');
+  const foreign = Object.values(metafile.outputs)
+    .flatMap(({ imports }) => imports)
+    .filter(({ path, external }) => external === true && !path.startsWith('node:'));
+  if (foreign.length > 0)
+    throw new Error(`the agent imports more than Node itself: ${foreign.map(({ path }) => path).join(', ')}`);
+  return first.text;
 }
 
 if (import.meta.main) {

@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import { z } from 'zod';
+import { createAgentRunner } from './agent/agent-runner.ts';
 import { TIME_MODES } from './clock.ts';
 import { PortInUseError } from './http-listener.ts';
 import { DEFAULT_OFFER_COUNT, DEFAULT_SEED, type Sandbox, startSandbox } from './server.ts';
@@ -29,8 +30,9 @@ const environment = readEnvironment();
 process.on('SIGTERM', () => void leave(0));
 process.on('SIGINT', () => void leave(0));
 // The parent is gone: nobody would ever stop us.
-process.on('disconnect', () => process.exit(0));
+process.on('disconnect', () => void leave(0));
 
+const agents = createAgentRunner(join(environment.MUSTER_SANDBOX_DIR, 'agents'));
 let running: Sandbox | null = null;
 try {
   running = await startSandbox({
@@ -40,6 +42,7 @@ try {
     seed: environment.MUSTER_SANDBOX_SEED,
     offers: environment.MUSTER_SANDBOX_OFFERS,
     latencyMs: environment.MUSTER_SANDBOX_LATENCY_MS,
+    machineWatch: agents,
   });
 } catch (error) {
   if (!(error instanceof PortInUseError)) throw error;
@@ -57,6 +60,7 @@ else {
 
 /** The journal is always written through, so leaving in the middle of anything loses nothing. */
 async function leave(code: number): Promise<never> {
+  agents.close();
   await running?.close();
   process.exit(code);
 }
