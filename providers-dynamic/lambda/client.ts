@@ -83,14 +83,14 @@ export function createLambdaClient(settings: ProviderSettings, limiter: RateLimi
     async destroy(id: string, signal?: AbortSignal) {
       const path = `${API}/instance-operations/terminate`;
       const body = { instance_ids: [instanceId(id)] };
-      let refusal: unknown = null;
+      let refusal: Error | null = null;
       try {
         const reply = await send({ kind: 'write', method: 'POST', path, body, signal });
         if (wire.namesTerminated(reply, id)) return;
       } catch (error) {
         if (isKind(error, 'not_found')) return;
         if (!isKind(error, 'invalid')) throw error;
-        refusal = error;
+        refusal = error as Error;
       }
       // Refused, or answered with an empty list, which was seen to work: what counts is the instance.
       const instance = await read(id, signal);

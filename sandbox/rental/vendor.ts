@@ -20,7 +20,7 @@ import type { RentalMachine } from './machine.ts';
 import { RENTAL_MACHINE_FAULTS } from './machine-faults.ts';
 import { describeRentals } from './report.ts';
 import { type RentalServer, startRentalServer } from './server.ts';
-import { type Range, type RentalTimings, timingsOf } from './timings.ts';
+import { type RentalTimings, timingsOf } from './timings.ts';
 
 /** What a vendor's own world (its account, its offers) is built on. */
 export interface RentalMarket<Details, Switches> {
@@ -179,7 +179,7 @@ function openWorld<Details, Switches extends CommonSwitches, World>(
     ssh,
     running,
     timings: timingsOf(clock.mode, definition.realTimings),
-    bootMs: () => switches.bootMs as Range | null,
+    bootMs: () => switches.bootMs,
     makeId: definition.makeId,
     takeMachineFaults: (subject) => faults.take(name, 'machine', subject),
   });

@@ -37,7 +37,7 @@ async function errorOf(work: Promise<unknown>): Promise<ProviderError> {
     () => null,
     (thrown: unknown) => thrown,
   );
-  if (!(error instanceof ProviderError)) throw error ?? new Error('it did not fail');
+  if (!(error instanceof ProviderError)) throw new Error('it did not fail as a provider does', { cause: error });
   return error;
 }
 const kindOf = async (work: Promise<unknown>): Promise<ProviderErrorKind> => (await errorOf(work)).kind;
