@@ -94,7 +94,7 @@ export function createAgentRunner(dir: string | null): AgentRunner {
       return true;
     },
     close() {
-      for (const key of [...seats.keys()]) end(key);
+      for (const key of seats.keys()) end(key);
       if (dir === null) rmSync(root, { recursive: true, force: true });
     },
   };
