@@ -33,7 +33,7 @@ export function createRunpodVendor(): SandboxVendor {
     switchesSchema: runpodSwitchesSchema,
     defaultSwitches: DEFAULT_RUNPOD_SWITCHES,
     realTimings: REAL_TIMINGS,
-    makeId: (random: Random) => Array.from({ length: 14 }, () => random.pick([...ID_LETTERS])).join(''),
+    makeId: (random: Random) => Array.from({ length: 14 }, () => random.pick(ID_LETTERS.split(''))).join(''),
     hostnameOf: (pod) => pod.id,
     api: RUNPOD_API,
     createWorld: createRunpodWorld,

@@ -77,7 +77,7 @@ describe.each(LIES)('a list that lies (%s)', (lie) => {
   it('leaves the offers as they were, and buys nothing until they are believed again', async () => {
     const { vendor } = automation;
     vendor.lie = lie;
-    expect(await automation.tick('sync')).toEqual({ vastai: null });
+    expect(await automation.tick('sync')).toEqual({ 'vastai.quarantined': 1 });
     const kept = await automation.db.selectFrom('offers').select('id').execute();
     expect(kept).toHaveLength(OFFERS);
     const { operation } = await automation.provision();

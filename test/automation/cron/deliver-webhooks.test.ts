@@ -160,8 +160,8 @@ describe('a delivery', () => {
       priceMicroUsdPerHour: null,
     };
     await fleet.db.transaction().execute(async (tx) => {
-      await sightFinding(tx, { ...finding, orgId: null } as Parameters<typeof sightFinding>[1]);
-      await sightFinding(tx, { ...finding, orgId: null } as Parameters<typeof sightFinding>[1]);
+      await sightFinding(tx, { ...finding, orgId: null });
+      await sightFinding(tx, { ...finding, orgId: null });
     });
     await fleet.provision();
     await tick();

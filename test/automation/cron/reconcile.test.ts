@@ -249,8 +249,15 @@ describe('an orphan that a person adopts', () => {
     await adopt();
     const { provider_instance_id: providerInstanceId, attempt_id: attemptId, price_micro_usd_per_hour: price } = found;
     const stale = await sightFinding(automation.db, {
-      ...{ orgId: null, class: 'orphan', provider: 'vastai', providerInstanceId, attemptId, instanceId: null },
-      ...{ label: found.label, detail: found.detail, priceMicroUsdPerHour: price },
+      orgId: null,
+      class: 'orphan',
+      provider: 'vastai',
+      providerInstanceId,
+      attemptId,
+      instanceId: null,
+      label: found.label,
+      detail: found.detail,
+      priceMicroUsdPerHour: price,
     });
     const accepted = await inTransaction(automation.db, (tx) =>
       acceptFoundDestroy(tx, automation.queue, {

@@ -49,6 +49,6 @@ export async function errorOf(work: Promise<unknown>): Promise<ProviderError> {
     () => null,
     (thrown: unknown) => thrown,
   );
-  if (!(error instanceof ProviderError)) throw error ?? new Error('it did not fail');
+  if (!(error instanceof ProviderError)) throw new Error('it did not fail as a provider does', { cause: error });
   return error;
 }
