@@ -246,6 +246,7 @@ async function startAutomation(
       reconcileMs: config.work.reconcileMs,
     },
     orphans: { policy: config.safety.orphanPolicy, graceMs: config.safety.orphanGraceMs },
+    bootTimeoutMs: config.work.bootTimeoutMs,
     sourcing: {
       ...config.sourcing,
       maxLifetimeMs: config.safety.maxLifetimeMs,

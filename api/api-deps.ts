@@ -39,6 +39,8 @@ export interface ApiDeps {
   webhookTargets: 'public' | 'any';
   /** Default for a request that names none. */
   bootTimeoutMs: number;
+  /** How long a plan waits for fresh listings of offers; 0: it takes what is there. @default 30000 */
+  offerPatienceMs?: number;
   /** What sourcing rules lead to. @default off */
   sourcingMode?: SourcingMode;
   logger: Logger;

@@ -23,6 +23,7 @@ import { createExpireCron } from './cron/expire.ts';
 import { createMeterUsageCron } from './cron/meter-usage.ts';
 import { createPruneCron } from './cron/prune.ts';
 import { createReconcileCron } from './cron/reconcile-fleet.ts';
+import { createRefillPoolsCron } from './cron/refill-pools.ts';
 import { createResolveStuckCron } from './cron/resolve-stuck.ts';
 import { createScheduler, type Scheduler } from './cron/scheduler.ts';
 import { createSourceCapacityCron } from './cron/source-capacity.ts';
@@ -63,6 +64,8 @@ export interface AutomationOptions {
   providers: Partial<Record<ProviderName, ProviderAccount>>;
   intervals: { offerSyncMs: number; readinessMs: number; reconcileMs: number };
   orphans: { policy: 'destroy' | 'alert'; graceMs: number };
+  /** How long a machine may take to become ready, where no request says it. */
+  bootTimeoutMs: number;
   sourcing: { mode: SourcingMode } & SourcingBounds;
   /** Where webhooks may lead: public addresses only, or anywhere. */
   webhookTargets: 'public' | 'any';
@@ -138,6 +141,8 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       labelMac: options.labelMac,
       deploymentId: options.deploymentId,
       deploymentSshPublicKey: options.sshKey.publicKey,
+      deploymentSshPrivateKey: options.sshKey.privateKey,
+      bootTimeoutMs: options.bootTimeoutMs,
       listLagMs,
       now,
       crashPoint: options.crashPoint,
@@ -167,6 +172,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createMeterUsageCron(db),
       createDeliverWebhooksCron({ db, envelope: options.envelope, targets: options.webhookTargets, now, log }),
       createSourceCapacityCron({ ...options.sourcing, db, queue, now, log }),
+      createRefillPoolsCron({ db, queue, bootTimeoutMs: options.bootTimeoutMs, now, log }),
       createPruneCron(db),
     ];
   }

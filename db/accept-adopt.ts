@@ -4,7 +4,6 @@
  */
 import { sql } from 'kysely';
 import { MusterError } from '../domain/error-table.ts';
-import type { FoundMachine } from '../domain/found-machine.ts';
 import { isProviderName } from '../domain/provider.ts';
 import { DEFAULT_IMAGE, type ProvisionRequest } from '../domain/provision-request.ts';
 import { assertCaps, nameTaken } from './accept-provision.ts';
@@ -154,7 +153,7 @@ async function insertInstance(
 /** Bought from the start: the readiness watcher takes it from here. What it cost before is on its finding. */
 async function insertAdopted(tx: Tx, order: AdoptOrder, instance: InstanceRow): Promise<void> {
   const { finding } = order;
-  const machine = finding.machine as FoundMachine | null;
+  const machine = finding.machine;
   await tx
     .insertInto('attempts')
     .values({
@@ -180,7 +179,7 @@ async function insertAdopted(tx: Tx, order: AdoptOrder, instance: InstanceRow): 
 
 /** What the machine is, as if it had been asked for. */
 function requestOf({ finding, lifetimeMs, bootTimeoutMs }: AdoptOrder): ProvisionRequest {
-  const machine = finding.machine as FoundMachine | null;
+  const machine = finding.machine;
   return {
     gpu: machine?.gpu ?? 'unknown',
     gpuCount: machine?.gpuCount ?? 1,

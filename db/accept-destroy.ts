@@ -21,6 +21,7 @@ import {
   type InstanceRow,
 } from './instances.ts';
 import type { Queue } from './queue.ts';
+import { listClaimedFor } from './warm-instances.ts';
 
 /**
  * Idempotent: while it is being destroyed the operation under way is returned. Throws MusterError `not_found`, or `conflict` for
@@ -62,6 +63,11 @@ export async function acceptDestroy(
     deterministicKey: `destroy:${instance.id}`,
     createdBy: order.actor.id,
   });
+  // What it claimed may have let its keys in already: it serves nobody else any more.
+  for (const warm of await listClaimedFor(tx, [instance.id])) {
+    const reason = `${instance.id} had claimed it and ended before it was handed over`;
+    await acceptDestroy(tx, queue, { orgId: null, instanceId: warm.id, actor: order.actor, reason });
+  }
   if (instance.operation_id !== order.askedBy) await supersedeProvision(tx, queue, instance, operation.id);
   if (instance.status !== 'destroying') {
     await appendAudit(tx, {

@@ -8,10 +8,11 @@ import { MusterError } from '../domain/error-table.ts';
 import type { ProvisionRequest } from '../domain/provision-request.ts';
 import { appendAudit, type Actor } from './audit.ts';
 import type { Tx } from './database.ts';
-import { measureFleet, type InstanceRow } from './instances.ts';
+import { findInstance, measureFleet, setInstanceStatus, updateInstance, type InstanceRow } from './instances.ts';
 import { newId } from './new-id.ts';
 import { acceptOperation, type OperationRow } from './operations.ts';
 import type { Queue } from './queue.ts';
+import { claimWarm, type FoundWarm } from './warm-instances.ts';
 
 export interface ProvisionOrder {
   orgId: string;
@@ -23,6 +24,8 @@ export interface ProvisionOrder {
   overrideReason: string | null;
   /** Made by the caller because secrets are sealed to it. */
   stackId: string;
+  /** Of a warm instance. */
+  poolId?: string;
 }
 
 /** Throws MusterError `cap_exceeded` with the numbers, or `conflict` for a name that is taken. */
@@ -50,7 +53,8 @@ export async function acceptProvision(
     stackId: order.stackId,
     createdBy: order.actor.id,
   });
-  const instances = await insertInstances(tx, order, operationId);
+  const inserted = await insertInstances(tx, order, operationId);
+  const instances = order.request.strategy === 'serverless' ? await claimForAll(tx, order, inserted) : inserted;
   await appendAudit(tx, {
     orgId: order.orgId,
     actor: order.actor,
@@ -65,8 +69,33 @@ export async function acceptProvision(
       ...(order.overrideReason ? { overrideReason: order.overrideReason } : {}),
     },
   });
-  await assertCaps(tx, { instances: order.names.length, maxPrice: BigInt(order.request.maxPriceMicroUsdPerHour) });
+  // What is claimed is rented already: it adds nothing.
+  const added = instances.filter((instance) => instance.status === 'requested').length;
+  if (added > 0) await assertCaps(tx, { instances: added, maxPrice: BigInt(order.request.maxPriceMicroUsdPerHour) });
   return { operation, instances };
+}
+
+/** Serverless: as many as there are warm instances that fit; the others are bought. */
+async function claimForAll(tx: Tx, order: ProvisionOrder, instances: InstanceRow[]): Promise<InstanceRow[]> {
+  const ids = instances.map((instance) => instance.id);
+  const claimed = await claimWarm(tx, order.orgId, order.request, ids);
+  const marked: InstanceRow[] = [];
+  for (const instance of instances) marked.push(await markClaimed(tx, instance, claimed.get(instance.id)));
+  return marked;
+}
+
+async function markClaimed(tx: Tx, instance: InstanceRow, warm: FoundWarm | undefined): Promise<InstanceRow> {
+  if (!warm) {
+    const note = 'no warm instance fits: it starts cold';
+    await updateInstance(tx, instance.id, { note });
+    return { ...instance, note };
+  }
+  await setInstanceStatus(tx, instance.id, 'creating');
+  await setInstanceStatus(tx, instance.id, 'booting', {
+    phase: 'verifying',
+    note: `claims ${warm.id}, warm in pool ${warm.poolName}`,
+  });
+  return (await findInstance(tx, null, instance.id)) as InstanceRow;
 }
 
 async function insertInstances(tx: Tx, order: ProvisionOrder, operationId: string): Promise<InstanceRow[]> {
@@ -102,6 +131,7 @@ async function insertInstances(tx: Tx, order: ProvisionOrder, operationId: strin
               ? null
               : sql<string>`now() + ${request.maxLifetimeMs} * interval '1 millisecond'`,
           created_by: order.actor.id,
+          pool_id: order.poolId ?? null,
         })),
       )
       .returningAll()

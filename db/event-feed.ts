@@ -2,7 +2,7 @@
  * The event feed: events of many operations in one order that can be resumed. The order is (transaction id, operation, number);
  * only events of transactions older than any still running are read, so none appears later behind a position already passed.
  */
-import { sql } from 'kysely';
+import { sql, type RawBuilder } from 'kysely';
 import type { Executor } from './database.ts';
 
 export interface FeedPosition {
@@ -20,8 +20,6 @@ export interface FeedEvent extends FeedPosition {
 export interface FeedFilter {
   /** null: all orgs and what belongs to none. */
   orgId: string | null;
-  /** Only of this stack. */
-  stackId?: string;
   /** Only what concerns this instance, or no single one. */
   instanceId?: string;
 }
@@ -47,6 +45,18 @@ export async function readFeedEnd(executor: Executor): Promise<FeedPosition> {
   return { xid: rows[0]?.xid ?? '0', operationId: '', seq: 0 };
 }
 
+/**
+ * Its own operations, those of its stack since it is there, and the one that made it: a machine that was handed over to it brought a
+ * stack whose operations before are the warm instance's.
+ */
+function concernsInstance(instanceId: string): RawBuilder<unknown> {
+  return sql`exists (
+      select from instances i where i.id = ${instanceId} and (
+        o.id = i.operation_id or (o.stack_id = i.stack_id and (
+          o.target_id = i.id or (o.target_kind = 'stack' and o.created_at >= i.created_at)))))
+    and coalesce(e.data->>'instanceId', ${instanceId}) = ${instanceId}`;
+}
+
 /** `isSettled` false: events were committed that cannot be read yet; ask again soon. */
 export async function readFeed(
   executor: Executor,
@@ -56,10 +66,7 @@ export async function readFeed(
 ): Promise<{ events: FeedEvent[]; isSettled: boolean }> {
   const conditions = [
     filter.orgId === null ? null : sql`o.org_id = ${filter.orgId}`,
-    filter.stackId === undefined ? null : sql`o.stack_id = ${filter.stackId}`,
-    filter.instanceId === undefined
-      ? null
-      : sql`(o.target_id = ${filter.instanceId} or o.target_kind = 'stack') and coalesce(e.data->>'instanceId', ${filter.instanceId}) = ${filter.instanceId}`,
+    filter.instanceId === undefined ? null : concernsInstance(filter.instanceId),
   ].flatMap((condition) => (condition === null ? [] : [condition]));
   const where = conditions.length === 0 ? sql`true` : sql.join(conditions, sql` and `);
   const { rows } = await sql<FeedEvent & { isReadable: boolean }>`

@@ -157,20 +157,26 @@ export function listExpired(executor: Executor, now: Date): Promise<InstanceRow[
     .execute();
 }
 
-/** Live instances and what they may cost by the hour: the winner's price, or the ceiling until there is a winner. */
+/**
+ * Live instances and what they may cost by the hour: the winner's price, or the ceiling until there is a winner. A warm instance that is
+ * claimed counts once, as the instance that claimed it.
+ */
 export async function measureFleet(
   executor: Executor,
 ): Promise<{ liveInstances: number; burnMicroUsdPerHour: bigint }> {
   const row = await executor
-    .selectFrom('instances')
-    .leftJoin('attempts', 'attempts.id', 'instances.winner_attempt_id')
+    .selectFrom('instances as i')
+    .leftJoin('attempts as a', 'a.id', 'i.winner_attempt_id')
+    .leftJoin('instances as warm', (join) => join.onRef('warm.claimed_by', '=', 'i.id').on('warm.status', '=', 'ready'))
+    .leftJoin('attempts as claimed', 'claimed.id', 'warm.winner_attempt_id')
     .select([
       sql<bigint>`count(*)`.as('count'),
-      sql<string>`coalesce(sum(coalesce(attempts.price_micro_usd_per_hour, instances.max_price_micro_usd_per_hour)), 0)`.as(
+      sql<string>`coalesce(sum(coalesce(a.price_micro_usd_per_hour, claimed.price_micro_usd_per_hour, i.max_price_micro_usd_per_hour)), 0)`.as(
         'burn',
       ),
     ])
-    .where('instances.status', '<>', 'destroyed')
+    .where('i.status', '<>', 'destroyed')
+    .where(sql<boolean>`not (i.claimed_by is not null and i.status = 'ready')`)
     .executeTakeFirstOrThrow();
   return { liveInstances: Number(row.count), burnMicroUsdPerHour: BigInt(row.burn) };
 }

@@ -368,6 +368,8 @@ export interface Schema {
     offers_count: number | null;
     offers_seen_at: NullableTime;
     offers_problem: string | null;
+    offers_asked_at: NullableTime;
+    offers_answered_at: NullableTime;
     instances_problem: string | null;
     instances_count: number | null;
     instances_seen_at: NullableTime;

@@ -12,6 +12,11 @@ export const CRASH_POINTS = [
   'wait_recorded',
   'instance_ready_applied',
   'losers_marked',
+  // worker, hand-over of what a serverless request claimed
+  'warm_claimed',
+  'warm_entered',
+  'warm_handed_over',
+  'warm_given_up',
   // operation child and dynamic provider, create
   'create_entered',
   'candidate_assigned',

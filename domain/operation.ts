@@ -15,6 +15,7 @@ export const OPERATION_KINDS = [
   'destroy_machine',
   'adopt_machine',
   'change_bid',
+  'refresh_offers',
 ] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 

@@ -89,14 +89,20 @@ export function judgeReadiness(input: {
   if (observed === null) return notYet('starting', 'not in the listing yet');
   if (observed.status !== 'running') return judgeVendorStatus(observed, input.attempt.purchasedAt, input.now);
   if (ssh === null) return notYet('starting', 'running; no SSH address yet');
-  if (!ssh.reached) return notYet('starting', `running; SSH does not answer yet${withDetail(ssh.detail)}`);
-  if (!ssh.authenticated)
-    return notYet('installing', `SSH answers; our key is not accepted yet${withDetail(ssh.detail)}`);
-  const verdict = judgeGpus(ssh, input.promised);
+  const verdict = judgeProbe(ssh, input.promised);
+  if (!ssh.authenticated) return verdict;
   const isAgentMissing = input.agent !== null && input.agent.registeredAt === null;
   if (!isAgentMissing || verdict.kind === 'failed') return verdict;
   const rest = verdict.kind === 'ready' ? 'SSH and GPUs are as promised' : verdict.note;
   return notYet('waiting_registration', `${rest}; the agent has not registered yet`);
+}
+
+/** What a look by SSH alone says of a machine that runs. */
+export function judgeProbe(ssh: SshProbe, promised: PromisedGpus): Readiness {
+  if (!ssh.reached) return notYet('starting', `running; SSH does not answer yet${withDetail(ssh.detail)}`);
+  if (!ssh.authenticated)
+    return notYet('installing', `SSH answers; our key is not accepted yet${withDetail(ssh.detail)}`);
+  return judgeGpus(ssh, promised);
 }
 
 /**

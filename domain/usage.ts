@@ -25,6 +25,8 @@ export interface BilledLife {
   priceMicroUsdPerHour: MicroUsd;
   /** In any order; the price from that moment on. */
   priceChanges: readonly { at: number; priceMicroUsdPerHour: MicroUsd }[];
+  /** When it was handed over to another instance: an interval ends there, whatever the price. Absent or null: never. */
+  handedOverAt?: number | null;
 }
 
 /** [from, to): closed ones never change but for a later proof. */
@@ -42,7 +44,7 @@ export interface UsageInterval {
 export function meterLife(life: BilledLife, now: number): UsageInterval[] {
   const end = Math.max(life.purchasedAt, life.goneAt ?? now);
   const proven = Math.max(life.purchasedAt, life.provenAt ?? life.purchasedAt);
-  const segments = listSegments(life, end);
+  const segments = splitAt(listSegments(life, end), life.handedOverAt ?? null, life, end);
   return segments.flatMap(({ at: from, priceMicroUsdPerHour }, index) => {
     const isLast = index === segments.length - 1;
     const to = segments[index + 1]?.at ?? end;
@@ -53,7 +55,7 @@ export function meterLife(life: BilledLife, now: number): UsageInterval[] {
 }
 
 /** Where each price begins. A change to the same price is none; of two at one moment the later given counts. */
-function listSegments(life: BilledLife, end: number): { at: number; priceMicroUsdPerHour: MicroUsd }[] {
+function listSegments(life: BilledLife, end: number): Segment[] {
   const segments = [{ at: life.purchasedAt, priceMicroUsdPerHour: life.priceMicroUsdPerHour }];
   const changes = life.priceChanges
     .filter((change) => change.at < end || (change.at === end && life.goneAt === null))
@@ -65,6 +67,21 @@ function listSegments(life: BilledLife, end: number): { at: number; priceMicroUs
     if (segments.at(-1)?.priceMicroUsdPerHour !== change.priceMicroUsdPerHour) segments.push({ ...change, at });
   }
   return segments;
+}
+
+interface Segment {
+  at: number;
+  priceMicroUsdPerHour: MicroUsd;
+}
+
+/** What each owner has used is apart, though the price went on. */
+function splitAt(segments: Segment[], at: number | null, life: BilledLife, end: number): Segment[] {
+  if (at === null || at <= life.purchasedAt || at > end || (at === end && life.goneAt !== null)) return segments;
+  const after = segments.findIndex((segment) => segment.at >= at);
+  if (segments[after]?.at === at) return segments;
+  const place = after === -1 ? segments.length : after;
+  const { priceMicroUsdPerHour } = segments[place - 1] as Segment;
+  return segments.toSpliced(place, 0, { at, priceMicroUsdPerHour });
 }
 
 export interface Period {

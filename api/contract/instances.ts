@@ -185,6 +185,11 @@ export const instance = z
     readyAt: time.nullable(),
     expiresAt: time.nullable(),
     unbounded: z.boolean(),
+    poolId: id('pool').nullable().meta({ description: 'Of a warm instance: the pool it was bought for' }),
+    claimedBy: id('instance').nullable().meta({
+      description:
+        'Of a warm instance: which claimed it. Once that is ready the machine is its own, and this one ended',
+    }),
     destroyRequestedAt: time.nullable(),
     destroyedAt: time.nullable(),
     failureCode: z.string().nullable(),

@@ -5,7 +5,7 @@ import type { ProvisionRequest } from '../../domain/provision-request.ts';
 import { EVER, unprovenCost, usageCost, type UsageInterval } from '../../domain/usage.ts';
 import type { AttemptRow } from '../../db/attempts.ts';
 import type { InstanceRow } from '../../db/instances.ts';
-import type { UsageByAttempt } from '../../db/usage.ts';
+import type { OwnedInterval, UsageByAttempt } from '../../db/usage.ts';
 import type { Attempt, Instance, InstanceCost } from '../contract/instances.ts';
 import { iso, isoOrNull, micro, microOrNull } from '../reply-values.ts';
 
@@ -32,15 +32,17 @@ export function instanceReply(row: InstanceRow, attempts: AttemptRow[], usage: U
     interruptible: request.interruptible,
     priceMicroUsdPerHour: microOrNull(shown?.price_micro_usd_per_hour ?? null),
     maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
-    accruedMicroUsd: micro(attempts.reduce((sum, attempt) => sum + accruedBy(usage.get(attempt.id), now), 0n)),
+    accruedMicroUsd: micro(accruedBy(usageOf(row, attempts, usage), now)),
     ssh: sshOf(shown),
     region: shown?.region ?? null,
     strategy: request.strategy,
-    attempts: attempts.map((attempt) => attemptReply(attempt, usage.get(attempt.id), now)),
+    attempts: attempts.map((attempt) => attemptReply(attempt, ownUsage(row, usage.get(attempt.id)), now)),
     createdAt: iso(row.created_at),
     readyAt: isoOrNull(row.ready_at),
     expiresAt: isoOrNull(row.expires_at),
     unbounded: row.unbounded,
+    poolId: row.pool_id,
+    claimedBy: row.claimed_by,
     destroyRequestedAt: isoOrNull(row.destroy_requested_at),
     destroyedAt: isoOrNull(row.destroyed_at),
     failureCode: row.failure_code,
@@ -57,7 +59,7 @@ export function instanceCostReply(
   usage: UsageByAttempt,
   now: number,
 ): InstanceCost {
-  const all = attempts.flatMap((attempt) => usage.get(attempt.id) ?? []);
+  const all = usageOf(row, attempts, usage);
   return {
     instanceId: row.id,
     accruedMicroUsd: micro(accruedBy(all, now)),
@@ -67,7 +69,7 @@ export function instanceCostReply(
     ),
     asOf: iso(new Date(now)),
     attempts: attempts.map((attempt) => {
-      const own = usage.get(attempt.id) ?? [];
+      const own = ownUsage(row, usage.get(attempt.id));
       return {
         id: attempt.id,
         provider: attempt.provider,
@@ -103,6 +105,16 @@ export function attemptShown(row: InstanceRow, attempts: AttemptRow[]): AttemptR
   if (winner) return winner;
   const wanted = attempts.filter((attempt) => isWanted(attempt.status));
   return wanted.length === 1 ? wanted[0] : undefined;
+}
+
+/** Of a machine that was handed over, each of its two instances has its part; the one it left has the attempt no more. */
+function usageOf(row: InstanceRow, attempts: AttemptRow[], usage: UsageByAttempt): readonly OwnedInterval[] {
+  const records = row.claimed_by === null ? attempts.map(({ id }) => usage.get(id)) : [...usage.values()];
+  return records.flatMap((all) => ownUsage(row, all));
+}
+
+function ownUsage(row: InstanceRow, usage: readonly OwnedInterval[] | undefined): readonly OwnedInterval[] {
+  return (usage ?? []).filter(({ instanceId }) => instanceId === row.id);
 }
 
 /** From purchase until proven gone: what is being destroyed still bills. */

@@ -30,6 +30,7 @@ import { id } from '../contract/values.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
 import { holdToPlan } from '../plan-hold.ts';
 import { viewInstance, viewInstances } from '../instance-view.ts';
+import { awaitFreshOffers } from '../fresh-offers.ts';
 import { prepareOrder } from '../provision-order.ts';
 import { previewOrder } from '../provision-preview.ts';
 import { attemptShown, instanceCostReply, instanceReply, sshOf } from '../replies/instance-reply.ts';
@@ -56,6 +57,7 @@ export const instanceRoutes: Route[] = [
     replies: { 200: provisionPlan, 202: instancesAccepted },
     problems: ['conflict', 'plan_changed', 'cap_exceeded'],
     handle: async ({ body, caller, actor, deps, once }) => {
+      if (body.dryRun) await awaitFreshOffers(deps, caller, body.providers);
       const order = await prepareOrder(body, caller, deps);
       if (body.dryRun) return { status: 200, body: await previewOrder(deps.database.kysely, caller, order) };
       return once(async (tx) => {
@@ -256,7 +258,7 @@ export const instanceRoutes: Route[] = [
       const row = await requireInstance(db, call.caller.orgId, call.params.id);
       await streamFeed(
         call,
-        { orgId: row.org_id, stackId: row.stack_id, instanceId: row.id },
+        { orgId: row.org_id, instanceId: row.id },
         {
           from: 'start',
           isOver: async () => (await findInstance(db, null, row.id))?.status === 'destroyed',

@@ -36,6 +36,7 @@ import { id } from '../contract/values.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
 import { viewInstance, viewInstances } from '../instance-view.ts';
 import { holdToPlan } from '../plan-hold.ts';
+import { awaitFreshOffers } from '../fresh-offers.ts';
 import { previewOrder } from '../provision-preview.ts';
 import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
 import { sessionReply } from '../replies/session-reply.ts';
@@ -63,6 +64,7 @@ export const sessionRoutes: Route[] = [
     problems: ['conflict', 'plan_changed', 'cap_exceeded'],
     handle: async (call) => {
       const { body, caller, deps, once } = call;
+      if (body.dryRun) await awaitFreshOffers(deps, caller, body.requirements?.providers ?? []);
       const order = await prepareSession(body, caller, deps).catch((error: unknown) => {
         // Thrown below: a request repeated with its Idempotency-Key gets its first answer though the offer is gone by now.
         if (error instanceof MusterError && error.code === 'conflict' && !body.dryRun) return error;

@@ -8,6 +8,7 @@ import type { Offer } from '../../domain/offer.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import type { Db } from '../../db/database.ts';
+import { forgetAsking, markAnswered, markAsked } from '../../db/offer-listings.ts';
 import { replaceOffers } from '../../db/offers.ts';
 import { recordFloors } from '../../db/prices.ts';
 import { findProvider, recordBelievable, recordQuarantine } from '../../db/providers.ts';
@@ -23,20 +24,33 @@ export interface SyncOffersOptions {
   client: (provider: ProviderName) => ProviderClient;
   providers: ProviderName[];
   now: () => Date;
-  everyMs: number;
   log: Logger;
 }
 
-export function createSyncOffersCron(options: SyncOffersOptions): Cron {
+export function createSyncOffersCron(options: SyncOffersOptions & { everyMs: number }): Cron {
   return {
     name: 'sync-offers',
     everyMs: options.everyMs,
-    run: (signal) =>
-      forEachProvider(options.providers, (provider, bound) => syncProvider(options, provider, bound), {
-        signal,
-        log: options.log,
-      }),
+    run: (signal) => syncOffers(options, signal),
   };
+}
+
+/** All providers side by side; it takes as long as the slowest. */
+export function syncOffers(options: SyncOffersOptions, signal: AbortSignal): Promise<TickCounts> {
+  const { db, log } = options;
+  return forEachProvider(
+    options.providers,
+    async (provider, bound) => {
+      await markAsked(db, provider);
+      try {
+        return await syncProvider(options, provider, bound);
+      } finally {
+        // Broken off by a drain: somebody else asks again at once.
+        await (signal.aborted ? forgetAsking(db, provider) : markAnswered(db, provider));
+      }
+    },
+    { signal, log },
+  );
 }
 
 /** The number of offers now recorded; `quarantined`: the listing was not believed, and the provider's row says why. */

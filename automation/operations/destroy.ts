@@ -125,7 +125,7 @@ async function destroyById(context: StepContext, attempt: AttemptRow): Promise<v
   await destroyVerified(
     context.client(attempt.provider as ProviderName),
     { providerInstanceId: attempt.provider_instance_id as string, label: attempt.label },
-    undefined,
+    context.destroyTimings,
     { signal: context.kill, crashPoint: context.crashPoint },
   );
 }
@@ -136,10 +136,15 @@ async function destroyByLabel(context: StepContext, attempt: AttemptRow): Promis
   const endsAt = performance.now() + context.listLagMs(provider);
   for (;;) {
     for (const found of await client.findByLabel(attempt.label, context.kill)) {
-      await destroyVerified(client, { providerInstanceId: found.providerInstanceId, label: attempt.label }, undefined, {
-        signal: context.kill,
-        crashPoint: context.crashPoint,
-      });
+      await destroyVerified(
+        client,
+        { providerInstanceId: found.providerInstanceId, label: attempt.label },
+        context.destroyTimings,
+        {
+          signal: context.kill,
+          crashPoint: context.crashPoint,
+        },
+      );
     }
     const leftMs = endsAt - performance.now();
     if (leftMs <= 0) return assertNotListed(context, provider, attempt.label);
@@ -202,7 +207,7 @@ async function destroyFound(context: StepContext): Promise<StepResult> {
       context.client(finding.provider as ProviderName),
       // A duplicate's label is that of a machine that is wanted.
       { providerInstanceId: finding.provider_instance_id, label: finding.label, sparesOthers: true },
-      undefined,
+      context.destroyTimings,
       { signal: context.kill, crashPoint: context.crashPoint },
     );
   } catch (error) {

@@ -12,6 +12,7 @@ import { destroyInstancesOf } from '../../db/accept-cancel.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
 import {
   insertAttempt,
+  listAttemptsById,
   lockAttemptStatus,
   markDestroying,
   markEngineRun,
@@ -30,6 +31,7 @@ import { engineErrorCode } from '../engine/classify-error.ts';
 import { isListingBelieved } from '../readiness/list-instances.ts';
 import { readPlanInput } from './candidates.ts';
 import { equipAgent } from './equip-agent.ts';
+import { handOverClaimed } from './hand-over.ts';
 import { listedProvider } from './step.ts';
 import { applyBought, loadStack, runStackUpdate, type StackView } from './run-update.ts';
 import type { StepContext, StepResult } from './step.ts';
@@ -47,6 +49,7 @@ export async function provisionInstance(context: StepContext): Promise<StepResul
     if (await isCancelRequested(context)) return cancelProvision(context);
     if (context.cancel.aborted) return { kind: 'release' };
     const view = await loadStack(context, stackId);
+    if (await handOverClaimed(context, view)) continue;
     const toBuy = await listForEngine(context, view);
     if (toBuy.length > 0) {
       if (!context.engineReady()) return wait(context, ENGINE_WAIT_MS, 'waiting for the engine');
@@ -384,10 +387,18 @@ async function finish(context: StepContext): Promise<StepResult> {
     const prefix = instances.length > 1 ? `${ready} of ${instances.length} instances are ready; ` : '';
     return { kind: 'fail', error: { code: failed.failure_code as ErrorCode, detail: `${prefix}${detail}` } };
   }
-  return {
-    kind: 'done',
-    note: ready === instances.length ? 'ready' : `${ready} of ${instances.length} instances are ready`,
-  };
+  const note = ready === instances.length ? 'ready' : `${ready} of ${instances.length} instances are ready`;
+  return { kind: 'done', note: `${note}${await describeOrigin(context, instances)}` };
+}
+
+/** Of a serverless request: how many were warm. */
+async function describeOrigin(context: StepContext, instances: InstanceRow[]): Promise<string> {
+  if (!instances.some((instance) => instance.strategy === 'serverless')) return '';
+  const ids = instances.flatMap(({ winner_attempt_id: id }) => (id === null ? [] : [id]));
+  const warm = (await listAttemptsById(context.db, ids)).filter(
+    (attempt) => attempt.pooled_instance_id !== null,
+  ).length;
+  return warm === 0 ? '; none was warm: started cold' : `; ${warm} of ${ids.length} from warm pools`;
 }
 
 function wait(context: StepContext, afterMs: number, note: string): StepResult {

@@ -82,7 +82,9 @@ function programArgs(context: StepContext, view: StackView, attempts: AttemptRow
   const instances = new Map(view.instances.map((instance) => [instance.id, instance]));
   return {
     attempts: attempts.map((attempt) => {
-      const request = (instances.get(attempt.instance_id) as InstanceRow).request as ProvisionRequest;
+      // A machine that was handed over stays as it was bought: for the warm instance.
+      const orderedBy = attempt.pooled_instance_id ?? attempt.instance_id;
+      const request = (instances.get(orderedBy) as InstanceRow).request as ProvisionRequest;
       return {
         attemptId: attempt.id,
         provider: attempt.provider as ProviderName,

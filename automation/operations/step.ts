@@ -10,6 +10,7 @@ import type { ProviderName } from '../../domain/provider.ts';
 import type { Db } from '../../db/database.ts';
 import type { Claim, NewEvent, OperationRow } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
+import type { DestroyTimings } from '../../providers-dynamic/destroy-machine.ts';
 import type { ProviderClient, RateLimiter } from '../../providers-dynamic/provider-client.ts';
 import type { Envelope } from '../../secrets/envelope.ts';
 import type { ListedProvider } from '../readiness/list-instances.ts';
@@ -31,8 +32,14 @@ export interface StepServices {
   labelMac: LabelMac;
   deploymentId: string;
   deploymentSshPublicKey: string;
+  /** Opens every machine of ours. */
+  deploymentSshPrivateKey: string;
+  /** Of what no request says it for. */
+  bootTimeoutMs: number;
   listLagMs: (provider: ProviderName) => number;
   now: () => Date;
+  /** How long one step waits for the proof of a destroy before it gives way. Default: DESTROY_TIMINGS. */
+  destroyTimings?: DestroyTimings;
   crashPoint: CrashPoint;
   log: Logger;
 }

@@ -32,6 +32,7 @@ import { changeBid } from './change-bid.ts';
 import { destroyInstance, destroyMachine } from './destroy.ts';
 import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
+import { refreshOffers } from './refresh-offers.ts';
 import type { StepContext, StepHandler, StepResult, StepServices } from './step.ts';
 
 const HANDLERS: Record<OperationKind, StepHandler> = {
@@ -40,6 +41,7 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   destroy_machine: destroyMachine,
   adopt_machine: adoptMachine,
   change_bid: changeBid,
+  refresh_offers: refreshOffers,
 };
 
 /** When one of these fails, what it leaves half made is destroyed. */

@@ -11,8 +11,17 @@ export interface SshTarget {
   user: string;
 }
 
-/** Never throws: what went wrong is part of what it found. @param timeoutMs bound on the whole probe */
-export async function probeSsh(target: SshTarget, privateKey: string, timeoutMs: number): Promise<SshProbe> {
+/**
+ * Never throws: what went wrong is part of what it found.
+ * @param timeoutMs bound on the whole probe
+ * @param script run by a shell before the look, through its standard input; where it fails there is no look
+ */
+export async function probeSsh(
+  target: SshTarget,
+  privateKey: string,
+  timeoutMs: number,
+  script: string | null = null,
+): Promise<SshProbe> {
   const { default: ssh2 } = await import('ssh2'); // 19 MB that a control plane at rest does without
   return new Promise((resolve) => {
     const client = new ssh2.Client();
@@ -23,6 +32,22 @@ export async function probeSsh(target: SshTarget, privateKey: string, timeoutMs:
       client.destroy();
       resolve({ ...found, detail });
     }
+    function look(): void {
+      run(COMMAND, null, (code, output) => {
+        found.gpus = code === 0 ? parseNvidiaSmiCsv(output) : null;
+        end(code === 0 ? null : `nvidia-smi ended with ${code}`);
+      });
+    }
+    function run(command: string, input: string | null, done: (code: number | null, output: string) => void): void {
+      client.exec(command, (error, stream) => {
+        if (error) return end(error.message);
+        let output = '';
+        stream.on('data', (data: Buffer) => (output = (output + data.toString()).slice(0, MAX_OUTPUT_BYTES)));
+        stream.stderr.resume();
+        stream.on('close', (code: number | null) => done(code, output));
+        if (input !== null) stream.end(input);
+      });
+    }
     client
       // The handshake is many small writes, each of which would wait for the other side's delayed acknowledgement.
       .on('connect', () => client.setNoDelay(true))
@@ -30,15 +55,8 @@ export async function probeSsh(target: SshTarget, privateKey: string, timeoutMs:
       .on('ready', () => {
         found.reached = true;
         found.authenticated = true;
-        client.exec(COMMAND, (error, stream) => {
-          if (error) return end(error.message);
-          let output = '';
-          stream.on('data', (data: Buffer) => (output = (output + data.toString()).slice(0, MAX_OUTPUT_BYTES)));
-          stream.on('close', (code: number | null) => {
-            found.gpus = code === 0 ? parseNvidiaSmiCsv(output) : null;
-            end(code === 0 ? null : `nvidia-smi ended with ${code}`);
-          });
-        });
+        if (script === null) return look();
+        run('sh -s', script, (code) => (code === 0 ? look() : end(`preparing it ended with ${code}`)));
       })
       .on('error', (error) => {
         if (error.level === 'client-authentication') found.reached = true;
@@ -52,7 +70,10 @@ export async function probeSsh(target: SshTarget, privateKey: string, timeoutMs:
   });
 }
 
-/** A rented machine's host key is new each time and told by nobody, so there is nothing to compare it with; nothing secret is sent to it. */
+/**
+ * A rented machine's host key is new each time and told by nobody, so there is nothing to compare it with. What is sent to it is what its
+ * vendor gets of every machine: a script with the user's environment.
+ */
 function connection(target: SshTarget, privateKey: string, timeoutMs: number): ConnectConfig {
   return {
     host: target.host,

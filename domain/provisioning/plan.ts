@@ -38,6 +38,7 @@ export const WAVE_PLANNERS: Record<StrategyName, WavePlanner> = {
   race: planRaceWave,
   round_robin: planRoundRobinWave,
   coldstart: planColdstartWave,
+  serverless: planColdstartWave,
 };
 
 type WaitAction = Extract<PlanAction, { kind: 'wait' }>;

@@ -14,9 +14,10 @@ import type { ProviderRecord, ReadyTimes } from './outlook.ts';
 
 /**
  * `race` buys several machines at once, the first verified ready wins · `round_robin` buys one, gives it its full deadline, then
- * the next at another provider · `coldstart` buys one, gives it its full deadline, then the next best.
+ * the next at another provider · `coldstart` buys one, gives it its full deadline, then the next best · `serverless` claims a warm
+ * instance of a pool when it is accepted, and is planned like `coldstart` where there is none.
  */
-export const STRATEGY_NAMES = ['race', 'round_robin', 'coldstart'] as const;
+export const STRATEGY_NAMES = ['race', 'round_robin', 'coldstart', 'serverless'] as const;
 export type StrategyName = (typeof STRATEGY_NAMES)[number];
 
 /** What one request asked for; the same for each of its instances. */

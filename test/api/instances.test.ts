@@ -121,6 +121,12 @@ describe('GET /instances/:id', () => {
         })
         .where('id', '=', attemptId)
         .execute();
+      // As if it had been bought then: metering begins with the purchase.
+      await tx
+        .updateTable('usage_records')
+        .set({ started_at: sql`now() - interval '30 minutes'` })
+        .where('attempt_id', '=', attemptId)
+        .execute();
       await setInstanceStatus(tx, id, 'creating');
       await setInstanceStatus(tx, id, 'booting', { winnerAttemptId: attemptId, phase: 'starting' });
     });

@@ -148,6 +148,8 @@ export function makeInstance(id: string, name: string, status: Instance['status'
     readyAt: isReady ? NOW : null,
     expiresAt: null,
     unbounded: false,
+    poolId: null,
+    claimedBy: null,
     destroyRequestedAt: null,
     destroyedAt: null,
     failureCode: null,

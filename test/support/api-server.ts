@@ -79,6 +79,7 @@ export async function startApiServer(changes: Partial<ApiDeps> = {}): Promise<Ap
     logger,
     metrics: new Registry(),
     checkReplies: true,
+    offerPatienceMs: 0,
     ...changes,
   };
   await deps.queue.start();

@@ -95,6 +95,8 @@ export async function createScriptedAutomation(): Promise<ScriptedAutomation> {
     labelMac,
     deploymentId: DEPLOYMENT_ID,
     deploymentSshPublicKey: SSH_KEY.public,
+    deploymentSshPrivateKey: SSH_KEY.private,
+    bootTimeoutMs: 900_000,
     crashPoint: noCrash,
   };
   const operation = async (id: string) => (await findOperation(db, null, id)) as OperationRow;

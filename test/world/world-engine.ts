@@ -1,0 +1,270 @@
+/**
+ * The world's engine: stands in for the pulumi program and its children, as a stack runner that keeps states in memory and buys and
+ * destroys by the very code of the dynamic providers. A crash in the middle leaves its creates pending, as a killed engine does.
+ */
+import { randomUUID } from 'node:crypto';
+import type { UpdateKind } from '../../automation/engine/protocol.ts';
+import type { StackResource, StackState } from '../../automation/engine/state-backend.ts';
+import type {
+  StackRunner,
+  UpdateHooks,
+  UpdateOutcome,
+  UpdateRequest,
+  UpdateSignals,
+} from '../../automation/engine/stack-runner.ts';
+import type { CrashPoint } from '../../domain/crash-points.ts';
+import { ProviderError } from '../../domain/provider-error.ts';
+import type { ProviderName } from '../../domain/provider.ts';
+import { buyOrAdopt } from '../../providers-dynamic/buy-machine.ts';
+import { destroyVerified, type DestroyTimings } from '../../providers-dynamic/destroy-machine.ts';
+import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
+import type { PurchaseRuntime } from '../../providers-dynamic/purchase-runtime.ts';
+import type { InstanceArgs, InstanceAttempt } from '../../stacks/instance/program.ts';
+
+/** The vendors of the world answer at once: what is not proven now is asked again by the operation, after its backoff. */
+export const INSTANT: DestroyTimings = { verifyMs: 0, firstPollMs: 0, maxPollMs: 0 };
+
+interface Stack {
+  resources: Map<string, StackResource>;
+  pending: Map<string, StackResource>;
+}
+
+export interface WorldEngine {
+  /** The runner of one replica: states are shared, crashes are its own. */
+  runnerFor(crashPoint: CrashPoint): StackRunner;
+  /** Loses a stack's state, as a restored backup does. */
+  forget(stackName: string): void;
+  /** Stacks that hold anything, by name. */
+  leftovers(): string[];
+}
+
+/** @param isCrash what a crash point throws; it ends the whole process, so nothing more is done for the update */
+export function createWorldEngine(
+  client: (provider: ProviderName) => ProviderClient,
+  isCrash: (error: unknown) => boolean,
+): WorldEngine {
+  const stacks = new Map<string, Stack>();
+
+  function createRunner(crashPoint: CrashPoint): StackRunner {
+    async function run(update: UpdateKind, request: UpdateRequest, hooks: UpdateHooks, signals: UpdateSignals) {
+      const stack = stacks.get(request.stackName) ?? { resources: new Map(), pending: new Map() };
+      stacks.set(request.stackName, stack);
+      await resolvePending(stack, hooks);
+      hooks.onStarted?.(randomUUID());
+      crashPoint('engine_starting');
+      const life = new AbortController();
+      const failures: UpdateOutcome['failures'] = {};
+      let crash: unknown;
+      const work = async (name: string, act: () => Promise<void>): Promise<void> => {
+        try {
+          await act();
+        } catch (error) {
+          if (isCrash(error) || life.signal.aborted) {
+            crash ??= error;
+            life.abort();
+            return;
+          }
+          const errorKind = error instanceof ProviderError ? error.kind : 'internal';
+          failures[name] = { errorKind, reason: error instanceof Error ? error.message : String(error) };
+        }
+      };
+      const args = request.program?.args as InstanceArgs | undefined;
+      const attempts = update === 'up' && args ? args.attempts : [];
+      const wanted = new Set(attempts.map((attempt) => attempt.attemptId));
+      const runtime = makeRuntime(request, hooks, signals, crashPoint, life.signal);
+      await Promise.all([
+        ...[...stack.resources.values()]
+          .filter((resource) => !wanted.has(resource.name))
+          .map((resource) => work(resource.name, () => remove(stack, resource, runtime))),
+        ...attempts.map((attempt) =>
+          work(attempt.attemptId, () => ensure(stack, attempt, runtime, hooks, life.signal)),
+        ),
+      ]);
+      if (crash !== undefined) throw crash as Error;
+      return endOf(update, stack, failures, signals.cancel.aborted);
+    }
+
+    return {
+      preview: (request, hooks, signals) => run('preview', request, hooks, signals),
+      up: (request, hooks, signals) => run('up', request, hooks, signals),
+      refresh: (request, hooks, signals) => run('refresh', request, hooks, signals),
+      destroy: (request, hooks, signals) => run('destroy', request, hooks, signals),
+      readState: (name) => Promise.resolve(stacks.has(name) ? stateOf(stacks.get(name) as Stack) : null),
+      remove(name) {
+        const left = stacks.get(name)?.resources.size ?? 0;
+        if (left > 0) return Promise.reject(new Error(`stack ${name} still has ${left} resources`));
+        stacks.delete(name);
+        return Promise.resolve();
+      },
+      extendLease() {},
+    };
+  }
+
+  async function ensure(
+    stack: Stack,
+    attempt: InstanceAttempt,
+    runtime: PurchaseRuntime,
+    hooks: UpdateHooks,
+    life: AbortSignal,
+  ): Promise<void> {
+    const bid = attempt.bidMicroUsdPerHour;
+    const held = stack.resources.get(attempt.attemptId);
+    if (held) {
+      if (bid !== null && held.inputs['bidMicroUsdPerHour'] !== bid) {
+        await runtime.client(attempt.provider).changeBid(held.id as string, BigInt(bid));
+        held.inputs['bidMicroUsdPerHour'] = bid;
+      }
+      held.initErrors = [];
+      return;
+    }
+    const resource = makeResource(attempt);
+    // Written down before anything is sent, as the engine does.
+    stack.pending.set(resource.name, resource);
+    runtime.crashPoint('create_entered');
+    try {
+      const { requirements, image, env, onStart, provider, sshPublicKeys } = attempt;
+      const bought = await buyOrAdopt(
+        runtime,
+        {
+          provider,
+          label: attempt.label as string,
+          requirements: {
+            ...requirements,
+            maxPriceMicroUsdPerHour: BigInt(requirements.maxPriceMicroUsdPerHour),
+            providers: [],
+          },
+          order: {
+            image,
+            diskGib: requirements.diskGib,
+            env: env as Record<string, string>,
+            onStart,
+            interruptible: requirements.interruptible,
+            bidMicroUsdPerHour: bid === null ? null : BigInt(bid),
+            sshPublicKeys,
+          },
+        },
+        INSTANT,
+      );
+      const price = bought.candidate?.priceMicroUsdPerHour;
+      resource.id = bought.providerInstanceId;
+      resource.outputs = {
+        machineId: bought.candidate?.machineId ?? bought.observed?.machineId ?? null,
+        ...(price === undefined ? {} : { priceMicroUsdPerHour: Number(price) }),
+      };
+      stack.resources.set(resource.name, resource);
+    } catch (error) {
+      // A handler that answered with an error ended its create; one whose process died did not.
+      if (!isCrash(error) && !life.aborted) stack.pending.delete(resource.name);
+      throw error;
+    }
+    stack.pending.delete(resource.name);
+    const { name, type, id, outputs } = resource;
+    hooks.onResources([{ name, type, op: 'create', status: 'done', outputs, id: id as string }]);
+  }
+
+  async function remove(stack: Stack, resource: StackResource, runtime: PurchaseRuntime): Promise<void> {
+    runtime.crashPoint('delete_entered');
+    const provider = resource.inputs['provider'] as ProviderName;
+    const machine = { providerInstanceId: resource.id as string, label: resource.inputs['label'] as string };
+    await destroyVerified(runtime.client(provider), machine, INSTANT, { crashPoint: runtime.crashPoint });
+    stack.resources.delete(resource.name);
+    runtime.crashPoint('delete_verified');
+  }
+
+  function makeRuntime(
+    request: UpdateRequest,
+    hooks: UpdateHooks,
+    signals: UpdateSignals,
+    crashPoint: CrashPoint,
+    life: AbortSignal,
+  ): PurchaseRuntime {
+    return {
+      client: (provider) => mortal(client(provider), life),
+      async nextCandidate(label, _provider, _requirements, refused) {
+        const answer = await hooks.answer('nextCandidate', { label, refused });
+        return answer && { ...answer, priceMicroUsdPerHour: BigInt(answer.priceMicroUsdPerHour) };
+      },
+      mayExist: (label) => request.mayExist.includes(label),
+      labelFor() {
+        throw new Error('the control plane gives every attempt its label');
+      },
+      assertMaySpend() {
+        if (signals.kill.aborted) throw new ProviderError('canceled', 'the lease is over');
+      },
+      listLagMs: () => 0,
+      deploymentSshPublicKeys: () => request.deploymentSshPublicKeys,
+      signal: () => signals.cancel,
+      progress: (label, message) => hooks.onDiagnostic('info', `${label}: ${message}`),
+      crashPoint,
+    };
+  }
+
+  return {
+    runnerFor: createRunner,
+    forget: (stackName) => void stacks.delete(stackName),
+    leftovers: () =>
+      [...stacks].filter(([, stack]) => stack.resources.size + stack.pending.size > 0).map(([name]) => name),
+  };
+}
+
+/** A client whose process may have died: then it sends nothing any more. */
+function mortal(client: ProviderClient, life: AbortSignal): ProviderClient {
+  return new Proxy(client, {
+    get(target, name) {
+      const value = Reflect.get(target, name) as unknown;
+      if (typeof value !== 'function') return value;
+      return (...args: unknown[]) => {
+        if (life.aborted) return Promise.reject(new Error('this process is dead'));
+        return (value as (...all: unknown[]) => unknown).apply(target, args);
+      };
+    },
+  });
+}
+
+async function resolvePending(stack: Stack, hooks: UpdateHooks): Promise<void> {
+  for (const [name, resource] of stack.pending) {
+    const id = await hooks.resolvePending(resource);
+    if (id !== null) stack.resources.set(name, { ...resource, id, initErrors: ['adopted'] });
+    stack.pending.delete(name);
+  }
+}
+
+function makeResource(attempt: InstanceAttempt): StackResource {
+  const type = `pulumi-nodejs:dynamic/${attempt.provider}:Instance`;
+  return {
+    urn: `urn:pulumi:world::muster::${type}::${attempt.attemptId}`,
+    name: attempt.attemptId,
+    type,
+    id: null,
+    inputs: { label: attempt.label, provider: attempt.provider, bidMicroUsdPerHour: attempt.bidMicroUsdPerHour },
+    outputs: {},
+    initErrors: [],
+  };
+}
+
+function stateOf(stack: Stack): StackState {
+  return {
+    resources: [...stack.resources.values()].map((one) => ({ ...one })),
+    pendingCreates: [...stack.pending.values()].map((one) => ({ ...one })),
+  };
+}
+
+function endOf(
+  update: UpdateKind,
+  stack: Stack,
+  failures: UpdateOutcome['failures'],
+  isCanceled: boolean,
+): UpdateOutcome {
+  const failed = Object.values(failures)[0];
+  const kind = isCanceled ? 'canceled' : failed ? 'resource_failed' : null;
+  const error = kind && { kind, detail: failed?.reason ?? 'canceled' };
+  return {
+    update,
+    isOk: error === null,
+    error,
+    failures,
+    changes: {},
+    state: stateOf(stack),
+    engineMs: 0,
+  } as UpdateOutcome;
+}
