@@ -9,6 +9,7 @@ import { findOfferIds } from '../db/inventory.ts';
 import { readMarket } from '../db/market.ts';
 import { newId } from '../db/new-id.ts';
 import { savePlan } from '../db/plans.ts';
+import { findWarm } from '../db/warm-instances.ts';
 import type { ProvisionPlan } from './contract/instances.ts';
 import type { OrderParts } from './provision-order.ts';
 import { iso, micro } from './reply-values.ts';
@@ -23,6 +24,7 @@ export async function previewOrder(
   const { request, names, requestHash } = order;
   const count = names.length;
   const market = await readMarket(executor, request);
+  const warm = request.strategy === 'serverless' ? await findWarm(executor, caller.orgId, request, count) : [];
   // Each plan has a seed of its own, so that plans made at once do not all quote the same machine.
   const seed = newId('plan');
   const preview = previewPlan({
@@ -64,6 +66,13 @@ export async function previewOrder(
     expectedReadyMs: preview.p50ReadyMs,
     p50ReadyMs: preview.p50ReadyMs,
     p95ReadyMs: preview.p95ReadyMs,
+    warm: warm.map(({ id, poolId, provider, region, priceMicroUsdPerHour }) => ({
+      instanceId: id,
+      poolId,
+      provider,
+      region,
+      priceMicroUsdPerHour: micro(priceMicroUsdPerHour),
+    })),
     shortage: preview.shortage,
     closedProviders: [...market.closed].map(([provider, { reason }]) => ({ provider, reason })),
     planHash,

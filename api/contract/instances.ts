@@ -94,7 +94,10 @@ export const createInstancesBody = z
       description:
         'What to do when an interruptible machine is taken away: bid more within the highest price (and replace it when no bid helps), take another machine, or destroy the instance',
     }),
-    strategy: z.enum(STRATEGY_NAMES).default('race'),
+    strategy: z.enum(STRATEGY_NAMES).default('race').meta({
+      description:
+        '`race` buys several at once, the first ready wins · `round_robin` one at a time, the next at another provider · `coldstart` one at a time · `serverless` claims a warm instance of a pool (`/pools`), or starts cold where none fits',
+    }),
     raceWidth: z.int().min(1).max(10).default(5),
     maxRaceCostUsd: usd.default('0.25'),
     sshPublicKeys: z.array(sshPublicKey).max(20).default([]),
@@ -267,6 +270,20 @@ export const provisionPlan = z
     expectedReadyMs: z.int().nullable(),
     p50ReadyMs: z.int().nullable(),
     p95ReadyMs: z.int().nullable(),
+    warm: z
+      .array(
+        z.object({
+          instanceId: id('instance'),
+          poolId: id('pool'),
+          provider: z.string(),
+          region: z.string().nullable(),
+          priceMicroUsdPerHour: microUsd,
+        }),
+      )
+      .meta({
+        description:
+          'Only with `serverless`: the warm instances that would be claimed now, at most one for each instance; candidates are for what is left. Nothing is held',
+      }),
     shortage: z.string().nullable().meta({ description: 'Why nothing, or too little, can be bought now' }),
     closedProviders: z
       .array(z.object({ provider: z.string(), reason: z.string() }))

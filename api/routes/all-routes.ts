@@ -12,6 +12,7 @@ import { machineRoutes } from './machines.ts';
 import { nodeRoutes } from './nodes.ts';
 import { operationRoutes } from './operations.ts';
 import { orgRoutes } from './orgs.ts';
+import { poolRoutes } from './pools.ts';
 import { priceRoutes } from './prices.ts';
 import { sessionRoutes } from './sessions.ts';
 import { webhookRoutes } from './webhooks.ts';
@@ -29,6 +30,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...spotRoutes,
   ...sourcingRoutes,
   ...instanceRoutes,
+  ...poolRoutes,
   ...sessionRoutes,
   ...nodeRoutes,
   ...operationRoutes,

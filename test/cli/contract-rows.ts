@@ -83,6 +83,7 @@ export function makePlan(candidates: number): ProvisionPlan {
     expectedReadyMs: 60_000,
     p50ReadyMs: 60_000,
     p95ReadyMs: 120_000,
+    warm: [],
     shortage: candidates === 0 ? 'no RTX 4090 below $0.10 an hour is offered now' : null,
     closedProviders: [],
     planHash: 'ab'.repeat(32),

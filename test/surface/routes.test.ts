@@ -19,6 +19,7 @@ const ABSENT: Record<string, string> = {
   nodes: 'nod_aaaaaaaaaaaaaaaa',
   webhooks: 'whk_aaaaaaaaaaaaaaaa',
   sessions: 'ses_aaaaaaaaaaaaaaaa',
+  pools: 'pol_aaaaaaaaaaaaaaaa',
 };
 
 const entries = ALL_ROUTES.flatMap((route) =>
@@ -80,7 +81,7 @@ describe('every route', () => {
 
   it('that spends or destroys takes an Idempotency-Key', () => {
     const spending =
-      /^(POST \S*\/instances(\/provision|\/:id\/extend)?|DELETE \S*\/instances\S*|POST \S*\/sessions(\/:id\/(done|extend))?|DELETE \S*\/sessions\/:id|POST \S*\/operations\/:id\/cancel|POST \S*\/findings\/:id\/(destroy|adopt))$/;
+      /^(POST \S*\/instances(\/provision|\/:id\/extend)?|DELETE \S*\/instances\S*|POST \S*\/pools|DELETE \S*\/pools\/:id|POST \S*\/sessions(\/:id\/(done|extend))?|DELETE \S*\/sessions\/:id|POST \S*\/operations\/:id\/cancel|POST \S*\/findings\/:id\/(destroy|adopt))$/;
     for (const { route, name } of entries) expect(route.isIdempotent === true, name).toBe(spending.test(name));
   });
 

@@ -1,0 +1,237 @@
+/** Routes of pools: which instances an org keeps warm. The cron refill-pools carries them out, requests of strategy `serverless` draw from them. */
+import { z } from 'zod';
+import { parseDuration } from '../../domain/duration.ts';
+import { MusterError } from '../../domain/error-table.ts';
+import { parseUsd } from '../../domain/money.ts';
+import { countPool, isClaimable, type WarmInstance } from '../../domain/pool.ts';
+import { acceptPoolDelete } from '../../db/accept-pool.ts';
+import { appendAudit } from '../../db/audit.ts';
+import type { Executor, Tx } from '../../db/database.ts';
+import {
+  countClaimed,
+  findPool,
+  insertPool,
+  listPools,
+  listWarmInstances,
+  lockPool,
+  updatePool,
+  type PoolFields,
+  type PoolRow,
+} from '../../db/pools.ts';
+import { changePoolBody, createPoolBody, pool, poolDeleted, poolPage, type Pool } from '../contract/pools.ts';
+import { id, pageQuery } from '../contract/values.ts';
+import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { operationRefReply } from '../replies/operation-reply.ts';
+import { iso, isoOrNull, micro } from '../reply-values.ts';
+import { route, type Call, type Route } from '../route.ts';
+
+const AREA = 'pools';
+const poolParams = z.object({ id: id('pool') });
+
+export const poolRoutes: Route[] = [
+  route({
+    method: 'get',
+    path: '/pools',
+    access: 'read',
+    area: AREA,
+    summary: 'List pools, newest first',
+    query: pageQuery,
+    replies: { 200: poolPage },
+    handle: async ({ query, caller, deps }) => {
+      const db = deps.database.kysely;
+      const before = readCursor(byTime, query.cursor);
+      const rows = await listPools(db, {
+        orgId: caller.orgId,
+        limit: query.limit + 1,
+        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
+      });
+      const { items, nextCursor } = cutPage(
+        rows,
+        query.limit,
+        (row) => [iso(row.created_at), row.id],
+        (row) => row,
+      );
+      return { status: 200, body: { items: await poolsReply(db, items), nextCursor } };
+    },
+  }),
+  route({
+    method: 'post',
+    path: '/pools',
+    access: 'change',
+    area: AREA,
+    summary: 'Keep instances warm',
+    description:
+      'It is filled within 30 seconds, by ordinary instances without an end; requests of strategy `serverless` claim those that fit, and what was claimed is refilled at once.',
+    body: createPoolBody,
+    isIdempotent: true,
+    replies: { 201: pool },
+    problems: ['conflict'],
+    handle: async ({ body, caller, actor, deps, once }) => {
+      const { name, targetSize, maxSize, maxPriceUsdPerHour, idleShrinkAfter, consumer, ...wanted } = body;
+      const fields: PoolFields = {
+        name,
+        targetSize,
+        maxSize: maxSize ?? Math.max(1, 2 * targetSize),
+        maxPriceMicroUsdPerHour: parseUsd(maxPriceUsdPerHour) as bigint,
+        idleShrinkAfterMs: parseDuration(idleShrinkAfter) as number,
+        consumer: consumer ?? name,
+        wanted: {
+          ...wanted,
+          gpu: await deps.gpus.resolve(wanted.gpu),
+          minGpuMemoryGib: wanted.minGpuMemoryGib ?? null,
+        },
+      };
+      assertSizes(fields);
+      return once(async (tx) => {
+        const row = await insertPool(tx, { ...fields, orgId: caller.orgId, createdBy: caller.id });
+        if (row === null) throw nameTaken(name);
+        await auditPool(tx, actor, row, 'pool.create');
+        return { status: 201, body: (await poolsReply(tx, [row]))[0] };
+      });
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/pools/:id',
+    access: 'read',
+    area: AREA,
+    summary: 'Get a pool',
+    params: poolParams,
+    replies: { 200: pool },
+    handle: async ({ params, caller, deps }) => {
+      const db = deps.database.kysely;
+      const row = await findPool(db, caller.orgId, params.id);
+      if (!row) throw noPool(params.id);
+      return { status: 200, body: (await poolsReply(db, [row]))[0] };
+    },
+  }),
+  route({
+    method: 'patch',
+    path: '/pools/:id',
+    access: 'change',
+    area: AREA,
+    summary: 'Change a pool',
+    description: 'What is warm stays: above a smaller target until `idleShrinkAfter` has passed.',
+    params: poolParams,
+    body: changePoolBody,
+    replies: { 200: pool },
+    problems: ['conflict'],
+    handle: async ({ params, body, caller, actor, deps }) => {
+      const resolved = body.gpu === undefined ? body : { ...body, gpu: await deps.gpus.resolve(body.gpu) };
+      return deps.database.kysely
+        .transaction()
+        .execute(async (tx) => {
+          const row = await requirePool(tx, caller.orgId, params.id);
+          const fields = changedFields(row, resolved);
+          assertSizes(fields);
+          const changed = await updatePool(tx, row.id, fields);
+          await auditPool(tx, actor, changed, 'pool.change');
+          return { status: 200, body: (await poolsReply(tx, [changed]))[0] };
+        })
+        .catch((error: unknown) => {
+          if ((error as { constraint?: string }).constraint === 'pools_name') throw nameTaken(body.name ?? '');
+          throw error;
+        });
+    },
+  }),
+  route({
+    method: 'delete',
+    path: '/pools/:id',
+    access: 'change',
+    area: AREA,
+    summary: 'Delete a pool and destroy what it keeps warm',
+    description: 'What was claimed belongs to whom claimed it, and stays.',
+    params: poolParams,
+    isIdempotent: true,
+    replies: { 202: poolDeleted },
+    handle: ({ params, caller, actor, deps, once }) =>
+      once(async (tx) => {
+        const row = await requirePool(tx, caller.orgId, params.id);
+        const operations = await acceptPoolDelete(tx, deps.queue, row, actor);
+        await auditPool(tx, actor, row, 'pool.delete');
+        return { status: 202, body: { id: row.id, operations: operations.map(operationRefReply) } };
+      }),
+  }),
+];
+
+async function requirePool(tx: Tx, orgId: string, poolId: string): Promise<PoolRow> {
+  const row = await lockPool(tx, poolId);
+  if (row?.org_id !== orgId) throw noPool(poolId);
+  return row;
+}
+
+function noPool(poolId: string): MusterError {
+  return new MusterError('not_found', `there is no pool ${poolId}`);
+}
+
+function assertSizes({ targetSize, maxSize }: PoolFields): void {
+  if (targetSize <= maxSize) return;
+  const message = `must not be below targetSize (${targetSize}), got ${maxSize}`;
+  throw new MusterError('invalid_request', `maxSize ${message}`, { errors: [{ path: 'maxSize', message }] });
+}
+
+function changedFields(row: PoolRow, body: z.output<typeof changePoolBody>): PoolFields {
+  const { name, targetSize, maxSize, maxPriceUsdPerHour, idleShrinkAfter, consumer, ...wanted } = body;
+  const given = Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined));
+  return {
+    name: name ?? row.name,
+    targetSize: targetSize ?? row.target_size,
+    maxSize: maxSize ?? row.max_size,
+    maxPriceMicroUsdPerHour:
+      maxPriceUsdPerHour === undefined ? row.max_price_micro_usd_per_hour : (parseUsd(maxPriceUsdPerHour) as bigint),
+    idleShrinkAfterMs:
+      idleShrinkAfter === undefined ? Number(row.idle_shrink_after_ms) : (parseDuration(idleShrinkAfter) as number),
+    consumer: consumer ?? row.consumer,
+    wanted: { ...row.wanted, ...given },
+  };
+}
+
+function auditPool(tx: Tx, actor: Call['actor'], row: PoolRow, action: string): Promise<void> {
+  return appendAudit(tx, {
+    orgId: row.org_id,
+    actor,
+    action,
+    targetKind: 'pool',
+    targetId: row.id,
+    detail: {
+      name: row.name,
+      gpu: row.wanted.gpu,
+      targetSize: row.target_size,
+      maxSize: row.max_size,
+      maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
+    },
+  });
+}
+
+function nameTaken(name: string): MusterError {
+  return new MusterError('conflict', `a pool named "${name}" exists already`, {
+    errors: [{ path: 'name', message: 'is taken by a pool of this org' }],
+  });
+}
+
+async function poolsReply(executor: Executor, rows: PoolRow[]): Promise<Pool[]> {
+  const ids = rows.map((row) => row.id);
+  const [warm, claimed] = [await listWarmInstances(executor, ids), await countClaimed(executor, ids)];
+  return rows.map((row) => poolReply(row, warm.get(row.id) ?? [], claimed.get(row.id) ?? 0));
+}
+
+function poolReply(row: PoolRow, instances: readonly WarmInstance[], claimed: number): Pool {
+  return {
+    id: row.id,
+    name: row.name,
+    ...row.wanted,
+    maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
+    targetSize: row.target_size,
+    maxSize: row.max_size,
+    idleShrinkAfterMs: Number(row.idle_shrink_after_ms),
+    consumer: row.consumer,
+    counts: { ...countPool(instances), claimed },
+    burnMicroUsdPerHour: micro(
+      instances.filter(isClaimable).reduce((sum, one) => sum + (one.priceMicroUsdPerHour ?? 0n), 0n),
+    ),
+    trouble: row.trouble,
+    retryAt: isoOrNull(row.retry_at),
+    refilledAt: isoOrNull(row.refilled_at),
+    createdAt: iso(row.created_at),
+  };
+}
