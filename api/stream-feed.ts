@@ -5,7 +5,7 @@ import {
   formatPosition,
   parsePosition,
   readFeed,
-  readFeedEnd,
+  readFeedNow,
   type FeedEvent,
   type FeedFilter,
 } from '../db/event-feed.ts';
@@ -21,7 +21,9 @@ export async function streamFeed(
 ): Promise<void> {
   const db = deps.database.kysely;
   const resumed = lastEventId(request, parsePosition);
-  let position = resumed ?? (options.from === 'start' ? FEED_START : await readFeedEnd(db));
+  const since = resumed || options.from === 'start' ? undefined : await readFeedNow(db);
+  const wanted = since ? { ...filter, since } : filter;
+  let position = resumed ?? { ...FEED_START, ...(since ? { xid: since.xid } : {}) };
   await sendEvents(
     request,
     response,
@@ -30,7 +32,7 @@ export async function streamFeed(
       isClosed: () => deps.hub.isClosed,
       async read(limit): Promise<StreamPage> {
         const isOver = await options.isOver(); // before the events: what ended it is among them
-        const { events, isSettled } = await readFeed(db, filter, position, limit);
+        const { events, isSettled } = await readFeed(db, wanted, position, limit);
         position = events.at(-1) ?? position;
         const next = events.length === limit ? 'more' : !isSettled ? 'soon' : isOver ? 'end' : 'wait';
         return { events: events.map(toStreamEvent), next };

@@ -22,6 +22,8 @@ export interface FeedFilter {
   orgId: string | null;
   /** Only what concerns this instance, or no single one. */
   instanceId?: string;
+  /** Nothing that was committed before. */
+  since?: FeedNow;
 }
 
 /** `${xid}-${operationId}-${seq}`, as the id of a Server-Sent Event. */
@@ -37,12 +39,21 @@ export function parsePosition(text: string): FeedPosition | null {
 /** Before everything. */
 export const FEED_START: FeedPosition = { xid: '0', operationId: '', seq: 0 };
 
-/** Where a stream begins that wants only what happens from now. */
-export async function readFeedEnd(executor: Executor): Promise<FeedPosition> {
-  const { rows } = await sql<{ xid: string }>`select pg_snapshot_xmin(pg_current_snapshot())::text as xid`.execute(
+/**
+ * Where a stream begins that wants only what happens from now. The transaction id alone does not say: while an older transaction runs,
+ * anywhere on the server, younger ones have committed already. What the snapshot sees is from before.
+ */
+export interface FeedNow {
+  xid: string;
+  snapshot: string;
+}
+
+export async function readFeedNow(executor: Executor): Promise<FeedNow> {
+  const { rows } = await sql<FeedNow>`
+    select pg_snapshot_xmin(now)::text as xid, now::text as snapshot from pg_current_snapshot() as now`.execute(
     executor,
   );
-  return { xid: rows[0]?.xid ?? '0', operationId: '', seq: 0 };
+  return rows[0] as FeedNow;
 }
 
 /**
@@ -57,6 +68,11 @@ function concernsInstance(instanceId: string): RawBuilder<unknown> {
     and coalesce(e.data->>'instanceId', ${instanceId}) = ${instanceId}`;
 }
 
+/** Of rows with the id of their transaction. */
+export function isSince(table: string, { snapshot }: FeedNow): RawBuilder<unknown> {
+  return sql`not pg_visible_in_snapshot(${sql.ref(`${table}.xid`)}, ${snapshot}::pg_snapshot)`;
+}
+
 /** `isSettled` false: events were committed that cannot be read yet; ask again soon. */
 export async function readFeed(
   executor: Executor,
@@ -67,6 +83,7 @@ export async function readFeed(
   const conditions = [
     filter.orgId === null ? null : sql`o.org_id = ${filter.orgId}`,
     filter.instanceId === undefined ? null : concernsInstance(filter.instanceId),
+    filter.since === undefined ? null : isSince('e', filter.since),
   ].flatMap((condition) => (condition === null ? [] : [condition]));
   const where = conditions.length === 0 ? sql`true` : sql.join(conditions, sql` and `);
   const { rows } = await sql<FeedEvent & { isReadable: boolean }>`

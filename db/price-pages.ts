@@ -2,6 +2,7 @@
 import { sql } from 'kysely';
 import { canonicalGpuKey } from '../domain/offer.ts';
 import type { Executor } from './database.ts';
+import { isSince, type FeedNow } from './event-feed.ts';
 
 export interface PriceFilter {
   gpu?: string;
@@ -93,7 +94,7 @@ export function parsePricePosition(text: string): PricePosition | null {
 /** Changes after the position. `isSettled` false: some were committed that cannot be read yet (an older transaction still runs). */
 export async function readPriceFeed(
   executor: Executor,
-  filter: PriceFilter,
+  filter: PriceFilter & { since?: FeedNow },
   after: PricePosition,
   limit: number,
 ): Promise<{ changes: PriceChange[]; isSettled: boolean }> {
@@ -103,6 +104,7 @@ export async function readPriceFeed(
            xid < pg_snapshot_xmin(pg_current_snapshot()) as "isReadable"
     from price_changes
     where (xid, seq) > (${after.xid}::xid8, ${after.seq}::bigint) and ${conditionsOf(filter, 'price_changes')}
+      and ${filter.since === undefined ? sql`true` : isSince('price_changes', filter.since)}
     order by price_changes.xid, price_changes.seq
     limit ${limit}`.execute(executor);
   const changes = rows.filter((row) => row.isReadable).map(({ isReadable: _, ...change }) => change);

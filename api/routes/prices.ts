@@ -9,7 +9,7 @@ import {
   type PriceChange,
   type PricePoint as PricePointRow,
 } from '../../db/price-pages.ts';
-import { readFeedEnd } from '../../db/event-feed.ts';
+import { readFeedNow } from '../../db/event-feed.ts';
 import { PRICES_WORD } from '../../db/prices.ts';
 import {
   PRICE_BUCKETS,
@@ -102,8 +102,14 @@ async function streamPrices({
 }: Call<'read', unknown, z.output<typeof priceEventsQuery>>): Promise<void> {
   const db = deps.database.kysely;
   const { gpu, ...others } = query;
-  const filter = gpu === undefined ? others : { ...others, gpu: await deps.gpus.resolve(gpu) };
-  let position = lastEventId(request, parsePricePosition) ?? { xid: (await readFeedEnd(db)).xid, seq: '0' };
+  const resumed = lastEventId(request, parsePricePosition);
+  const since = resumed ? undefined : await readFeedNow(db);
+  const filter = {
+    ...others,
+    ...(gpu === undefined ? {} : { gpu: await deps.gpus.resolve(gpu) }),
+    ...(since ? { since } : {}),
+  };
+  let position = resumed ?? { xid: since?.xid ?? '0', seq: '0' };
   await sendEvents(
     request,
     response,

@@ -186,6 +186,25 @@ describe('the events of everything', () => {
     expect(stream.received.map((event) => event.data.operationId)).not.toContain(other.operationId);
   });
 
+  it('hold nothing that was committed before, also while an older transaction runs', async () => {
+    const { key } = await server.makeKey('operator');
+    const hold = Promise.withResolvers<void>();
+    const begun = Promise.withResolvers<void>();
+    const old = server.database.kysely.transaction().execute(async (tx) => {
+      await sql`select pg_current_xact_id()`.execute(tx);
+      begun.resolve();
+      await hold.promise;
+    });
+    await begun.promise;
+    const { operationId } = await provision(key);
+    const stream = await listen('/api/v1/events', { key });
+    await emit(operationId, 1);
+    hold.resolve();
+    await old;
+    await stream.until(() => numbersOf(stream).length === 1);
+    expect(stream.received).toHaveLength(1);
+  });
+
   it('miss nothing of a transaction that was open while later ones were read, also across a break', async () => {
     const { key } = await server.makeKey('operator');
     const [slow, quick] = [await provision(key), await provision(key)];

@@ -1,4 +1,5 @@
 import { get, type IncomingMessage } from 'node:http';
+import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { rememberGpus } from '../../db/known-gpus.ts';
 import { recordFloors } from '../../db/prices.ts';
@@ -153,6 +154,25 @@ describe('the stream of prices', () => {
     await slow;
     await stream.until(2);
     expect(stream.received.map(({ floor }) => floor)).toEqual([1, 520_000]);
+  });
+
+  it('from now tells nothing that was committed before, also while an older transaction runs', async () => {
+    const db = server.database.kysely;
+    const hold = Promise.withResolvers<void>();
+    const begun = Promise.withResolvers<void>();
+    const old = db.transaction().execute(async (tx) => {
+      await sql`select pg_current_xact_id()`.execute(tx);
+      begun.resolve();
+      await hold.promise;
+    });
+    await begun.promise;
+    await floors('vastai', [140_000n], 29 * HOUR);
+    const stream = await listen('?provider=vastai');
+    await floors('vastai', [150_000n], 30 * HOUR);
+    hold.resolve();
+    await old;
+    await stream.until(1);
+    expect(stream.received.map(({ floor }) => floor)).toEqual([150_000]);
   });
 
   it('refuses an id that it never gave', async () => {
