@@ -102,7 +102,7 @@ describe('a delivery', () => {
     const id = instances[0]?.id as string;
     for (const status of ['creating', 'booting', 'booting', 'ready'] as const)
       await setInstanceStatus(fleet.db, id, status);
-    await setInstanceStatus(fleet.db, id, 'creating'); // not allowed: nothing happens
+    await setInstanceStatus(fleet.db, id, 'requested'); // not allowed: nothing happens
     await inTransaction(fleet.db, (tx) =>
       acceptDestroy(tx, fleet.queue, { orgId: null, instanceId: id, actor: ACTOR, reason: 'over' }),
     );

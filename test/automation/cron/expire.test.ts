@@ -18,10 +18,10 @@ describe('the expire cron', () => {
     for (const { operation } of [short, long, unbounded]) await automation.untilWaiting(operation.id);
     for (const attempt of bought) await automation.recordReady(attempt);
     for (const { operation } of [short, long, unbounded]) await automation.untilFinished(operation.id);
-    expect(await automation.tick('expire')).toEqual({ expired: 0 });
+    expect(await automation.tick('expire')).toMatchObject({ expired: 0 });
     await automation.passTime(3_600_001);
-    expect(await automation.tick('expire')).toEqual({ expired: 1 });
-    expect(await automation.tick('expire')).toEqual({ expired: 0 });
+    expect(await automation.tick('expire')).toMatchObject({ expired: 1 });
+    expect(await automation.tick('expire')).toMatchObject({ expired: 0 });
     const gone = await automation.untilDestroyed(short.instances[0]?.id as string);
     expect(gone).toMatchObject({ failure_code: 'expired' });
     expect(gone.failure_detail).toMatch(/its lifetime ended at/);
