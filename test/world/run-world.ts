@@ -1,5 +1,5 @@
 /**
- * `npm run test:world -- [--seeds 200] [--seed 1] [--hours 168] [--trace]`: so many virtual weeks, from this seed on. Exits 1 when any
+ * `npm run test:world -- [--seeds 200] [--seed 1] [--hours 168] [--jobs 2] [--trace]`: so many virtual weeks, from this seed on. Exits 1 when any
  * promise broke; the line of the week names its seed.
  */
 import { homedir, tmpdir, userInfo } from 'node:os';
@@ -16,17 +16,15 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     hours: { type: 'string', default: '168' },
     deeds: { type: 'string', default: '60' },
+    jobs: { type: 'string', default: '2' },
     trace: { type: 'boolean', default: false },
   },
 });
-const [first, seeds, hours, deeds] = [values.seed, values.seeds, values.hours, values.deeds].map(Number) as [
-  number,
-  number,
-  number,
-  number,
-];
-if (![first, seeds, hours, deeds].every((one) => Number.isInteger(one) && one > 0)) {
-  console.error('--seeds, --seed, --hours and --deeds are whole numbers above 0');
+const [first, seeds, hours, deeds, jobs] = [values.seed, values.seeds, values.hours, values.deeds, values.jobs].map(
+  Number,
+) as [number, number, number, number, number];
+if (![first, seeds, hours, deeds, jobs].every((one) => Number.isInteger(one) && one > 0)) {
+  console.error('--seeds, --seed, --hours, --deeds and --jobs are whole numbers above 0');
   process.exit(2);
 }
 
@@ -42,7 +40,9 @@ const machines = await startWorldMachines();
 let broken = 0;
 const totals = { steps: 0, bought: 0, destroyed: 0, ready: 0, crashes: 0, findings: 0 };
 const startedAt = performance.now();
-for (let seed = first; seed < first + seeds; seed++) {
+let next = first;
+
+async function runWeek(seed: number): Promise<void> {
   const began = performance.now();
   const trace = values.trace ? { trace: (line: string) => console.log(line) } : {};
   let line: string;
@@ -59,6 +59,12 @@ for (let seed = first; seed < first + seeds; seed++) {
   }
   console.log(`seed ${seed} ${((performance.now() - began) / 1000).toFixed(1)} s: ${line}`);
 }
+
+async function runWeeks(): Promise<void> {
+  while (next < first + seeds) await runWeek(next++);
+}
+
+await Promise.all(Array.from({ length: jobs }, runWeeks));
 await machines.close();
 await server.close();
 await postgres.stop();

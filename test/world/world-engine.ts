@@ -159,7 +159,7 @@ export function createWorldEngine(
     }
     stack.pending.delete(resource.name);
     const { name, type, id, outputs } = resource;
-    hooks.onResources([{ name, type, op: 'create', status: 'done', outputs, id: id as string }]);
+    hooks.onResources([{ name, type, op: 'create', status: 'done', outputs, id }]);
   }
 
   async function remove(stack: Stack, resource: StackResource, runtime: PurchaseRuntime): Promise<void> {
