@@ -1,13 +1,14 @@
 /** The kinds of stack and their programs. A program is loaded only when it runs: some bring large SDKs. */
+import { STACK_KINDS, type StackKind } from '../domain/stack-kind.ts';
 
 export interface StackProgram {
   /** The arguments are the kind's own; whoever records them has validated them. */
   run(args: unknown): Record<string, unknown>;
   /** Arguments from the `muster:` configuration of plain `pulumi up`. Throws Error naming what is wrong. */
-  argsFromConfig(values: Record<string, string>): unknown;
+  argsFromConfig(values: Record<string, string>, stackName: string): unknown;
 }
 
-const CATALOGUE: Record<string, () => Promise<StackProgram>> = {
+const CATALOGUE: Partial<Record<StackKind, () => Promise<StackProgram>>> = {
   instance: async () => {
     const { instanceProgram, instanceArgsFromConfig } = await import('./instance/program.ts');
     return {
@@ -17,11 +18,9 @@ const CATALOGUE: Record<string, () => Promise<StackProgram>> = {
   },
 };
 
-export const STACK_KINDS = Object.keys(CATALOGUE);
-
 /** Throws Error listing the kinds there are. */
 export async function loadStackProgram(kind: string): Promise<StackProgram> {
-  const load = CATALOGUE[kind];
+  const load = Object.hasOwn(CATALOGUE, kind) ? CATALOGUE[kind as StackKind] : null;
   if (!load) throw new Error(`no stack kind "${kind}"; there are: ${STACK_KINDS.join(', ')}`);
   return load();
 }

@@ -1,6 +1,8 @@
 /** What `pulumi up` runs: the program of the kind that the stack's configuration names in `muster:kind`. */
+import { getStack } from '@pulumi/pulumi/metadata.js';
 import { allConfig } from '@pulumi/pulumi/runtime/config.js';
-import { loadStackProgram, STACK_KINDS } from './catalogue.ts';
+import { STACK_KINDS } from '../domain/stack-kind.ts';
+import { loadStackProgram } from './catalogue.ts';
 
 const NAMESPACE = 'muster:';
 
@@ -14,5 +16,5 @@ export default async function program(): Promise<Record<string, unknown>> {
   if (!kind)
     throw new Error(`set muster:kind (pulumi config set muster:kind KIND); there are: ${STACK_KINDS.join(', ')}`);
   const { run, argsFromConfig } = await loadStackProgram(kind);
-  return run(argsFromConfig(values));
+  return run(argsFromConfig(values, getStack()));
 }

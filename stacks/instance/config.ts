@@ -19,7 +19,6 @@ const usdPerHour = z
 
 export const instanceConfigSchema = z
   .strictObject({
-    kind: z.literal('instance').describe('Which program to run.'),
     gpu: z.string().trim().min(1).describe('GPU model, such as "RTX 4090".'),
     maxPriceUsdPerHour: usdPerHour.describe('Highest price of one machine with its disk.'),
     count: z.int().min(1).max(MAX_COUNT).default(1).describe('How many machines.'),
@@ -45,28 +44,3 @@ export const instanceConfigSchema = z
   });
 
 export type InstanceConfig = z.output<typeof instanceConfigSchema>;
-
-/** Texts in the schema stay as they are written: "0.60" is no number. */
-const TEXT_FIELDS = new Set(['kind', 'gpu', 'maxPriceUsdPerHour', 'image', 'provider', 'bidUsdPerHour', 'onStart']);
-
-/**
- * Values as Pulumi keeps them (text, JSON for lists, maps, numbers and booleans), without their namespace.
- * Throws Error with every problem, one a line, each with its `muster:` name. Values are not shown: they may be secret.
- */
-export function parseInstanceConfig(values: Record<string, string>): InstanceConfig {
-  const raw = Object.fromEntries(
-    Object.entries(values).map(([name, text]) => [name, TEXT_FIELDS.has(name) ? text : parseJson(text)]),
-  );
-  const parsed = instanceConfigSchema.safeParse(raw);
-  if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map((issue) => `  muster:${issue.path.join('.') || 'config'}: ${issue.message}`);
-  throw new Error(`the stack's configuration is wrong:\n${problems.join('\n')}`);
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}

@@ -11,7 +11,8 @@ import { LambdaInstance } from '../../providers-dynamic/lambda/resource.ts';
 import { RunpodInstance } from '../../providers-dynamic/runpod/resource.ts';
 import { TensordockInstance } from '../../providers-dynamic/tensordock/resource.ts';
 import { VastaiInstance } from '../../providers-dynamic/vastai/resource.ts';
-import { parseInstanceConfig, type InstanceConfig } from './config.ts';
+import { parseStackConfig } from '../config-values.ts';
+import { instanceConfigSchema, type InstanceConfig } from './config.ts';
 
 /** One machine to have. Amounts are numbers, because arguments travel as JSON; all are far below 2^53. */
 export interface InstanceAttempt {
@@ -58,7 +59,7 @@ export function instanceProgram(args: InstanceArgs): Record<string, Output<Insta
 
 /** Arguments of plain `pulumi up`; resources are named instance-1 … instance-n. */
 export function instanceArgsFromConfig(values: Record<string, string>): InstanceArgs {
-  const config = parseInstanceConfig(values);
+  const config = parseStackConfig('instance', instanceConfigSchema, values);
   return {
     attempts: Array.from({ length: config.count }, (_, index) => attemptFromConfig(`instance-${index + 1}`, config)),
   };

@@ -2,9 +2,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_IMAGE } from '../../../domain/provision-request.ts';
-import { parseInstanceConfig } from '../../../stacks/instance/config.ts';
+import { parseStackConfig } from '../../../stacks/config-values.ts';
+import { instanceConfigSchema } from '../../../stacks/instance/config.ts';
 
-const MINIMAL = { kind: 'instance', gpu: 'RTX 4090', maxPriceUsdPerHour: '0.60' };
+const parseInstanceConfig = (values: Record<string, string>) =>
+  parseStackConfig('instance', instanceConfigSchema, values);
+
+const MINIMAL = { gpu: 'RTX 4090', maxPriceUsdPerHour: '0.60' };
 
 describe('the configuration of the instance stack', () => {
   it('has the defaults of POST /instances', () => {
@@ -44,7 +48,6 @@ describe('the configuration of the instance stack', () => {
 
   it('names every problem with its variable, and shows no value', () => {
     const values = {
-      kind: 'instance',
       maxPriceUsdPerHour: '-1',
       count: '0',
       env: '{"TOKEN":5}',
@@ -65,9 +68,9 @@ describe('the configuration of the instance stack', () => {
     const lines = [...text.matchAll(/^ {2}muster:(\w+): '?(.*?)'?$/gm)];
     const values = Object.fromEntries(lines.map(([, name = '', value = '']) => [name, value]));
     expect(Object.keys(values).length).toBeGreaterThan(6);
-    const { kind, gpu, maxPriceUsdPerHour } = values as Record<string, string>;
+    const { gpu, maxPriceUsdPerHour } = values as Record<string, string>;
     expect(parseInstanceConfig(values)).toEqual(
-      parseInstanceConfig({ kind: kind ?? '', gpu: gpu ?? '', maxPriceUsdPerHour: maxPriceUsdPerHour ?? '' }),
+      parseInstanceConfig({ gpu: gpu ?? '', maxPriceUsdPerHour: maxPriceUsdPerHour ?? '' }),
     );
   });
 });

@@ -96,7 +96,7 @@ describe('the instance program', () => {
 
   it('makes count resources of a configuration, without labels', async () => {
     const { run, argsFromConfig } = await loadStackProgram('instance');
-    const args = argsFromConfig({ kind: 'instance', gpu: 'RTX 4090', maxPriceUsdPerHour: '0.60', count: '2' });
+    const args = argsFromConfig({ gpu: 'RTX 4090', maxPriceUsdPerHour: '0.60', count: '2' }, 'dev');
     const outputs = run(args) as Record<string, Output<unknown>>;
     await Promise.all(Object.values(outputs).map((each) => valueOf(each)));
     expect(registered.map((resource) => resource.name)).toEqual(['instance-1', 'instance-2']);

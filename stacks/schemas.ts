@@ -1,0 +1,16 @@
+/** The configuration schema of each kind of stack, for whoever takes configuration from outside. Schema only. */
+import type { z } from 'zod';
+import type { StackKind } from '../domain/stack-kind.ts';
+import { aksConfigSchema } from './aks/config.ts';
+import { eksConfigSchema } from './eks/config.ts';
+import { instanceConfigSchema } from './instance/config.ts';
+import { snapshotsConfigSchema } from './snapshots/config.ts';
+import { standbyConfigSchema } from './standby/config.ts';
+
+export const STACK_CONFIG_SCHEMAS: Record<StackKind, z.ZodObject> = {
+  instance: instanceConfigSchema,
+  eks: eksConfigSchema,
+  aks: aksConfigSchema,
+  standby: standbyConfigSchema,
+  snapshots: snapshotsConfigSchema,
+};
