@@ -17,6 +17,7 @@ import type { Queue } from '../db/queue.ts';
 import type { ProviderClient } from '../providers-dynamic/provider-client.ts';
 import { createProviderClient } from '../providers-dynamic/provider-clients.ts';
 import type { Envelope } from '../secrets/envelope.ts';
+import { createCheckDriftCron } from './cron/check-drift.ts';
 import { createDeliverWebhooksCron } from './cron/deliver-webhooks.ts';
 import { createInterruptibleCron } from './cron/check-interruptible.ts';
 import { createExpireCron } from './cron/expire.ts';
@@ -173,6 +174,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createDeliverWebhooksCron({ db, envelope: options.envelope, targets: options.webhookTargets, now, log }),
       createSourceCapacityCron({ ...options.sourcing, db, queue, now, log }),
       createRefillPoolsCron({ db, queue, bootTimeoutMs: options.bootTimeoutMs, now, log }),
+      createCheckDriftCron(db, queue),
       createPruneCron(db),
     ];
   }

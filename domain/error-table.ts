@@ -21,6 +21,9 @@ export const ERROR_TABLE = {
   unavailable: { status: 503, title: 'Temporarily unavailable', retryable: true },
   no_capacity: { status: 507, title: 'No capacity', retryable: true },
   cap_exceeded: { status: 507, title: 'A cap of the deployment would be exceeded', retryable: false },
+  policy_violated: { status: 422, title: 'A policy would be broken', retryable: false },
+  stack_refused: { status: 422, title: 'The program or the cloud refuses this configuration', retryable: false },
+  stack_protected: { status: 409, title: 'The stack is protected', retryable: false },
   // Failures of operations. They have a status too, for a request that waits for its operation.
   boot_timeout: { status: 507, title: 'No machine became ready in time', retryable: true },
   boot_failed: { status: 507, title: 'The machine did not come up', retryable: true },
@@ -30,6 +33,7 @@ export const ERROR_TABLE = {
   provider_unavailable: { status: 503, title: 'The provider does not answer as it should', retryable: true },
   provider_quarantined: { status: 503, title: "The provider's listing is not believed", retryable: true },
   engine_unavailable: { status: 503, title: 'The engine is not available', retryable: true },
+  stack_failed: { status: 503, title: 'The update of the stack did not end well', retryable: true },
   engine_failed: { status: 500, title: 'The engine failed', retryable: false },
   lost: { status: 503, title: 'The machine vanished at the provider', retryable: false },
   interrupted: { status: 503, title: 'The provider took the machine away', retryable: true },

@@ -16,6 +16,11 @@ export const OPERATION_KINDS = [
   'adopt_machine',
   'change_bid',
   'refresh_offers',
+  'preview_stack',
+  'up_stack',
+  'refresh_stack',
+  'destroy_stack',
+  'check_stack_drift',
 ] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 
@@ -23,9 +28,17 @@ export function isFinished(status: OperationStatus): boolean {
   return status === 'succeeded' || status === 'failed' || status === 'canceled';
 }
 
-/** Which kinds a person may cancel. A destroy is never canceled: it is retried until the provider says not-found. */
+/**
+ * Which kinds a person may cancel. The destroy of a rented machine is never canceled: it is retried until the provider says not-found.
+ * A stack's may be: what is left stays in its state, to be seen and decided upon.
+ */
 export function isCancelable(kind: OperationKind): boolean {
-  return kind === 'provision_instance';
+  return kind === 'provision_instance' || isStackOperation(kind);
+}
+
+/** The target is a stack that people made. */
+export function isStackOperation(kind: OperationKind): boolean {
+  return kind.endsWith('_stack') || kind === 'check_stack_drift';
 }
 
 export const LEASE_MS = 10_000;

@@ -15,6 +15,7 @@ import { orgRoutes } from './orgs.ts';
 import { poolRoutes } from './pools.ts';
 import { priceRoutes } from './prices.ts';
 import { sessionRoutes } from './sessions.ts';
+import { stackRoutes } from './stacks.ts';
 import { webhookRoutes } from './webhooks.ts';
 import { sourcingRoutes } from './sourcing.ts';
 import { spotRoutes } from './spot.ts';
@@ -34,6 +35,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...sessionRoutes,
   ...nodeRoutes,
   ...operationRoutes,
+  ...stackRoutes,
   ...costRoutes,
   ...fleetRoutes,
   ...webhookRoutes,

@@ -230,7 +230,7 @@ function runIn(
 }
 
 function died(errorText: string): RunResult {
-  return { isOk: false, errorText, failures: {}, changes: {}, outputs: {} };
+  return { isOk: false, errorText, failures: {}, changes: {}, outputs: {}, steps: [], drift: [] };
 }
 
 async function answer(child: Child, hooks: RunHooks, ask: Extract<FromChild, { type: 'ask' }>): Promise<void> {

@@ -2,10 +2,17 @@
  * What the worker and an operation child say to each other over their IPC channel. Everything is plain data; amounts are decimal
  * strings because the channel is JSON. Secrets travel here and nowhere else: not in argv, not in the environment.
  */
+import type { PlannedStep } from '../../domain/prices/price-diff.ts';
+import type { Drift } from '../../domain/stack.ts';
 import type { ProviderErrorKind } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 
-export type UpdateKind = 'preview' | 'up' | 'refresh' | 'destroy';
+/** The first three change nothing: what an up or a destroy would do, and what an outside hand has done. */
+export type UpdateKind = 'preview' | 'preview_destroy' | 'detect_drift' | 'up' | 'refresh' | 'destroy';
+
+export function changesNothing(update: UpdateKind): boolean {
+  return update === 'preview' || update === 'preview_destroy' || update === 'detect_drift';
+}
 
 export interface ChildSettings {
   /** The `pulumi` program. */
@@ -25,7 +32,7 @@ export interface RunRequest {
   update: UpdateKind;
   stackName: string;
   backend: { url: string; passphrase: string; encryptionSalt: string };
-  /** Absent for destroy and refresh: they need no program. */
+  /** Absent for what needs none: it works on the state. */
   program: { kind: string; args: unknown } | null;
   /** Labels whose machine may exist already: looked up before anything is bought. */
   mayExist: string[];
@@ -55,7 +62,12 @@ export interface RunResult {
   /** By resource name (the attempt's id). */
   failures: Record<string, ResourceFailure>;
   changes: Record<string, number>;
+  /** Of the stack; the engine has replaced secrets by a mark. */
   outputs: Record<string, unknown>;
+  /** Of a preview: every resource, in the engine's order. Empty for the rest. */
+  steps: PlannedStep[];
+  /** Of `detect_drift` and `refresh`. */
+  drift: Drift[];
 }
 
 export type ToChild =

@@ -8,7 +8,9 @@
 import { randomUUID } from 'node:crypto';
 import type { ChildPool, RunHooks } from './child-pool.ts';
 import { classifyEngineError, summarizeEngineError, type EngineErrorKind } from './classify-error.ts';
-import type { ResourceFailure, UpdateKind } from './protocol.ts';
+import type { PlannedStep } from '../../domain/prices/price-diff.ts';
+import type { Drift } from '../../domain/stack.ts';
+import { changesNothing, type ResourceFailure, type UpdateKind } from './protocol.ts';
 import type { StackResource, StackState, StateBackend } from './state-backend.ts';
 
 export interface UpdateRequest {
@@ -16,6 +18,8 @@ export interface UpdateRequest {
   program: { kind: string; args: unknown } | null;
   mayExist: string[];
   deploymentSshPublicKeys: string[];
+  /** Before a destroy: what the state protects is no longer protected. */
+  unprotect?: boolean;
 }
 
 export interface UpdateHooks extends RunHooks {
@@ -34,6 +38,12 @@ export interface UpdateOutcome {
   /** By resource name (the attempt's id). */
   failures: Record<string, ResourceFailure>;
   changes: Record<string, number>;
+  /** The stack's outputs; the engine has replaced secrets by a mark. */
+  outputs: Record<string, unknown>;
+  /** Of a preview: every resource. */
+  steps: PlannedStep[];
+  /** Of a refresh, or of looking for drift. */
+  drift: Drift[];
   /** What the state holds now; null: the stack is not there. */
   state: StackState | null;
   engineMs: number;
@@ -46,6 +56,9 @@ export interface UpdateSignals {
 
 export interface StackRunner {
   preview(request: UpdateRequest, hooks: UpdateHooks, signals: UpdateSignals): Promise<UpdateOutcome>;
+  previewDestroy(request: UpdateRequest, hooks: UpdateHooks, signals: UpdateSignals): Promise<UpdateOutcome>;
+  /** What a refresh would find, without recording it. */
+  detectDrift(request: UpdateRequest, hooks: UpdateHooks, signals: UpdateSignals): Promise<UpdateOutcome>;
   up(request: UpdateRequest, hooks: UpdateHooks, signals: UpdateSignals): Promise<UpdateOutcome>;
   refresh(request: UpdateRequest, hooks: UpdateHooks, signals: UpdateSignals): Promise<UpdateOutcome>;
   destroy(request: UpdateRequest, hooks: UpdateHooks, signals: UpdateSignals): Promise<UpdateOutcome>;
@@ -68,9 +81,10 @@ export function createStackRunner(pool: ChildPool, backend: StateBackend, secret
     hooks: UpdateHooks,
     signals: UpdateSignals,
   ): Promise<UpdateOutcome> {
-    if (update !== 'preview') await backend.breakLocks(request.stackName);
+    if (!changesNothing(update)) await backend.breakLocks(request.stackName);
     await backend.prepareStack(request.stackName);
-    if (update !== 'preview') await resolvePendingCreates(backend, request.stackName, hooks);
+    if (!changesNothing(update)) await resolvePendingCreates(backend, request.stackName, hooks);
+    if (request.unprotect === true) await backend.unprotect(request.stackName);
     const runId = randomUUID();
     hooks.onStarted?.(runId);
     const startedAt = performance.now();
@@ -80,7 +94,7 @@ export function createStackRunner(pool: ChildPool, backend: StateBackend, secret
         update,
         stackName: request.stackName,
         backend: { url: backend.url, ...secrets },
-        program: update === 'destroy' || update === 'refresh' ? null : request.program,
+        program: update === 'up' || update === 'preview' ? request.program : null,
         mayExist: request.mayExist,
         deploymentSshPublicKeys: request.deploymentSshPublicKeys,
       },
@@ -95,12 +109,17 @@ export function createStackRunner(pool: ChildPool, backend: StateBackend, secret
       error: result.isOk ? null : { kind: classifyEngineError(errorText), detail: summarizeEngineError(errorText) },
       failures: result.failures,
       changes: result.changes,
+      outputs: result.outputs,
+      steps: result.steps,
+      drift: result.drift,
       state: await backend.readState(request.stackName),
       engineMs,
     };
   }
   return {
     preview: (request, hooks, signals) => run('preview', request, hooks, signals),
+    previewDestroy: (request, hooks, signals) => run('preview_destroy', request, hooks, signals),
+    detectDrift: (request, hooks, signals) => run('detect_drift', request, hooks, signals),
     up: (request, hooks, signals) => run('up', request, hooks, signals),
     refresh: (request, hooks, signals) => run('refresh', request, hooks, signals),
     destroy: (request, hooks, signals) => run('destroy', request, hooks, signals),

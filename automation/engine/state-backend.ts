@@ -21,6 +21,10 @@ export interface StackResource {
   name: string;
   type: string;
   id: string | null;
+  /** Urn of the component it belongs to. */
+  parent: string | null;
+  /** The engine refuses to delete it. */
+  isProtected: boolean;
   inputs: Record<string, unknown>;
   outputs: Record<string, unknown>;
   initErrors: string[];
@@ -48,6 +52,8 @@ export interface StateBackend {
   resolvePendingCreates(stackName: string, found: Record<string, string>): Promise<void>;
   /** Forgets an empty stack. Throws when it still has resources. Idempotent. */
   removeStack(stackName: string): Promise<void>;
+  /** Takes every protection off, so that a destroy may delete what the stack's owner no longer protects. Only while no update runs. */
+  unprotect(stackName: string): Promise<void>;
   /**
    * Breaks locks that dead updates left. Only for the holder of the stack's lease: a lock of a living engine of this host is
    * from an update that lost its lease, so that engine is killed first.
@@ -114,6 +120,15 @@ async function openFileBackend(url: string): Promise<StateBackend> {
         await rm(join(root, part, PROJECT, stackName), { recursive: true, force: true });
       await rm(join(root, 'locks', ORGANIZATION, PROJECT, stackName), { recursive: true, force: true });
     },
+    async unprotect(stackName) {
+      const kept = await readCheckpoint(fileOf(stackName));
+      if (kept === null) return;
+      const file = JSON.parse(kept.text) as CheckpointFile;
+      const resources = file.checkpoint.latest?.resources ?? [];
+      if (!resources.some((resource) => resource.protect)) return;
+      for (const resource of resources) delete resource.protect;
+      await replaceFile(fileOf(stackName), JSON.stringify(file));
+    },
     async breakLocks(stackName) {
       const folder = join(root, 'locks', ORGANIZATION, PROJECT, stackName);
       for (const file of await readdir(folder).catch(() => [])) {
@@ -154,6 +169,8 @@ interface CheckpointResource {
   type: string;
   id?: string;
   custom?: boolean;
+  parent?: string;
+  protect?: boolean;
   inputs?: Record<string, unknown>;
   outputs?: Record<string, unknown>;
   initErrors?: string[];
@@ -187,6 +204,8 @@ function toResource(resource: CheckpointResource): StackResource {
     name: resource.urn.split('::').at(-1) ?? '',
     type: resource.type,
     id: resource.id ?? null,
+    parent: resource.parent ?? null,
+    isProtected: resource.protect ?? false,
     inputs: resource.inputs ?? {},
     outputs: resource.outputs ?? {},
     initErrors: resource.initErrors ?? [],

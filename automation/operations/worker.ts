@@ -33,6 +33,7 @@ import { destroyInstance, destroyMachine } from './destroy.ts';
 import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
 import { refreshOffers } from './refresh-offers.ts';
+import { checkStackDrift, destroyStack, previewStack, refreshStack, upStack } from './stack-update.ts';
 import type { StepContext, StepHandler, StepResult, StepServices } from './step.ts';
 
 const HANDLERS: Record<OperationKind, StepHandler> = {
@@ -42,6 +43,11 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   adopt_machine: adoptMachine,
   change_bid: changeBid,
   refresh_offers: refreshOffers,
+  preview_stack: previewStack,
+  up_stack: upStack,
+  refresh_stack: refreshStack,
+  destroy_stack: destroyStack,
+  check_stack_drift: checkStackDrift,
 };
 
 /** When one of these fails, what it leaves half made is destroyed. */

@@ -248,6 +248,8 @@ export function createScriptedRunner(vendor: ScriptedVendor): ScriptedRunner {
 
   const runner: ScriptedRunner = {
     preview: (request, hooks, signals) => run('preview', request, hooks, signals),
+    previewDestroy: (request, hooks, signals) => run('preview_destroy', request, hooks, signals),
+    detectDrift: (request, hooks, signals) => run('detect_drift', request, hooks, signals),
     up: (request, hooks, signals) => run('up', request, hooks, signals),
     refresh: (request, hooks, signals) => run('refresh', request, hooks, signals),
     destroy: (request, hooks, signals) => run('destroy', request, hooks, signals),
@@ -311,6 +313,8 @@ function makeResource(name: string, label: string, id: string | null, outputs: R
     name,
     type,
     id,
+    parent: null,
+    isProtected: false,
     inputs: { label },
     outputs,
     initErrors: [],
@@ -330,5 +334,5 @@ function endOf(
   const failed = Object.values(failures)[0];
   const kind = trouble ?? (failed ? 'resource_failed' : null);
   const error = kind && { kind, detail: failed?.reason ?? `scripted ${kind}` };
-  return { update, isOk: error === null, error, failures, changes: {}, state: stateOf(stack), engineMs: 0 };
+  return { update, isOk: error === null, error, failures, changes: {}, outputs: {}, steps: [], drift: [], state: stateOf(stack), engineMs: 0 };
 }

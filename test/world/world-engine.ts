@@ -86,6 +86,8 @@ export function createWorldEngine(
 
     return {
       preview: (request, hooks, signals) => run('preview', request, hooks, signals),
+      previewDestroy: (request, hooks, signals) => run('preview_destroy', request, hooks, signals),
+      detectDrift: (request, hooks, signals) => run('detect_drift', request, hooks, signals),
       up: (request, hooks, signals) => run('up', request, hooks, signals),
       refresh: (request, hooks, signals) => run('refresh', request, hooks, signals),
       destroy: (request, hooks, signals) => run('destroy', request, hooks, signals),
@@ -236,6 +238,8 @@ function makeResource(attempt: InstanceAttempt): StackResource {
     name: attempt.attemptId,
     type,
     id: null,
+    parent: null,
+    isProtected: false,
     inputs: { label: attempt.label, provider: attempt.provider, bidMicroUsdPerHour: attempt.bidMicroUsdPerHour },
     outputs: {},
     initErrors: [],

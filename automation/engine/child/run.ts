@@ -52,7 +52,10 @@ export function createRun(context: RunContext): Run {
     },
     async execute() {
       setPurchaseRuntime(runtime.runtime);
-      const reporter = createEventReporter(request.runId, context.send);
+      const reporter = createEventReporter(request.runId, context.send, {
+        steps: request.update === 'preview' || request.update === 'preview_destroy',
+        drift: request.update === 'detect_drift' || request.update === 'refresh',
+      });
       const workDir = mkdtempSync(join(context.settings.scratchDir, 'run-'));
       try {
         runtime.runtime.crashPoint('engine_starting');
@@ -128,6 +131,12 @@ async function runUpdate(
       return;
     case 'refresh':
       await stack.refresh(options);
+      return;
+    case 'preview_destroy':
+      await stack.previewDestroy(options);
+      return;
+    case 'detect_drift':
+      await stack.previewRefresh(options);
   }
 }
 

@@ -1,0 +1,416 @@
+/** Routes of stacks: what people make of cloud resources, previewed with its price, then carried out. */
+import { z } from 'zod';
+import { ERROR_CODES, MusterError, type ErrorCode } from '../../domain/error-table.ts';
+import { parseUsd } from '../../domain/money.ts';
+import { isFinished } from '../../domain/operation.ts';
+import type { StackKind } from '../../domain/stack-kind.ts';
+import { TAG_VALUE_PATTERN } from '../../domain/stack-tags.ts';
+import { acceptCancel } from '../../db/accept-cancel.ts';
+import { acceptStackOperation, findStackUpdate, type StackOperationKind } from '../../db/accept-stack.ts';
+import { appendAudit } from '../../db/audit.ts';
+import { listOperations } from '../../db/operations.ts';
+import { findPlanOfOperation } from '../../db/stack-plans.ts';
+import { changeStack, findStack, insertStack, listStacks, lockStack, type StackRow } from '../../db/stacks.ts';
+import type { Tx } from '../../db/database.ts';
+import { STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
+import { awaitOperation } from '../await-operation.ts';
+import { operationAccepted, operationPage } from '../contract/operations.ts';
+import {
+  changeStackBody,
+  createStackBody,
+  MADE_KINDS,
+  previewStackBody,
+  stack,
+  stackAccepted,
+  stackDrift,
+  stackKinds,
+  stackListQuery,
+  stackOutputs,
+  stackPage,
+  stackPlan,
+  stackResources,
+  upStackBody,
+} from '../contract/stacks.ts';
+import { id, pageQuery } from '../contract/values.ts';
+import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { operationLocation, operationRefReply, operationReply } from '../replies/operation-reply.ts';
+import { stackPlanReply, stackReply } from '../replies/stack-reply.ts';
+import { iso, isoOrNull } from '../reply-values.ts';
+import { route, type Call, type Route } from '../route.ts';
+
+const AREA = 'stacks';
+const stackParams = z.object({ id: id('stack') });
+/** A preview of ours takes about a second; a cloud that has to be asked takes longer. */
+const PREVIEW_PATIENCE_MS = 60_000;
+
+export const stackRoutes: Route[] = [
+  route({
+    method: 'get',
+    path: '/stacks',
+    access: 'read',
+    area: AREA,
+    summary: 'List stacks, newest first',
+    query: stackListQuery,
+    replies: { 200: stackPage },
+    handle: async ({ query, caller, deps }) => {
+      const db = deps.database.kysely;
+      const before = readCursor(byTime, query.cursor);
+      const rows = await listStacks(db, {
+        orgId: caller.orgId,
+        ...(query.kind ? { kind: query.kind } : {}),
+        ...(query.status ? { status: query.status } : {}),
+        limit: query.limit + 1,
+        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
+      });
+      const { items, nextCursor } = cutPage(
+        rows,
+        query.limit,
+        (row) => [iso(row.created_at), row.id],
+        (row) => row,
+      );
+      const replies = await Promise.all(
+        items.map(async (row) => stackReply(row, await findStackUpdate(db, row.id))),
+      );
+      return { status: 200, body: { items: replies, nextCursor } };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/stacks/kinds',
+    access: 'read',
+    area: AREA,
+    summary: 'The kinds of stack, each with the schema of its configuration',
+    replies: { 200: stackKinds },
+    handle: () =>
+      Promise.resolve({
+        status: 200,
+        body: {
+          items: MADE_KINDS.map((kind) => ({
+            kind,
+            config: z.toJSONSchema(STACK_CONFIG_SCHEMAS[kind], { io: 'input', unrepresentable: 'any' }),
+          })),
+        },
+      }),
+  }),
+  route({
+    method: 'post',
+    path: '/stacks',
+    access: 'change',
+    area: AREA,
+    summary: 'Record a stack',
+    description: 'Nothing is made yet: preview it, then up.',
+    body: createStackBody,
+    isIdempotent: true,
+    replies: { 201: stack },
+    problems: ['conflict'],
+    handle: async ({ body, caller, actor, once }) => {
+      const config = parseConfig(body.kind, body.config);
+      const { name, kind, costCentre, ceilingUsdPerHour, protect, onDrift } = body;
+      return once(async (tx) => {
+        const row = await insertStack(tx, {
+          orgId: caller.orgId,
+          kind,
+          title: name,
+          config,
+          owner: body.owner ?? ownerOf(caller),
+          costCentre,
+          ceilingMicroUsdPerHour: ceilingUsdPerHour === undefined ? null : (parseUsd(ceilingUsdPerHour) as bigint),
+          protect,
+          onDrift,
+          createdBy: caller.id,
+        });
+        if (row === null) throw nameTaken(name);
+        await auditStack(tx, actor, row, 'stack.create');
+        return { status: 201, body: stackReply(row, undefined), location: `/api/v1/stacks/${row.id}` };
+      });
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/stacks/:id',
+    access: 'read',
+    area: AREA,
+    summary: 'Get a stack',
+    params: stackParams,
+    replies: { 200: stack },
+    handle: async (call) => {
+      const row = await requireStack(call);
+      return { status: 200, body: stackReply(row, await findStackUpdate(call.deps.database.kysely, row.id)) };
+    },
+  }),
+  route({
+    method: 'patch',
+    path: '/stacks/:id',
+    access: 'change',
+    area: AREA,
+    summary: 'Change what a stack wants',
+    description: 'Nothing is made by it: the next up carries it out.',
+    params: stackParams,
+    body: changeStackBody,
+    replies: { 200: stack },
+    problems: ['conflict'],
+    handle: async (call) => {
+      const { body, actor, deps } = call;
+      return deps.database.kysely.transaction().execute(async (tx) => {
+        const row = await holdStack(tx, call);
+        const changed = await changeStack(tx, row.id, {
+          ...(body.config === undefined ? {} : { config: parseConfig(row.kind, body.config) }),
+          ...(body.ceilingUsdPerHour === undefined
+            ? {}
+            : {
+                ceilingMicroUsdPerHour:
+                  body.ceilingUsdPerHour === null ? null : (parseUsd(body.ceilingUsdPerHour) as bigint),
+              }),
+          ...(body.protect === undefined ? {} : { protect: body.protect }),
+          ...(body.onDrift === undefined ? {} : { onDrift: body.onDrift }),
+        });
+        await auditStack(tx, actor, changed, 'stack.change');
+        return { status: 200, body: stackReply(changed, await findStackUpdate(tx, row.id)) };
+      });
+    },
+  }),
+  route({
+    method: 'post',
+    path: '/stacks/:id/preview',
+    access: 'change',
+    area: AREA,
+    summary: 'What an up or a destroy would change, and what it would cost',
+    description:
+      'Changes nothing. Answered when the preview is there; one that takes longer than a minute answers 202 with its operation, and its plan is `GET /stacks/:id/plans/:operationId`.',
+    params: stackParams,
+    body: previewStackBody,
+    isBodyOptional: true,
+    replies: { 200: stackPlan, 202: operationAccepted },
+    problems: ['conflict', 'stack_refused', 'engine_unavailable', 'engine_failed', 'canceled'],
+    handle: async (call) => {
+      const operation = await call.deps.database.kysely.transaction().execute(async (tx) => {
+        const row = await holdStack(tx, call);
+        const order = { stack: row, kind: 'preview_stack', actor: call.actor, updateKind: call.body.update } as const;
+        return acceptStackOperation(tx, call.deps.queue, order);
+      });
+      const ended = await awaitOperation(call.deps, operation.id, PREVIEW_PATIENCE_MS);
+      if (!isFinished(ended.status)) {
+        const body = { operation: operationRefReply(ended) };
+        return { status: 202, body, location: operationLocation(ended) };
+      }
+      if (ended.status !== 'succeeded')
+        throw new MusterError(codeOf(ended.error_code), ended.error_detail ?? 'the preview failed');
+      return { status: 200, body: await planReply(call, ended.id) };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/stacks/:id/plans/:operationId',
+    access: 'read',
+    area: AREA,
+    summary: 'The plan that a preview or an up made',
+    params: stackParams.extend({ operationId: id('operation') }),
+    replies: { 200: stackPlan },
+    handle: async (call) => {
+      await requireStack(call);
+      return { status: 200, body: await planReply(call, call.params.operationId) };
+    },
+  }),
+  updateRoute('up', 'up_stack', 'Make a stack what it is to be', {
+    description:
+      'It is previewed first, in the same operation: nothing is made when it breaks a policy, costs more than its ceiling, or is not what the preview with `planHash` showed.',
+    problems: ['conflict', 'plan_changed'],
+  }),
+  updateRoute('refresh', 'refresh_stack', 'Learn what the clouds say of its resources', {
+    description: 'Changes nothing at the clouds; what was changed outside is undone by the next up.',
+    problems: ['conflict'],
+  }),
+  updateRoute('destroy', 'destroy_stack', 'Destroy everything that a stack made', {
+    description: 'Refused while the stack is protected.',
+    problems: ['conflict', 'stack_protected'],
+  }),
+  route({
+    method: 'post',
+    path: '/stacks/:id/cancel',
+    access: 'change',
+    area: AREA,
+    summary: 'Cancel the update under way',
+    description: 'What was made stays in the state; resources that are being made are finished or recorded.',
+    params: stackParams,
+    replies: { 202: operationAccepted },
+    problems: ['conflict'],
+    handle: async (call) => {
+      const { caller, actor, deps } = call;
+      return deps.database.kysely.transaction().execute(async (tx) => {
+        const row = await requireStack(call);
+        const underWay = await findStackUpdate(tx, row.id);
+        if (!underWay) throw new MusterError('conflict', `no update of ${row.title} is under way`);
+        const operation = await acceptCancel(tx, deps.queue, {
+          orgId: caller.orgId,
+          operationId: underWay.id,
+          actor,
+          reason: 'canceled by its stack',
+        });
+        const body = { operation: operationRefReply(operation) };
+        return { status: 202, body, location: operationLocation(operation) };
+      });
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/stacks/:id/outputs',
+    access: 'read',
+    area: AREA,
+    summary: 'Outputs of the last up',
+    params: stackParams,
+    replies: { 200: stackOutputs },
+    handle: async (call) => {
+      const row = await requireStack(call);
+      return { status: 200, body: { outputs: row.outputs, updatedAt: isoOrNull(row.updated_at) } };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/stacks/:id/resources',
+    access: 'read',
+    area: AREA,
+    summary: 'What a stack holds, with its price',
+    params: stackParams,
+    replies: { 200: stackResources },
+    handle: async (call) => {
+      const { resources } = await requireStack(call);
+      const items = resources.map(({ microUsdPerHour, ...one }) => ({ ...one, priceMicroUsdPerHour: microUsdPerHour }));
+      return { status: 200, body: { items } };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/stacks/:id/history',
+    access: 'read',
+    area: AREA,
+    summary: 'Operations of a stack, newest first',
+    params: stackParams,
+    query: pageQuery,
+    replies: { 200: operationPage },
+    handle: async (call) => {
+      const row = await requireStack(call);
+      const before = readCursor(byTime, call.query.cursor);
+      const rows = await listOperations(call.deps.database.kysely, {
+        orgId: call.caller.orgId,
+        targetId: row.id,
+        limit: call.query.limit + 1,
+        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
+      });
+      return {
+        status: 200,
+        body: cutPage(rows, call.query.limit, (one) => [iso(one.created_at), one.id], operationReply),
+      };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/stacks/:id/drift',
+    access: 'read',
+    area: AREA,
+    summary: 'What an outside hand has changed, as of the last look',
+    params: stackParams,
+    replies: { 200: stackDrift },
+    handle: async (call) => {
+      const row = await requireStack(call);
+      return { status: 200, body: { checkedAt: isoOrNull(row.drift_checked_at), items: row.drift ?? [] } };
+    },
+  }),
+];
+
+function updateRoute(
+  verb: 'up' | 'refresh' | 'destroy',
+  kind: StackOperationKind,
+  summary: string,
+  words: { description: string; problems: ErrorCode[] },
+): Route {
+  return route({
+    method: 'post',
+    path: `/stacks/:id/${verb}`,
+    access: 'change',
+    area: AREA,
+    summary,
+    ...words,
+    params: stackParams,
+    // Only an up takes a plan; the others are asked for with an empty body.
+    body: verb === 'up' ? upStackBody : upStackBody.pick({}),
+    isBodyOptional: true,
+    isIdempotent: true,
+    replies: { 202: stackAccepted },
+    handle: async (call) =>
+      call.once(async (tx) => {
+        const row = await holdStack(tx, call);
+        const { planHash } = call.body as { planHash?: string };
+        const operation = await acceptStackOperation(tx, call.deps.queue, {
+          stack: row,
+          kind,
+          actor: call.actor,
+          ...(planHash === undefined ? {} : { planHash }),
+        });
+        const body = { operation: operationRefReply(operation), stack: stackReply(row, operation) };
+        return { status: 202, body, location: operationLocation(operation) };
+      }),
+  });
+}
+
+type StackCall = Pick<Call<'read', { id: string }>, 'caller' | 'deps' | 'params'>;
+
+async function requireStack({ caller, deps, params }: StackCall): Promise<StackRow> {
+  const row = await findStack(deps.database.kysely, caller.orgId, params.id);
+  if (!row) throw noStack(params.id);
+  return row;
+}
+
+async function holdStack(tx: Tx, { caller, params }: StackCall): Promise<StackRow> {
+  const row = await lockStack(tx, params.id);
+  if (row?.org_id !== caller.orgId) throw noStack(params.id);
+  return row;
+}
+
+async function planReply(call: StackCall, operationId: string) {
+  const plan = await findPlanOfOperation(call.deps.database.kysely, operationId);
+  if (plan?.stack_id !== call.params.id) throw new MusterError('not_found', `${operationId} made no plan of this stack`);
+  const operation = await awaitOperation(call.deps, operationId, 0);
+  return stackPlanReply(plan, operation);
+}
+
+function noStack(stackId: string): MusterError {
+  return new MusterError('not_found', `there is no stack ${stackId}`);
+}
+
+function nameTaken(name: string): MusterError {
+  return new MusterError('conflict', `a stack named "${name}" exists already`, {
+    errors: [{ path: 'name', message: 'is taken by a stack of this org' }],
+  });
+}
+
+/** Every problem at once, each with its path below `config`. */
+function parseConfig(kind: StackKind, config: Record<string, unknown>): unknown {
+  const parsed = STACK_CONFIG_SCHEMAS[kind].safeParse(config);
+  if (parsed.success) return parsed.data;
+  const errors = parsed.error.issues.map((issue) => ({
+    path: ['config', ...issue.path].join('.'),
+    message: issue.message,
+  }));
+  throw new MusterError('invalid_request', `the configuration of this ${kind} stack is wrong`, { errors });
+}
+
+/** A tag may not hold everything that a name may. */
+function ownerOf(caller: { id: string; name?: string }): string {
+  const name = caller.name ?? caller.id;
+  return TAG_VALUE_PATTERN.test(name) ? name : caller.id;
+}
+
+function codeOf(code: string | null): ErrorCode {
+  return (ERROR_CODES as readonly string[]).includes(code ?? '') ? (code as ErrorCode) : 'engine_failed';
+}
+
+function auditStack(tx: Tx, actor: Call['actor'], row: StackRow, action: string): Promise<void> {
+  return appendAudit(tx, {
+    orgId: row.org_id,
+    actor,
+    action,
+    targetKind: 'stack',
+    targetId: row.id,
+    detail: { title: row.title, kind: row.kind, protect: row.protect, onDrift: row.on_drift },
+  });
+}

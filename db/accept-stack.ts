@@ -1,0 +1,102 @@
+/** Accepting an operation on a stack that people made, in the caller's transaction, which holds the stack's row. */
+import { MusterError } from '../domain/error-table.ts';
+import { isStackOperation, type OperationKind } from '../domain/operation.ts';
+import { appendAudit, type Actor } from './audit.ts';
+import type { Executor, Tx } from './database.ts';
+import { acceptOperation, type OperationRow } from './operations.ts';
+import type { Queue } from './queue.ts';
+import { findStackPlan } from './stack-plans.ts';
+import type { StackRow } from './stacks.ts';
+
+export type StackOperationKind = Extract<OperationKind, `${string}_stack` | 'check_stack_drift'>;
+
+export interface StackOrder {
+  stack: StackRow;
+  kind: StackOperationKind;
+  actor: Actor;
+  /** Only for an up: it is held to the plan with this hash. */
+  planHash?: string;
+  /** Only for a preview. @default up */
+  updateKind?: 'up' | 'destroy';
+  /** The operation in whose step this is accepted: what it asks for runs after it. */
+  follows?: string;
+}
+
+/**
+ * Throws MusterError `conflict` for a stack that is destroyed or has an update under way, `stack_protected`, `plan_changed` for a plan
+ * that is unknown, of another update or expired.
+ */
+export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrder): Promise<OperationRow> {
+  const { stack, kind, actor, planHash, updateKind } = order;
+  if (stack.status === 'destroyed')
+    throw new MusterError('conflict', `${stack.id} is destroyed`, { facts: { state: stack.status } });
+  if (kind === 'destroy_stack' && stack.protect) {
+    throw new MusterError(
+      'stack_protected',
+      `${stack.title} is protected: set protect to false first (PATCH /stacks/${stack.id})`,
+    );
+  }
+  if (order.follows === undefined && changes(kind)) await refuseWhileUpdating(tx, stack, kind);
+  if (planHash !== undefined) await checkPlanHash(tx, stack, planHash);
+  const operation = await acceptOperation(tx, queue, {
+    orgId: stack.org_id,
+    kind,
+    targetKind: 'stack',
+    targetId: stack.id,
+    stackId: stack.id,
+    input: { ...(planHash === undefined ? {} : { planHash }), ...(updateKind === undefined ? {} : { updateKind }) },
+    // A second request for the same joins the first; previews and plans are each their own.
+    ...(kind === 'preview_stack' || planHash !== undefined ? {} : { deterministicKey: `${kind}:${stack.id}` }),
+    createdBy: actor.id,
+  });
+  if (changes(kind)) {
+    await appendAudit(tx, {
+      orgId: stack.org_id,
+      actor,
+      action: `stack.${kind.replace(/_stack$/, '')}`,
+      targetKind: 'stack',
+      targetId: stack.id,
+      detail: { title: stack.title, operation: operation.id, ...(planHash === undefined ? {} : { planHash }) },
+    });
+  }
+  return operation;
+}
+
+/** The update under way; undefined: none. */
+export async function findStackUpdate(executor: Executor, stackId: string): Promise<OperationRow | undefined> {
+  const rows = await executor
+    .selectFrom('operations')
+    .selectAll()
+    .where('stack_id', '=', stackId)
+    .where('status', 'in', ['queued', 'running'])
+    .orderBy('created_at')
+    .execute();
+  return rows.find((row) => isStackOperation(row.kind) && changes(row.kind as StackOperationKind));
+}
+
+function changes(kind: StackOperationKind): boolean {
+  return kind === 'up_stack' || kind === 'refresh_stack' || kind === 'destroy_stack';
+}
+
+async function refuseWhileUpdating(tx: Tx, stack: StackRow, kind: StackOperationKind): Promise<void> {
+  const under = await findStackUpdate(tx, stack.id);
+  if (!under || under.kind === kind) return;
+  throw new MusterError('conflict', `${under.kind} ${under.id} is under way on ${stack.title}`, {
+    facts: { state: stack.status, operationId: under.id },
+  });
+}
+
+async function checkPlanHash(tx: Tx, stack: StackRow, planHash: string): Promise<void> {
+  const plan = await findStackPlan(tx, stack.id, planHash);
+  const trouble =
+    plan === undefined
+      ? `there is no plan with this planHash for ${stack.title}`
+      : plan.update_kind !== 'up'
+        ? 'the plan is one of a destroy'
+        : plan.isExpired
+          ? `the plan expired at ${plan.expires_at.toISOString()}`
+          : plan.violations.length > 0
+            ? 'the plan breaks policies'
+            : null;
+  if (trouble !== null) throw new MusterError('plan_changed', `${trouble}: preview again`);
+}
