@@ -68,6 +68,7 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
     async () => (await import('./commands/fleet.ts')).showFleet,
   );
   addSessions(program, attach);
+  addStacks(program, attach);
   addCosts(program, attach);
   program
     .command('completion')
@@ -248,6 +249,67 @@ function addSessions(program: Command, attach: Attach): void {
   attach(key, async () => (await import('./commands/sessions.ts')).getSessionKey);
   const diagnostics = sessions.command('diagnostics').description('what was tried and found').argument('<id>');
   attach(diagnostics, async () => (await import('./commands/sessions.ts')).diagnoseSession);
+}
+
+function addStacks(program: Command, attach: Attach): void {
+  const stacks = program.command('stacks').description('clusters, standbys and stores: what programs make of cloud resources');
+  const load = () => import('./commands/stacks.ts');
+  const list = stacks
+    .command('list')
+    .option('--kind <kind>', 'eks, aks, onprem, standby or snapshots')
+    .option('--status <list>', 'any of these, such as up,failed');
+  attach(paged(list), async () => (await load()).listStacks);
+  attach(stacks.command('get').argument('<id>'), async () => (await load()).getStack);
+  const create = stacks
+    .command('create')
+    .description('records a stack; nothing is made yet')
+    .requiredOption('--name <name>', 'begins the name of everything it makes')
+    .requiredOption('--kind <kind>', 'eks, aks, onprem, standby or snapshots')
+    .requiredOption('--config <file>', "JSON of the kind's configuration; - for standard input")
+    .requiredOption('--cost-centre <label>', 'who pays: a tag on everything')
+    .option('--owner <label>', 'who answers for it (you)');
+  attach(stackOptions(create), async () => (await load()).createStack);
+  const change = stacks
+    .command('change')
+    .description('changes what it is to be; the next up carries it out')
+    .argument('<id>')
+    .option('--config <file>', 'JSON; - for standard input')
+    .option('--protect', 'refuse to destroy it again');
+  attach(stackOptions(change), async () => (await load()).changeStack);
+  const preview = stacks
+    .command('preview')
+    .description('what an up would change, with its price')
+    .argument('<id>')
+    .option('--destroy', 'what a destroy would delete');
+  attach(preview, async () => (await load()).previewStack);
+  const up = asking(stacks.command('up').description('previews, asks, and makes exactly that').argument('<id>'));
+  attach(up, async () => (await load()).upStack);
+  const refresh = stacks
+    .command('refresh')
+    .description('learns what the clouds say of its resources')
+    .argument('<id>')
+    .option('--watch', 'show progress until it has ended');
+  attach(refresh, async () => (await load()).refreshStack);
+  const destroy = asking(stacks.command('destroy').description('destroys everything it made; asks first').argument('<id>'));
+  attach(destroy, async () => (await load()).destroyStack);
+  attach(stacks.command('cancel').description('stops its update').argument('<id>'), async () => (await load()).cancelStack);
+  attach(stacks.command('resources').argument('<id>'), async () => (await load()).showResources);
+  attach(
+    stacks.command('drift').description('what an outside hand has changed').argument('<id>'),
+    async () => (await load()).showDrift,
+  );
+  attach(stacks.command('outputs').argument('<id>'), async () => (await load()).showOutputs);
+}
+
+function stackOptions(command: Command): Command {
+  return command
+    .option('--ceiling-usd-per-hour <usd>', 'what costs more is refused')
+    .option('--no-protect', 'let it be destroyed')
+    .option('--on-drift <policy>', 'report or repair (report)');
+}
+
+function asking(command: Command): Command {
+  return command.option('-y, --yes', 'do not ask').option('--watch', 'show progress until it has ended');
 }
 
 function addCosts(program: Command, attach: Attach): void {
