@@ -77,7 +77,7 @@ function parseAll(networks: readonly NamedCidr[]): ParsedCidr[] {
 
 /** Everybody: an allow list with it allows all. */
 export function isEveryAddress(cidr: string): boolean {
-  return /\/0$/.test(cidr);
+  return cidr.endsWith('/0');
 }
 
 function addressCount(prefix: number): number {

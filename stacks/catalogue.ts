@@ -1,5 +1,7 @@
 /** The kinds of stack and their programs. A program is loaded only when it runs: some bring large SDKs. */
+import type { z } from 'zod';
 import { STACK_KINDS, type StackKind } from '../domain/stack-kind.ts';
+import { stackArgsFromConfig, type StackArgs } from './stack-args.ts';
 
 export interface StackProgram {
   /** The arguments are the kind's own; whoever records them has validated them. */
@@ -8,13 +10,29 @@ export interface StackProgram {
   argsFromConfig(values: Record<string, string>, stackName: string): unknown;
 }
 
-const CATALOGUE: Partial<Record<StackKind, () => Promise<StackProgram>>> = {
+const CATALOGUE: Record<StackKind, () => Promise<StackProgram>> = {
   instance: async () => {
     const { instanceProgram, instanceArgsFromConfig } = await import('./instance/program.ts');
     return {
       run: (args) => instanceProgram(args as Parameters<typeof instanceProgram>[0]),
       argsFromConfig: instanceArgsFromConfig,
     };
+  },
+  eks: async () => {
+    const { eksProgram } = await import('./eks/program.ts');
+    return infrastructure('eks', (await import('./eks/config.ts')).eksConfigSchema, eksProgram);
+  },
+  aks: async () => {
+    const { aksProgram } = await import('./aks/program.ts');
+    return infrastructure('aks', (await import('./aks/config.ts')).aksConfigSchema, aksProgram);
+  },
+  standby: async () => {
+    const { standbyProgram } = await import('./standby/program.ts');
+    return infrastructure('standby', (await import('./standby/config.ts')).standbyConfigSchema, standbyProgram);
+  },
+  snapshots: async () => {
+    const { snapshotsProgram } = await import('./snapshots/program.ts');
+    return infrastructure('snapshots', (await import('./snapshots/config.ts')).snapshotsConfigSchema, snapshotsProgram);
   },
 };
 
@@ -28,4 +46,16 @@ export async function loadStackProgram(kind: string): Promise<StackProgram> {
 /** The program alone, for the operation child. */
 export async function loadProgram(kind: string): Promise<StackProgram['run']> {
   return (await loadStackProgram(kind)).run;
+}
+
+/** A kind whose arguments are its configuration and what all kinds share. */
+function infrastructure<Schema extends z.ZodObject>(
+  kind: StackKind,
+  schema: Schema,
+  program: (args: StackArgs<z.output<Schema>>) => Record<string, unknown>,
+): StackProgram {
+  return {
+    run: (args) => program(args as StackArgs<z.output<Schema>>),
+    argsFromConfig: (values, stackName) => stackArgsFromConfig(kind, schema, values, stackName),
+  };
 }

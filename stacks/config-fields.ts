@@ -27,8 +27,8 @@ export const gpuOperator = z
   .strictObject({
     version: z
       .string()
-      .regex(/^v\d+\.\d+\.\d+$/, 'must be a chart version such as "v25.10.0"')
-      .default('v25.10.0'),
+      .regex(/^v\d+\.\d+\.\d+$/, 'must be a chart version such as "v25.10.1"')
+      .default('v25.10.1'),
     driver: z
       .boolean()
       .default(false)

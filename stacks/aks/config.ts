@@ -21,6 +21,12 @@ const gpuNodePool = z
     minCount: count.default(0).describe('Fewest nodes. Default 0: an idle pool costs nothing.'),
     maxCount: count.min(1).describe('Most nodes: what the pool can cost at worst. No default.'),
     count: count.optional().describe('Nodes now. Default: minCount.'),
+    autoscaled: z
+      .boolean()
+      .default(false)
+      .describe(
+        "AKS's own autoscaler decides between minCount and maxCount; updates then leave count alone. Default false. Free.",
+      ),
     capacityType: z
       .enum(['on_demand', 'spot'])
       .default('on_demand')
@@ -123,7 +129,7 @@ export const aksConfigSchema = z
         diskGib: z.int().min(30).max(1024).default(64).describe('Default 64, about $0.13 per GiB and month.'),
       })
       .prefault({})
-      .describe('Nodes for CoreDNS, operators and what is not a GPU workload.'),
+      .describe('Nodes for CoreDNS, operators and what is not a GPU workload. Fixed when the cluster is made.'),
     gpuNodePools: z.array(gpuNodePool).max(20).default([]).describe('Pools of GPU nodes. Default none.'),
     workloadIdentities: z
       .array(

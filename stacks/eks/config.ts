@@ -37,6 +37,12 @@ const gpuNodeGroup = z
     kubernetesVersion: version
       .optional()
       .describe("Of the nodes. Default: the control plane's. May be up to three minors behind it."),
+    autoscaled: z
+      .boolean()
+      .default(false)
+      .describe(
+        'An autoscaler decides how many nodes there are; updates then leave that number alone. Default false. Free.',
+      ),
     tainted: z
       .boolean()
       .default(true)
@@ -68,6 +74,12 @@ export const eksConfigSchema = z
       .default(newestKubernetes('eks'))
       .describe(
         'Default: the newest known. A version past its standard support costs $0.60 per hour instead of $0.10.',
+      ),
+    extendedSupport: z
+      .boolean()
+      .default(false)
+      .describe(
+        'Stay on a version after its standard support, at $0.60 per hour, instead of being upgraded by AWS. Default false.',
       ),
     vpcCidr: cidr.default('10.60.0.0/16').describe('The network to make, /16 to /20. Default 10.60.0.0/16. Free.'),
     existingVpc: z

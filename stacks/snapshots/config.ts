@@ -65,6 +65,8 @@ const bucket = z
       problem('region', value.store === 'r2' ? 'must be "auto" for r2' : `${value.store} has no region "auto"`);
     if (value.store !== 's3' && value.profile === undefined)
       problem('profile', `is needed for ${value.store}: the environment's credentials are AWS's`);
+    if (value.expireDays !== undefined && value.store === 'b2')
+      problem('expireDays', 'b2 deletes by rules of its own page only');
     if (value.kmsKeyArn !== undefined && value.store !== 's3') problem('kmsKeyArn', 'is for s3 only');
     if (value.user && value.store !== 's3' && value.store !== 'wasabi')
       problem('user', `${value.store} makes keys for one bucket on its own page only`);

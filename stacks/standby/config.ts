@@ -64,7 +64,7 @@ export const standbyConfigSchema = z
       ),
     subnetCidr: cidr.default('10.62.0.0/24').describe('The network to make for it. Default 10.62.0.0/24. Free.'),
     sshCidrs: allowList.describe(
-      "Networks that may reach SSH. Default none: only through Google's identity-aware proxy. Free. Some also give it a public address, $0.004 per hour while it runs.",
+      "Networks that may reach SSH. Default none: only through Google's identity-aware proxy. Free. Some also give it a public address, $0.004 per hour while it runs; without one it reaches out through a gateway, about $0.006 per hour and $0.045 per GB.",
     ),
     sshPublicKeys: z
       .array(z.string().regex(/^(ssh-|ecdsa-|sk-)\S+ \S+/, 'must be OpenSSH public keys'))
@@ -88,10 +88,6 @@ export const standbyConfigSchema = z
       .datetime({ offset: true })
       .optional()
       .describe('Google itself stops the machine at this time. Default none. Free.'),
-    deleteProtection: z
-      .boolean()
-      .default(true)
-      .describe('Google refuses to delete the machine while it is set. Default true. Free.'),
   })
   .superRefine((config, context) => {
     const problem = (path: string[], message: string) => context.addIssue({ code: 'custom', path, message });

@@ -1,0 +1,34 @@
+/** The `eks` stack: one GPU cluster at AWS, and what belongs into it. Credentials are those of the environment. */
+import { Provider } from '@pulumi/aws/provider.js';
+import type { Output } from '@pulumi/pulumi/output.js';
+import { EksGpuCluster } from '../../components/eks-gpu-cluster.ts';
+import { formatTags } from '../../domain/stack-tags.ts';
+import { installClusterParts } from '../cluster-parts.ts';
+import { withPolicies } from '../policy-gate.ts';
+import type { StackArgs } from '../stack-args.ts';
+import type { EksConfig } from './config.ts';
+
+export function eksProgram(args: StackArgs<EksConfig>): Record<string, Output<unknown>> {
+  const { config, name, tags, protect, ceilingMicroUsdPerHour } = args;
+  const { gpuOperator, nodeAgent, connectedCidrs: _checked, checkCatalogue: _alsoChecked, ...cluster } = config;
+  return withPolicies({ ceilingMicroUsdPerHour, region: config.region }, (options) => {
+    const provider = new Provider(
+      `${name}-aws`,
+      // The default tags reach what EKS makes for us; everything that we make says them itself too.
+      { region: config.region, defaultTags: { tags: formatTags(tags, name) } },
+      options,
+    );
+    const made = new EksGpuCluster(name, { ...cluster, tags, protect }, { ...options, provider });
+    const nodes = made.nodeGroups;
+    installClusterParts({ name, tags, kubeconfig: made.kubeconfig, nodes, gpuOperator, nodeAgent }, options);
+    return {
+      clusterName: made.clusterName,
+      clusterArn: made.clusterArn,
+      endpoint: made.endpoint,
+      certificateAuthority: made.certificateAuthority,
+      kubernetesVersion: made.kubernetesVersion,
+      kubeconfig: made.kubeconfig,
+      vpcId: made.vpcId,
+    };
+  });
+}
