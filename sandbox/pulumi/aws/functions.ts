@@ -1,0 +1,93 @@
+/** The functions of the AWS provider that programs call. */
+import { CloudError } from '../cloud-error.ts';
+import type { Scene } from '../cloud-rules.ts';
+import { propertiesOf, type CloudResource } from '../cloud-store.ts';
+import { hashHex, newHex } from '../names.ts';
+import { isObject, listOf, objectOf, textOf, textsOf, type Properties } from '../properties.ts';
+import { ACCOUNT_ID, zonesOf } from './places.ts';
+
+export function invokeAws(token: string, args: Properties, scene: Scene): Properties {
+  const region = textOf(args.region) ?? String(scene.config.region);
+  switch (token) {
+    case 'aws:index/getAvailabilityZones:getAvailabilityZones': {
+      const names = zonesOf(region).filter((name) => !textsOf(args.excludeNames).includes(name));
+      return {
+        id: region,
+        region,
+        groupNames: [region],
+        names,
+        zoneIds: names.map((name) => `use1-az${name.codePointAt(name.length - 1)! - 96}`),
+      };
+    }
+    case 'aws:index/getCallerIdentity:getCallerIdentity':
+      return {
+        id: ACCOUNT_ID,
+        accountId: ACCOUNT_ID,
+        arn: `arn:aws:iam::${ACCOUNT_ID}:user/muster-sandbox`,
+        userId: 'AIDASANDBOXUSER00001',
+      };
+    case 'aws:index/getPartition:getPartition':
+      return { id: 'aws', partition: 'aws', dnsSuffix: 'amazonaws.com', reverseDnsPrefix: 'com.amazonaws' };
+    case 'aws:index/getRegion:getRegion':
+      return { id: region, name: region, region, description: region, endpoint: `ec2.${region}.amazonaws.com` };
+    case 'aws:ssm/getParameter:getParameter':
+      return getParameter(String(args.name), region);
+    case 'aws:eks/getClusterAuth:getClusterAuth':
+      // The service signs it without asking whether there is such a cluster.
+      return { id: args.name, name: args.name, region, token: `k8s-aws-v1.${newHex(64)}` };
+    case 'aws:eks/getCluster:getCluster': {
+      const found = scene.find('aws:eks/cluster:Cluster', region).find(({ id }) => id === args.name);
+      if (!found)
+        throw new CloudError(
+          'ResourceNotFoundException',
+          `reading EKS Cluster (${String(args.name)}): couldn't find resource`,
+        );
+      const { certificateAuthority, vpcConfig, ...told } = propertiesOf(found);
+      return { ...told, id: found.id, certificateAuthorities: [certificateAuthority], vpcConfig };
+    }
+    case 'aws:resourcegroupstaggingapi/getResources:getResources':
+      return getResources(args, region, scene);
+    default:
+      throw new CloudError('UnknownFunction', `the simulated aws has no behaviour for ${token}`);
+  }
+}
+
+/** The public parameters that AWS keeps for its images. */
+function getParameter(name: string, region: string): Properties {
+  if (!/^\/aws\/service\/(eks|bottlerocket|ami-amazon-linux-latest)\//.test(name)) {
+    throw new CloudError('ParameterNotFound', `reading SSM Parameter (${name}): couldn't find resource`);
+  }
+  const value = name.endsWith('release_version') ? '1.34.2-20261101' : `ami-${hashHex(`${region} ${name}`, 17)}`;
+  const arn = `arn:aws:ssm:${region}::parameter${name}`;
+  return { id: name, name, region, arn, type: 'String', value, insecureValue: value, version: 1, withDecryption: true };
+}
+
+/** Whatever has a tag, by ARN: how resources are found whose creation was answered to nobody. */
+function getResources(args: Properties, region: string, scene: Scene): Properties {
+  const filters = listOf(args.tagFilters).map(objectOf);
+  const arns = textsOf(args.resourceArnLists);
+  const found = scene
+    .find('*', null)
+    .filter(({ scope }) => scope === region || scope === '')
+    .flatMap((resource) => describeTags(resource) ?? [])
+    .filter(
+      ({ arn, tags }) => (arns.length === 0 || arns.includes(arn)) && filters.every((filter) => hasTag(tags, filter)),
+    );
+  return {
+    id: region,
+    region,
+    resourceTagMappingLists: found.map(({ arn, tags }) => ({ resourceArn: arn, tags, complianceDetails: [] })),
+  };
+}
+
+function describeTags({ package: cloud, outputs }: CloudResource): { arn: string; tags: Properties } | undefined {
+  const arn = textOf(outputs.arn);
+  if (cloud !== 'aws' || arn === undefined || !isObject(outputs.tagsAll)) return undefined;
+  return Object.keys(outputs.tagsAll).length > 0 ? { arn, tags: outputs.tagsAll } : undefined;
+}
+
+function hasTag(tags: Properties, filter: Properties): boolean {
+  const value = tags[String(filter.key)];
+  const values = textsOf(filter.values);
+  return value !== undefined && (values.length === 0 || values.includes(String(value)));
+}
