@@ -23,14 +23,16 @@ export function parseStackConfig<Schema extends z.ZodObject>(
 }
 
 interface TypedSchema {
-  def: { type: string; innerType?: TypedSchema; in?: TypedSchema };
+  def: { type: string; innerType?: TypedSchema; in?: TypedSchema; values?: unknown[] };
 }
 
 /** Texts in the schema stay as they are written: "0.60" is no number, nor is a version "1.30". */
 function isText(schema: TypedSchema | undefined): boolean {
   if (!schema) return false;
-  const inner = schema.def.innerType ?? schema.def.in;
-  return inner ? isText(inner) : ['string', 'enum', 'literal'].includes(schema.def.type);
+  const { type, innerType, in: before, values } = schema.def;
+  const inner = innerType ?? before;
+  if (inner) return isText(inner);
+  return type === 'string' || type === 'enum' || (values ?? []).some((value) => typeof value === 'string');
 }
 
 function parseJson(text: string): unknown {

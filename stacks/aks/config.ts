@@ -129,7 +129,9 @@ export const aksConfigSchema = z
         diskGib: z.int().min(30).max(1024).default(64).describe('Default 64, about $0.13 per GiB and month.'),
       })
       .prefault({})
-      .describe('Nodes for CoreDNS, operators and what is not a GPU workload. Fixed when the cluster is made.'),
+      .describe(
+        'Nodes for CoreDNS, operators and what is not a GPU workload. Default: two of Standard_D2s_v5. Fixed when the cluster is made.',
+      ),
     gpuNodePools: z.array(gpuNodePool).max(20).default([]).describe('Pools of GPU nodes. Default none.'),
     workloadIdentities: z
       .array(

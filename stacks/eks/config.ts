@@ -150,7 +150,7 @@ export const eksConfigSchema = z
         diskGib: z.int().min(20).max(1000).default(50).describe('Default 50, gp3: $0.08 per GiB and month.'),
       })
       .prefault({})
-      .describe('Nodes for CoreDNS, operators and what is not a GPU workload.'),
+      .describe('Nodes for CoreDNS, operators and what is not a GPU workload. Default: two of m7i.large.'),
     gpuNodeGroups: z.array(gpuNodeGroup).max(20).default([]).describe('Groups of GPU nodes. Default none.'),
     gpuOperator,
     nodeAgent,
