@@ -10,6 +10,7 @@ import { Registry } from 'prom-client';
 import { ConfigError, loadConfig, PROJECT_DIR, readEnvironment, type Config, type RateLimits } from './config.ts';
 import { createBundleCache } from './agent/bundle-cache.ts';
 import type { Automation, ProviderAccount } from './automation/automation.ts';
+import type { SandboxProcess } from './automation/sandbox-process.ts';
 import { openDatabase, type Database } from './db/database.ts';
 import { registerDeployment } from './db/deployment.ts';
 import { migrateDatabase } from './db/migrate.ts';
@@ -93,7 +94,7 @@ async function bringUp(config: Config, log: Logger, stops: Stop[], aborted: Abor
       database,
       queue,
       envelope,
-      (await sandbox) ?? {},
+      (await sandbox) ?? null,
       findAgentUrl(config, port),
       log,
     );
@@ -132,7 +133,7 @@ async function startSandbox(config: Config, log: Logger, stops: Stop[]) {
   });
   stops.push(() => sandbox.stop()); // last: destroys that are under way still need their vendor
   print(`sandbox: ${sandbox.urls.control} (nothing real is bought)`);
-  return sandbox.urls;
+  return sandbox;
 }
 
 async function startPostgres(config: Config, log: Logger, stops: Stop[], aborted: AbortSignal): Promise<string> {
@@ -207,7 +208,7 @@ async function startAutomation(
   database: Database,
   queue: Queue,
   envelope: Envelope,
-  sandboxUrls: Partial<Record<ProviderName, string>>,
+  sandbox: SandboxProcess | null,
   agentUrl: string | null,
   log: Logger,
 ): Promise<Automation> {
@@ -239,7 +240,8 @@ async function startAutomation(
     dataDir: config.dataDir,
     backendUrl: config.work.pulumiBackendUrl,
     concurrency: config.work.concurrency,
-    providers: accountsOf(config, sandboxUrls, documentedRateLimits),
+    providers: accountsOf(config, sandbox?.urls ?? {}, documentedRateLimits),
+    ...(sandbox ? { cloudPorts: sandbox.cloudPorts } : {}),
     intervals: {
       offerSyncMs: config.work.offerSyncMs,
       readinessMs: config.work.readinessMs,

@@ -30,6 +30,7 @@ import { createScheduler, type Scheduler } from './cron/scheduler.ts';
 import { createSourceCapacityCron } from './cron/source-capacity.ts';
 import { createSyncOffersCron } from './cron/sync-offers.ts';
 import { createChildPool, type ChildPool } from './engine/child-pool.ts';
+import type { CloudPorts } from './engine/protocol.ts';
 import { createStackRunner, type EngineSecrets, type StackRunner } from './engine/stack-runner.ts';
 import { chooseStateBackend } from './engine/state-backend.ts';
 import { createWorker, type Worker } from './operations/worker.ts';
@@ -63,6 +64,8 @@ export interface AutomationOptions {
   backendUrl: string | null;
   concurrency: number;
   providers: Partial<Record<ProviderName, ProviderAccount>>;
+  /** The sandbox's simulated clouds; absent: the official plugins. */
+  cloudPorts?: CloudPorts;
   intervals: { offerSyncMs: number; readinessMs: number; reconcileMs: number };
   orphans: { policy: 'destroy' | 'alert'; graceMs: number };
   /** How long a machine may take to become ready, where no request says it. */
@@ -247,6 +250,7 @@ function createEngineHolder(options: AutomationOptions) {
           engineVersion: engine.version,
           projectRoot: options.projectDir,
           parallel: PARALLEL,
+          cloudPorts: options.cloudPorts ?? {},
           providers: Object.fromEntries(
             Object.entries(options.providers).map(([name, { apiKey, baseUrl, listLagMs }]) => [
               name,

@@ -2,10 +2,13 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { PROVIDER_NAMES, type ProviderName } from '../domain/provider.ts';
+import type { CloudPorts } from './engine/protocol.ts';
 
 export interface SandboxProcess {
   /** Of the control page and of each simulated vendor. */
   urls: Record<'control' | ProviderName, string>;
+  /** Where the engine finds the simulated clouds; empty when this sandbox has none. */
+  cloudPorts: CloudPorts;
   stop(): Promise<void>;
 }
 
@@ -30,7 +33,7 @@ const RESTART_PAUSES_MS = [0, 500, 2_000, 5_000];
 export async function startSandboxProcess(options: SandboxProcessOptions): Promise<SandboxProcess> {
   if (await isSandbox(options.port)) return shareSandbox(options.port);
   let child = forkSandbox(options);
-  const urls = await waitUntilReady(child);
+  const { urls, cloudPorts } = await waitUntilReady(child);
   let isStopping = false;
   const watch = (): void => {
     child.once('exit', (code, signal) => {
@@ -54,6 +57,7 @@ export async function startSandboxProcess(options: SandboxProcessOptions): Promi
   watch();
   return {
     urls,
+    cloudPorts,
     stop() {
       isStopping = true;
       return stop(child);
@@ -88,16 +92,24 @@ async function isSandbox(port: number): Promise<boolean> {
 }
 
 /** The simulated vendors are on the ports after the control page's, in the order in which we name them. */
-function shareSandbox(port: number): SandboxProcess {
+async function shareSandbox(port: number): Promise<SandboxProcess> {
   const at = (offset: number): string => `http://127.0.0.1:${port + offset}`;
   const vendors = Object.fromEntries(PROVIDER_NAMES.map((name, index) => [name, at(index + 1)]));
   return {
     urls: { control: at(0), ...(vendors as Record<ProviderName, string>) },
+    cloudPorts: await askCloudPorts(at(0)),
     stop: () => Promise.resolve(),
   };
 }
 
-function waitUntilReady(child: ChildProcess): Promise<SandboxProcess['urls']> {
+async function askCloudPorts(control: string): Promise<CloudPorts> {
+  const reply = await fetch(`${control}/__sandbox/clouds`, { signal: AbortSignal.timeout(2_000) });
+  return reply.ok ? ((await reply.json()) as { ports: CloudPorts }).ports : {};
+}
+
+type Ready = Pick<SandboxProcess, 'urls' | 'cloudPorts'>;
+
+function waitUntilReady(child: ChildProcess): Promise<Ready> {
   return new Promise((resolve, reject) => {
     let said = '';
     child.stderr?.on('data', (data: Buffer) => (said = (said + data.toString()).slice(-4000)));
@@ -109,10 +121,10 @@ function waitUntilReady(child: ChildProcess): Promise<SandboxProcess['urls']> {
       clearTimeout(timer);
       reject(new Error(said.trim() || `the sandbox ended (${signal ?? code})`));
     });
-    child.on('message', (message: { type: string; urls: SandboxProcess['urls'] }) => {
+    child.on('message', (message: { type: string } & Ready) => {
       if (message.type !== 'ready') return;
       clearTimeout(timer);
-      resolve(message.urls);
+      resolve({ urls: message.urls, cloudPorts: message.cloudPorts });
     });
   });
 }

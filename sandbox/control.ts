@@ -7,6 +7,8 @@ import { z } from 'zod';
 import { CALL_FAULT_KINDS, type FaultInput, isMachineFault, MACHINE_FAULT_KINDS } from './faults.ts';
 import { type HttpListener, type HttpReply, listenHttp, readBody, sendReply, toErrorReply } from './http-listener.ts';
 import { renderPage } from './page.ts';
+import { CLOUD_FAULT_KINDS, CLOUD_OPERATIONS } from './pulumi/cloud-faults.ts';
+import { CLOUD_PACKAGES } from './pulumi/tables/simulated-types.ts';
 import type { Sandbox, VendorFacts } from './server.ts';
 
 const faultShape = z.strictObject({
@@ -57,6 +59,34 @@ const machineSchema = z.strictObject({
   state: z.enum(['running', 'stopped']).default('running'),
 });
 const nothingSchema = z.strictObject({});
+
+const cloudFaultSchema = z.strictObject({
+  kind: z.enum(CLOUD_FAULT_KINDS),
+  package: z.enum(CLOUD_PACKAGES).optional(),
+  type: z.string().optional(),
+  name: z.string().optional(),
+  operation: z.enum(CLOUD_OPERATIONS).optional(),
+  times: z.number().int().min(1).optional(),
+  probability: z.number().min(0).max(1).optional(),
+  delayMs: z.number().int().min(0).optional(),
+  code: z.string().optional(),
+  message: z.string().optional(),
+});
+const cloudDriftSchema = z.strictObject({
+  package: z.enum(CLOUD_PACKAGES).optional(),
+  type: z.string().optional(),
+  name: z.string(),
+  changes: z.record(z.string(), z.unknown()).optional(),
+  isDeleted: z.boolean().optional(),
+});
+const placedResourceSchema = z.strictObject({
+  package: z.enum(CLOUD_PACKAGES),
+  type: z.string(),
+  id: z.string(),
+  scope: z.string().optional(),
+  inputs: z.record(z.string(), z.unknown()).optional(),
+  outputs: z.record(z.string(), z.unknown()).optional(),
+});
 
 interface ControlRoute {
   method: string;
@@ -123,6 +153,72 @@ const ROUTES: readonly ControlRoute[] = [
   },
 ];
 
+/** The simulated clouds: their ports, what is in them, and what goes wrong there. */
+const CLOUD_ROUTES: readonly ControlRoute[] = [
+  {
+    method: 'GET',
+    pattern: /^\/__sandbox\/clouds$/,
+    handle: (sandbox) => withClouds(sandbox, (clouds) => ok({ ports: clouds.ports, ...clouds.state() })),
+  },
+  {
+    method: 'GET',
+    pattern: /^\/__sandbox\/clouds\/faults$/,
+    handle: (sandbox) => withClouds(sandbox, (clouds) => ok({ faults: clouds.faults() })),
+  },
+  {
+    method: 'POST',
+    pattern: /^\/__sandbox\/clouds\/faults$/,
+    handle: (sandbox, body) =>
+      withClouds(sandbox, (clouds) => withBody(cloudFaultSchema, body, (input) => ok(clouds.fault(input), 201))),
+  },
+  {
+    method: 'DELETE',
+    pattern: /^\/__sandbox\/clouds\/faults$/,
+    handle: (sandbox) =>
+      withClouds(sandbox, (clouds) => {
+        clouds.clearFaults();
+        return ok({ faults: [] });
+      }),
+  },
+  {
+    method: 'DELETE',
+    pattern: /^\/__sandbox\/clouds\/faults\/([^/]+)$/,
+    handle: (sandbox, _body, id) =>
+      withClouds(sandbox, (clouds) => (clouds.removeFault(id) ? ok({ removed: id }) : notFound(`no fault ${id}`))),
+  },
+  {
+    method: 'POST',
+    pattern: /^\/__sandbox\/clouds\/drift$/,
+    handle: (sandbox, body) =>
+      withClouds(sandbox, (clouds) =>
+        withBody(cloudDriftSchema, body, (change) => {
+          const changed = clouds.drift(change);
+          return changed > 0 ? ok({ changed }) : notFound(`no resource ${change.name} in the simulated clouds`);
+        }),
+      ),
+  },
+  {
+    method: 'POST',
+    pattern: /^\/__sandbox\/clouds\/resources$/,
+    handle: (sandbox, body) =>
+      withClouds(sandbox, (clouds) =>
+        withBody(placedResourceSchema, body, (resource) => {
+          clouds.place(resource);
+          return ok({ id: resource.id }, 201);
+        }),
+      ),
+  },
+];
+
+const ALL_ROUTES = [...ROUTES, ...CLOUD_ROUTES];
+
+function withClouds(
+  { clouds }: Sandbox,
+  act: (clouds: NonNullable<Sandbox['clouds']>) => HttpReply | Promise<HttpReply>,
+): HttpReply | Promise<HttpReply> {
+  return clouds === null ? notFound('this sandbox has no simulated clouds') : act(clouds);
+}
+
 function providerSchema(vendors: readonly VendorFacts[]) {
   return z.enum(vendors.map(({ name }) => name));
 }
@@ -161,9 +257,9 @@ async function answer(current: () => Sandbox, request: IncomingMessage): Promise
   }
   if (request.method === 'GET' && path === '/') return html(renderPage(sandbox, null));
   if (request.method === 'POST' && path === '/') return answerForm(sandbox, text);
-  const isKnownPath = ROUTES.some(({ pattern }) => pattern.test(path));
+  const isKnownPath = ALL_ROUTES.some(({ pattern }) => pattern.test(path));
   if (!isKnownPath) return notFound(`nothing at ${path}; see sandbox/README.md for the routes`);
-  for (const route of ROUTES) {
+  for (const route of ALL_ROUTES) {
     const match = route.method === request.method ? route.pattern.exec(path) : null;
     if (match === null) continue;
     let body: unknown;
@@ -181,7 +277,7 @@ async function answer(current: () => Sandbox, request: IncomingMessage): Promise
 async function answerForm(sandbox: Sandbox, text: string): Promise<HttpReply> {
   const form = new URLSearchParams(text);
   const [method = '', path = ''] = (form.get('do') ?? '').split(' ');
-  const route = ROUTES.find((candidate) => candidate.method === method && candidate.pattern.test(path));
+  const route = ALL_ROUTES.find((candidate) => candidate.method === method && candidate.pattern.test(path));
   if (route === undefined) return notFound('no such action');
   let body: unknown;
   try {

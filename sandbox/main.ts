@@ -7,14 +7,16 @@ import { z } from 'zod';
 import { createAgentRunner } from './agent/agent-runner.ts';
 import { TIME_MODES } from './clock.ts';
 import { PortInUseError } from './http-listener.ts';
+import { CLOUD_TIMINGS } from './pulumi/cloud-time.ts';
 import { DEFAULT_OFFER_COUNT, DEFAULT_SEED, type Sandbox, startSandbox } from './server.ts';
 
 const EXIT_CONFIGURATION = 2;
 
 const environmentSchema = z.object({
-  MUSTER_SANDBOX_PORT: wholeNumber(0, 65_526).default(8090),
+  MUSTER_SANDBOX_PORT: wholeNumber(0, 65_520).default(8090),
   MUSTER_SANDBOX_DIR: z.string().min(1).default(join('.muster', 'sandbox')),
   MUSTER_SANDBOX_TIME: z.enum(TIME_MODES).default('auto'),
+  MUSTER_SANDBOX_CLOUD_TIME: z.enum(CLOUD_TIMINGS).optional(),
   MUSTER_SANDBOX_SEED: wholeNumber(0, 4_294_967_295).default(DEFAULT_SEED),
   MUSTER_SANDBOX_OFFERS: wholeNumber(0, 50_000).default(DEFAULT_OFFER_COUNT),
   MUSTER_SANDBOX_LATENCY_MS: wholeNumber(0, 60_000).default(0),
@@ -24,6 +26,8 @@ const environmentSchema = z.object({
 export interface SandboxReady {
   type: 'ready';
   urls: Sandbox['urls'];
+  /** Of the simulated clouds, by Pulumi's name of the package. */
+  cloudPorts: Record<string, number>;
 }
 
 const environment = readEnvironment();
@@ -43,6 +47,7 @@ try {
     offers: environment.MUSTER_SANDBOX_OFFERS,
     latencyMs: environment.MUSTER_SANDBOX_LATENCY_MS,
     machineWatch: agents,
+    clouds: environment.MUSTER_SANDBOX_CLOUD_TIME ?? (environment.MUSTER_SANDBOX_TIME === 'real' ? 'real' : 'short'),
   });
 } catch (error) {
   if (!(error instanceof PortInUseError)) throw error;
@@ -50,12 +55,15 @@ try {
   process.exit(EXIT_CONFIGURATION);
 }
 
-const ready: SandboxReady = { type: 'ready', urls: running.urls };
+const cloudPorts = running.clouds?.ports ?? {};
+const ready: SandboxReady = { type: 'ready', urls: running.urls, cloudPorts };
 if (process.send !== undefined) process.send(ready);
 else {
   const { urls, vendors } = running;
   const places = vendors.map(({ name, title }) => `${title} ${urls[name]}`);
   console.log(`sandbox: control page ${urls.control}, ${places.join(', ')}`);
+  const providers = Object.entries(cloudPorts).map(([name, port]) => `${name}:${port}`);
+  console.log(`sandbox: for plain pulumi up, PULUMI_DEBUG_PROVIDERS=${providers.join(',')}`);
 }
 
 /** The journal is always written through, so leaving in the middle of anything loses nothing. */

@@ -9,6 +9,8 @@ import { startControlServer } from './control.ts';
 import { createFaultBook, type Fault, type FaultBook, type FaultInput, isMachineFault } from './faults.ts';
 import { type HttpListener, NotReadyError } from './http-listener.ts';
 import { type Journal, openJournal } from './journal.ts';
+import type { CloudTimings } from './pulumi/cloud-time.ts';
+import type { SimulatedClouds } from './pulumi/clouds.ts';
 import type { SandboxState, VendorReports } from './state-report.ts';
 import type { MachineWatch, PlacedMachine, SandboxVendor } from './vendor.ts';
 import { createVendors, VENDOR_PORTS } from './vendors.ts';
@@ -32,6 +34,8 @@ export interface SandboxOptions {
   machineWatch?: MachineWatch;
   /** Whether each fresh account has three machines that are not ours (default: yes). */
   hasForeignMachines?: boolean;
+  /** How long the simulated clouds take; absent: there are none. They are on the four ports after the vendors'. */
+  clouds?: CloudTimings;
 }
 
 /** Of the control server and of each vendor. */
@@ -43,6 +47,8 @@ export interface Sandbox {
   /** In the order of their ports. */
   readonly vendors: readonly VendorFacts[];
   readonly apiKey: string;
+  /** Null when they were not asked for. */
+  readonly clouds: SimulatedClouds | null;
   /** The same as GET /__sandbox/state. */
   state(): SandboxState;
   /** A machine fault with match.instanceId happens at once and is used up. */
@@ -82,7 +88,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     return sandbox;
   };
   // Ports first: the second sandbox on one folder must fail here, before it touches the journal of the first.
-  const listeners: HttpListener[] = [];
+  const listeners: { close(): unknown }[] = [];
   const vendors = createVendors();
   try {
     const at: Record<string, HttpListener> = {};
@@ -93,13 +99,25 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     }
     at['control'] = await startControlServer(currentSandbox, options.port);
     listeners.push(at['control']);
-    world = await openWorld(options, vendors);
-    sandbox = createHandle({ options, apiKey, at, vendors, current, replace: (next) => (world = next) });
+    const clouds = await listenToEngine(options);
+    if (clouds) listeners.push(clouds);
+    world = await openWorld(options, vendors, clouds);
+    sandbox = createHandle({ options, apiKey, at, vendors, clouds, current, replace: (next) => (world = next) });
     return sandbox;
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close()));
     throw error;
   }
+}
+
+/** After the vendors' ports. */
+export const CLOUD_PORT_OFFSET = 1 + Object.keys(VENDOR_PORTS).length;
+
+/** Loaded only when wanted: the engine's wire costs a quarter of a second and 30 MB. */
+async function listenToEngine({ clouds, port }: SandboxOptions): Promise<SimulatedClouds | null> {
+  if (clouds === undefined) return null;
+  const { listenClouds } = await import('./pulumi/clouds.ts');
+  return listenClouds(port === 0 ? 0 : port + CLOUD_PORT_OFFSET);
 }
 
 interface World {
@@ -109,7 +127,11 @@ interface World {
   seed: number;
 }
 
-async function openWorld(options: SandboxOptions, vendors: readonly SandboxVendor[]): Promise<World> {
+async function openWorld(
+  options: SandboxOptions,
+  vendors: readonly SandboxVendor[],
+  clouds: SimulatedClouds | null,
+): Promise<World> {
   const journal = openJournal(options.dir);
   const seed = (journal.restored.get('seed') as number | undefined) ?? options.seed ?? DEFAULT_SEED;
   const stored = journal.restored.get('clock') as ClockPosition | undefined;
@@ -141,6 +163,7 @@ async function openWorld(options: SandboxOptions, vendors: readonly SandboxVendo
       machineWatch: options.machineWatch ?? NO_WATCH,
     });
   }
+  clouds?.open({ seed, clock, journal, timings: options.clouds ?? 'none' });
   return { clock, journal, faults, seed };
 }
 
@@ -158,11 +181,12 @@ interface HandleParts {
   /** By the name of a vendor, or `control`. */
   at: Record<string, HttpListener>;
   vendors: readonly SandboxVendor[];
+  clouds: SimulatedClouds | null;
   current: () => World;
   replace: (world: World) => void;
 }
 
-function createHandle({ options, apiKey, at, vendors, current, replace }: HandleParts): Sandbox {
+function createHandle({ options, apiKey, at, vendors, clouds, current, replace }: HandleParts): Sandbox {
   const find = (provider: string): SandboxVendor => {
     const vendor = vendors.find(({ name }) => name === provider);
     if (vendor === undefined) throw new Error(`the sandbox has no ${provider}`);
@@ -173,6 +197,7 @@ function createHandle({ options, apiKey, at, vendors, current, replace }: Handle
     ports: Object.fromEntries(Object.entries(at).map(([name, { port }]) => [name, port])) as Sandbox['ports'],
     vendors,
     apiKey,
+    clouds,
     state() {
       const { clock } = current();
       const reports = Object.fromEntries(vendors.map((vendor) => [vendor.name, vendor.state()]));
@@ -211,12 +236,14 @@ function createHandle({ options, apiKey, at, vendors, current, replace }: Handle
     async reset() {
       const old = current();
       old.journal.clear();
+      clouds?.stop();
       closeWorld(old, vendors);
       for (const vendor of vendors) vendor.resetCounts();
-      replace(await openWorld(options, vendors));
+      replace(await openWorld(options, vendors, clouds));
     },
     async close() {
       await Promise.all(Object.values(at).map((listener) => listener.close()));
+      clouds?.close();
       closeWorld(current(), vendors);
     },
   };

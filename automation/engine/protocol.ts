@@ -14,6 +14,9 @@ export function changesNothing(update: UpdateKind): boolean {
   return update === 'preview' || update === 'preview_destroy' || update === 'detect_drift';
 }
 
+/** By Pulumi's name of the package: where a provider listens that the engine is to dial instead of starting the plugin. */
+export type CloudPorts = Partial<Record<'aws' | 'azure-native' | 'gcp' | 'kubernetes', number>>;
+
 export interface ChildSettings {
   /** The `pulumi` program. */
   enginePath: string;
@@ -23,6 +26,8 @@ export interface ChildSettings {
   /** The child's own scratch folder: PULUMI_HOME and work directories. */
   scratchDir: string;
   providers: Partial<Record<ProviderName, { apiKey: string; baseUrl: string; listLagMs: number }>>;
+  /** The sandbox's simulated clouds; empty: the official plugins. */
+  cloudPorts: CloudPorts;
   /** Parallel resource operations of one update. */
   parallel: number;
 }

@@ -84,7 +84,7 @@ async function openStack({ request, settings, providerPort }: RunContext, workDi
       PULUMI_HOME: join(settings.scratchDir, 'home'),
       PULUMI_BACKEND_URL: request.backend.url,
       PULUMI_CONFIG_PASSPHRASE: request.backend.passphrase,
-      PULUMI_DEBUG_PROVIDERS: `pulumi-nodejs:${providerPort}`,
+      PULUMI_DEBUG_PROVIDERS: attachedProviders(providerPort, settings),
       PULUMI_SKIP_UPDATE_CHECK: 'true',
       PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
       PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
@@ -100,6 +100,14 @@ async function openStack({ request, settings, providerPort }: RunContext, workDi
   slim.outputs = async () => ({});
   slim.info = async () => undefined;
   return stack;
+}
+
+/** `name:port,name:port`: what the engine dials instead of starting a plugin. */
+function attachedProviders(providerPort: number, { cloudPorts }: ChildSettings): string {
+  const all = { 'pulumi-nodejs': providerPort, ...cloudPorts };
+  return Object.entries(all)
+    .map(([name, port]) => `${name}:${port}`)
+    .join(',');
 }
 
 async function makeProgram(program: NonNullable<RunRequest['program']>) {
