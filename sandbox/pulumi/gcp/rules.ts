@@ -55,7 +55,7 @@ export const GCP_RULES: PackageRules = {
   makeOutput({ property, kind, id, scene }) {
     if (property === 'creationTimestamp') return new Date(scene.now()).toISOString();
     if (/fingerprint/i.test(property)) return Buffer.from(hashHex(`${id} ${property}`, 8)).toString('base64');
-    if (/Id$/.test(property) && kind === 'string') return newDigits(19);
+    if (property.endsWith('Id') && kind === 'string') return newDigits(19);
     if (kind.startsWith('[')) return [];
     return { string: '', number: 0, boolean: false }[kind] ?? {};
   },
