@@ -57,16 +57,16 @@ export function connectCloud(port: number): CloudClient {
   const client = new services.ResourceProviderClient(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), {
     'grpc.use_local_subchannel_pool': 1,
   });
-  const call = <Request, Response>(
-    method: (request: Request, callback: (error: grpc.ServiceError | null, response: Response) => void) => unknown,
-    request: Request,
-  ): Promise<Response> =>
+  type Done<Response> = (error: grpc.ServiceError | null, response: Response) => void;
+  const call = <Response>(start: (done: Done<Response>) => unknown): Promise<Response> =>
     new Promise((resolve, reject) => {
-      method.call(client, request, (error, response) => (error ? reject(toError(error)) : resolve(response)));
+      start((error, response) => (error ? reject(toError(error)) : resolve(response)));
     });
   const self: CloudClient = {
     async configure(args) {
-      await call(client.configure, new messages.ConfigureRequest().setArgs(pack(args)));
+      await call<messages.ConfigureResponse>((done) =>
+        client.configure(new messages.ConfigureRequest().setArgs(pack(args)), done),
+      );
     },
     async check(type, name, news, olds) {
       const request = new messages.CheckRequest()
@@ -74,7 +74,7 @@ export function connectCloud(port: number): CloudClient {
         .setNews(pack(news))
         .setRandomseed(Buffer.from(`seed of ${name}`).toString('base64'));
       if (olds) request.setOlds(pack(olds));
-      const reply = await call(client.check, request);
+      const reply = await call<messages.CheckResponse>((done) => client.check(request, done));
       const failures = reply.getFailuresList().map((one) => ({ property: one.getProperty(), reason: one.getReason() }));
       return { inputs: unpack(reply.getInputs()), failures };
     },
@@ -83,7 +83,7 @@ export function connectCloud(port: number): CloudClient {
         .setUrn(urnOf(type, 'any'))
         .setOldInputs(pack(oldInputs))
         .setNews(pack(news));
-      const reply = await call(client.diff, request);
+      const reply = await call<messages.DiffResponse>((done) => client.diff(request, done));
       return {
         changed: reply
           .getDetaileddiffMap()
@@ -98,11 +98,11 @@ export function connectCloud(port: number): CloudClient {
         .setUrn(urnOf(type, name))
         .setProperties(pack(inputs))
         .setPreview(true);
-      return unpack((await call(client.create, request)).getProperties());
+      return unpack((await call<messages.CreateResponse>((done) => client.create(request, done))).getProperties());
     },
     async create(type, name, inputs) {
       const request = new messages.CreateRequest().setUrn(urnOf(type, name)).setProperties(pack(inputs));
-      const reply = await call(client.create, request);
+      const reply = await call<messages.CreateResponse>((done) => client.create(request, done));
       return { id: reply.getId(), properties: unpack(reply.getProperties()) };
     },
     async make(type, name, news) {
@@ -116,7 +116,7 @@ export function connectCloud(port: number): CloudClient {
         .setUrn(urnOf(type, 'any'))
         .setInputs(pack(inputs))
         .setProperties(pack(properties));
-      const reply = await call(client.read, request);
+      const reply = await call<messages.ReadResponse>((done) => client.read(request, done));
       if (reply.getId() === '') return null;
       return { inputs: unpack(reply.getInputs()), properties: unpack(reply.getProperties()) };
     },
@@ -126,20 +126,24 @@ export function connectCloud(port: number): CloudClient {
         .setUrn(urnOf(type, 'any'))
         .setOlds(pack(olds))
         .setNews(pack(news));
-      return unpack((await call(client.update, request)).getProperties());
+      return unpack((await call<messages.UpdateResponse>((done) => client.update(request, done))).getProperties());
     },
     async delete(type, id, properties = {}) {
-      await call(
-        client.delete,
-        new messages.DeleteRequest().setId(id).setUrn(urnOf(type, 'any')).setProperties(pack(properties)),
+      await call<empty.Empty>((done) =>
+        client.delete(
+          new messages.DeleteRequest().setId(id).setUrn(urnOf(type, 'any')).setProperties(pack(properties)),
+          done,
+        ),
       );
     },
     async invoke(token, args) {
-      const reply = await call(client.invoke, new messages.InvokeRequest().setTok(token).setArgs(pack(args)));
+      const reply = await call<messages.InvokeResponse>((done) =>
+        client.invoke(new messages.InvokeRequest().setTok(token).setArgs(pack(args)), done),
+      );
       return unpack(reply.getReturn());
     },
     async cancel() {
-      await call(client.cancel, new empty.Empty());
+      await call<empty.Empty>((done) => client.cancel(new empty.Empty(), done));
     },
     close: () => client.close(),
   };
