@@ -40,10 +40,14 @@ export function checkPolicies(resources: readonly PlannedResource[], rules: Poli
   ];
 }
 
-/** One line each, for an error of a program. */
+/** For an error of a program: one line for each rule that is broken in one way, with who breaks it. */
 export function describeViolations(violations: readonly PolicyViolation[]): string {
-  const lines = violations.map(({ resource, message }) => `  ${resource ?? 'stack'}: ${message}`);
-  return `the stack breaks ${violations.length} polic${violations.length === 1 ? 'y' : 'ies'}, so nothing was made:\n${lines.join('\n')}`;
+  const byMessage = Map.groupBy(violations, ({ message }) => message);
+  const lines = [...byMessage].map(([message, same]) => {
+    const names = same.map(({ resource }) => resource ?? 'the stack');
+    return `  ${message}: ${names.join(', ')}`;
+  });
+  return `the stack breaks policies, so nothing was made:\n${lines.join('\n')}`;
 }
 
 type Inputs = Record<string, unknown>;
@@ -165,7 +169,7 @@ function checkTags({ type, name, inputs }: PlannedResource): PolicyViolation[] {
     {
       rule: 'untagged',
       resource: name,
-      message: `${type} lacks the ${place === 'tags' ? 'tags' : 'labels'} ${missing.join(', ')}`,
+      message: `lacks the ${place === 'tags' ? 'tags' : 'labels'} ${missing.join(', ')}`,
     },
   ];
 }

@@ -59,7 +59,7 @@ describe('no public endpoint without an allow list', () => {
 describe('nothing untagged', () => {
   it('names the tags that are missing, wherever the type has its tags', () => {
     expect(check('aws:kms/key:Key', { tags: { 'muster-owner': 'o' } })).toEqual([
-      'untagged: aws:kms/key:Key lacks the tags muster-deployment, muster-cost-centre',
+      'untagged: lacks the tags muster-deployment, muster-cost-centre',
     ]);
     expect(check('gcp:compute/disk:Disk', { tags: TAGS })).toEqual([
       expect.stringMatching(/lacks the labels muster-owner/),
@@ -94,11 +94,12 @@ describe('the price ceiling', () => {
   });
 });
 
-it('tells all violations, one a line', () => {
-  const violations = checkPolicies([planned('aws:eks/cluster:Cluster', {})], FREE);
+it('tells all violations, those that are alike in one line', () => {
+  const untagged = ['a', 'b'].map((name) => ({ ...planned('aws:kms/key:Key', {}), name }));
+  const violations = checkPolicies([planned('aws:eks/cluster:Cluster', { tags: TAGS }), ...untagged], FREE);
   expect(describeViolations(violations).split('\n')).toEqual([
-    'the stack breaks 2 policies, so nothing was made:',
-    expect.stringMatching(/^ {2}x: the public API endpoint/),
-    expect.stringMatching(/^ {2}x: aws:eks\/cluster:Cluster lacks/),
+    'the stack breaks policies, so nothing was made:',
+    expect.stringMatching(/^ {2}the public API endpoint has no allow list.*: x$/),
+    '  lacks the tags muster-owner, muster-deployment, muster-cost-centre: a, b',
   ]);
 });

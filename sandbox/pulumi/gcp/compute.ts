@@ -7,10 +7,11 @@ import { isObject, listOf, objectOf, textOf, textsOf, type Properties } from '..
 import type { InputChange } from '../resource-diff.ts';
 import { gcpError } from './errors.ts';
 import { externalAddress, isReference, requireName, requireNetwork } from './network.ts';
-import { hasAccelerator, hasMachineType, isGpuMachine, isZone } from './places.ts';
+import { hasAccelerator, hasMachineType, isGpuMachine, isZone, regionOfZone } from './places.ts';
 
 const INSTANCE = 'gcp:compute/instance:Instance';
 const DISK = 'gcp:compute/disk:Disk';
+const REGION_DISK = 'gcp:compute/regionDisk:RegionDisk';
 const SUBNETWORK = 'gcp:compute/subnetwork:Subnetwork';
 const ACCOUNT = 'gcp:serviceaccount/account:Account';
 
@@ -86,49 +87,13 @@ export const INSTANCE_RULES: Record<string, ResourceRules> = {
       }
     },
   },
-  [DISK]: {
-    nameInput: 'name',
-    replaceOn: ['type', 'image', 'snapshot', 'physicalBlockSizeBytes', 'description'],
-    seconds: { create: [5, 20], delete: [3, 8] },
-    defaults: () => ({ type: 'pd-standard' }),
-    outputs: (inputs, { before }) => ({
-      size: inputs.size ?? before?.outputs.size ?? 10,
-      physicalBlockSizeBytes: 4096,
-      users: [],
-      diskId: before?.outputs.diskId ?? newDigits(19),
-    }),
-    refuseCreate(inputs) {
-      requireName(inputs, 'Disk');
-      requireZone(inputs, 'Error creating Disk');
-    },
-    refuseUpdate(disk, news) {
-      const before = Number(disk.inputs.size ?? disk.outputs.size);
-      if (typeof news.size === 'number' && news.size < before) {
-        throw gcpError(
-          'Error resizing Disk',
-          400,
-          'invalid',
-          `Invalid value for field 'resource.sizeGb': '${news.size}'. New disk size must be larger than existing size ${before}.`,
-        );
-      }
-    },
-    refuseDelete(disk, scene) {
-      const user = scene.find(INSTANCE).find(({ inputs }) => {
-        const sources = [
-          objectOf(inputs.bootDisk).source,
-          ...listOf(inputs.attachedDisks).map((one) => objectOf(one).source),
-        ];
-        return sources.some((source) => isReference(source, disk));
-      });
-      if (user)
-        throw gcpError(
-          'Error deleting Disk',
-          400,
-          'resourceInUseByAnotherResource',
-          `The disk resource '${disk.id}' is already being used by '${user.id}'`,
-        );
-    },
-  },
+  [DISK]: diskRules('Disk', (inputs) => requireZone(inputs, 'Error creating Disk')),
+  // In two zones of a region at once.
+  [REGION_DISK]: diskRules('RegionDisk', (inputs) => {
+    const zones = textsOf(inputs.replicaZones);
+    if (zones.length !== 2 || zones.some((zone) => regionOfZone(zone) !== inputs.region))
+      throw gcpError('Error creating RegionDisk', 400, 'invalid', "Invalid value for field 'resource.replicaZones'");
+  }),
   'gcp:compute/instanceTemplate:InstanceTemplate': {
     nameInput: 'name',
     isDeletedFirst: false,
@@ -149,6 +114,52 @@ export const INSTANCE_RULES: Record<string, ResourceRules> = {
     refuseCreate: (inputs) => requireName(inputs, 'InstanceTemplate'),
   },
 };
+
+function diskRules(noun: 'Disk' | 'RegionDisk', refusePlace: (inputs: Properties) => unknown): ResourceRules {
+  return {
+    nameInput: 'name',
+    replaceOn: ['type', 'image', 'snapshot', 'physicalBlockSizeBytes', 'description', 'replicaZones'],
+    seconds: { create: [5, 20], delete: [3, 8] },
+    defaults: () => ({ type: 'pd-standard' }),
+    outputs: (inputs, { before }) => ({
+      size: inputs.size ?? before?.outputs.size ?? 10,
+      physicalBlockSizeBytes: 4096,
+      users: [],
+      diskId: before?.outputs.diskId ?? newDigits(19),
+    }),
+    refuseCreate(inputs) {
+      requireName(inputs, noun);
+      refusePlace(inputs);
+    },
+    refuseUpdate(disk, news) {
+      const before = Number(disk.inputs.size ?? disk.outputs.size);
+      if (typeof news.size === 'number' && news.size < before) {
+        throw gcpError(
+          `Error resizing ${noun}`,
+          400,
+          'invalid',
+          `Invalid value for field 'resource.sizeGb': '${news.size}'. New disk size must be larger than existing size ${before}.`,
+        );
+      }
+    },
+    refuseDelete(disk, scene) {
+      const user = scene.find(INSTANCE).find(({ inputs }) => {
+        const sources = [
+          objectOf(inputs.bootDisk).source,
+          ...listOf(inputs.attachedDisks).map((one) => objectOf(one).source),
+        ];
+        return sources.some((source) => isReference(source, disk));
+      });
+      if (user)
+        throw gcpError(
+          `Error deleting ${noun}`,
+          400,
+          'resourceInUseByAnotherResource',
+          `The disk resource '${disk.id}' is already being used by '${user.id}'`,
+        );
+    },
+  };
+}
 
 type Described = Parameters<NonNullable<ResourceRules['outputs']>>[1];
 
@@ -244,8 +255,10 @@ function refuseInstance(inputs: Properties, scene: Scene): void {
   }
   const disks = listOf(inputs.attachedDisks).map((one) => objectOf(one).source);
   for (const source of disks) {
-    if (!scene.find(DISK).some((disk) => isReference(source, disk)))
-      throw gcpError(what, 404, 'notFound', `The resource '${String(source)}' was not found`);
+    const disk = [DISK, REGION_DISK].flatMap((type) => scene.find(type)).find((one) => isReference(source, one));
+    if (!disk) throw gcpError(what, 404, 'notFound', `The resource '${String(source)}' was not found`);
+    if (![disk.inputs.zone, ...textsOf(disk.inputs.replicaZones)].includes(zone))
+      throw gcpError(what, 400, 'invalid', `The disk '${disk.id}' is not in zone '${zone}'.`);
   }
   for (const tag of textsOf(inputs.tags)) {
     if (!/^[a-z]([-a-z0-9]*[a-z0-9])?$/.test(tag))

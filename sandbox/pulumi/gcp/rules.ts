@@ -16,6 +16,8 @@ const TYPES: Readonly<Record<string, ResourceRules>> = { ...GCP_NETWORK_RULES, .
 const PLACES: Record<string, readonly ['zones' | 'regions' | 'global', string]> = {
   'gcp:compute/instance:Instance': ['zones', 'instances'],
   'gcp:compute/disk:Disk': ['zones', 'disks'],
+  'gcp:compute/regionDisk:RegionDisk': ['regions', 'disks'],
+  'gcp:compute/router:Router': ['regions', 'routers'],
   'gcp:compute/network:Network': ['global', 'networks'],
   'gcp:compute/firewall:Firewall': ['global', 'firewalls'],
   'gcp:compute/instanceTemplate:InstanceTemplate': ['global', 'instanceTemplates'],
