@@ -1,14 +1,15 @@
 /**
  * Plain `pulumi`, without the control plane: the real engine on the project's own directory, with the stock plugin process for
- * dynamic providers, against the sandbox.
+ * dynamic providers, against the sandbox and the simulated clouds.
  */
 import { execFile } from 'node:child_process';
-import { cp, mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { locateEngine } from '../../engine/locate.ts';
+import { startSimulatedClouds, type SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
 import { startLanguageHost, type LanguageHost } from '../support/language-host.ts';
 
@@ -19,6 +20,7 @@ const run = promisify(execFile);
 let folder: string;
 let sandbox: Sandbox;
 let languageHost: LanguageHost;
+let clouds: SimulatedClouds;
 let environment: NodeJS.ProcessEnv;
 
 beforeAll(async () => {
@@ -29,6 +31,7 @@ beforeAll(async () => {
   await makeProject(engine.path);
   sandbox = await startSandbox({ dir: null, port: 0 });
   languageHost = await startLanguageHost();
+  clouds = await startSimulatedClouds({ dir: null, timings: 'none' });
   await mkdir(join(folder, 'state'));
   environment = {
     PATH: [join(folder, 'bin'), dirname(process.execPath), '/usr/bin', '/bin'].join(delimiter),
@@ -41,19 +44,23 @@ beforeAll(async () => {
     PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
     PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
     PULUMI_DEBUG_LANGUAGES: `nodejs:${languageHost.port}`,
+    PULUMI_DEBUG_PROVIDERS: Object.entries(clouds.ports)
+      .map(([name, port]) => `${name}:${port}`)
+      .join(','),
     MUSTER_VASTAI_URL: sandbox.urls.vastai,
   };
 });
 
 afterAll(async () => {
   languageHost?.close();
+  clouds?.close();
   await sandbox?.close();
   if (folder) await rm(folder, { recursive: true, force: true });
 });
 
 /** As a clone has it: our files, the packages, and beside the engine the plugin that the npm package brings. */
 async function makeProject(enginePath: string): Promise<void> {
-  for (const part of ['Pulumi.yaml', 'package.json', 'stacks', 'providers-dynamic', 'domain']) {
+  for (const part of ['Pulumi.yaml', 'package.json', 'stacks', 'components', 'providers-dynamic', 'domain']) {
     await cp(join(PROJECT, part), join(folder, 'project', part), { recursive: true });
   }
   await symlink(join(PROJECT, 'node_modules'), join(folder, 'project', 'node_modules'));
@@ -121,5 +128,33 @@ describe('pulumi up on the directory', () => {
     expect(await pulumi('destroy', '--yes')).toMatch(/- 3 deleted/);
     expect(ownMachines().map((machine) => machine.destroyedAtMs)).toEqual([expect.any(Number), expect.any(Number)]);
     expect(Object.values(sandbox.state().vastai.purchases).map((purchase) => purchase.accepted)).toEqual([1, 1]);
+  });
+});
+
+describe('pulumi up with the example of a cluster', () => {
+  const copyExample = async (change: (text: string) => string) => {
+    const text = await readFile(join(PROJECT, 'Pulumi.eks.example.yaml'), 'utf8');
+    await writeFile(join(folder, 'project', 'Pulumi.train.yaml'), change(text));
+  };
+  const unprotect = (text: string) => text.replace('muster:protect: true', 'muster:protect: false');
+
+  it('refuses what breaks a policy or a rule in the preview, with a clear message, and makes nothing', async () => {
+    await pulumi('stack', 'init', 'train');
+    await copyExample((text) => text.replace("ceilingUsdPerHour: '12.00'", "ceilingUsdPerHour: '0.10'"));
+    await expect(pulumi('preview')).rejects.toThrow(/costs \$\S+ per hour, above the stack's ceiling of \$0\.10/);
+    await copyExample((text) => text.replace('vpcCidr: 10.60.0.0/16', 'vpcCidr: 172.20.0.0/16'));
+    await expect(pulumi('preview')).rejects.toThrow(/muster:serviceCidr: 172\.20\.0\.0\/16 overlaps vpcCidr/);
+    expect(clouds.state().resources).toEqual([]);
+  });
+
+  it('makes the cluster, changes nothing the second time, shows no kubeconfig, and destroys it', async () => {
+    await copyExample(unprotect);
+    expect(await pulumi('up', '--yes')).toMatch(/created/);
+    expect(clouds.resources('Cluster').map(({ properties }) => properties.name)).toEqual(['train']);
+    expect(await pulumi('up', '--yes')).toMatch(/unchanged/);
+    const outputs = JSON.parse(await pulumi('stack', 'output', '--json')) as Record<string, string>;
+    expect(outputs).toMatchObject({ clusterName: 'train', kubeconfig: '[secret]' });
+    expect(await pulumi('destroy', '--yes')).toMatch(/deleted/);
+    expect(clouds.state().resources).toEqual([]);
   });
 });

@@ -7,7 +7,7 @@ import { isRpcSecret, unwrapRpcSecret } from '@pulumi/pulumi/runtime/rpc.js';
 export interface MockEngine {
   registered: MockResourceArgs[];
   /** The one of a type, or of a type and name. Throws Error when there is none or another. */
-  find(type: string, name?: string): Record<string, any>;
+  find(type: string, name?: string): MockResourceArgs['inputs'];
   list(type: string): MockResourceArgs[];
   /** When all that the program registers is registered. Nothing can be registered after it. */
   settle(): Promise<void>;
@@ -89,7 +89,7 @@ export async function mockEngine(): Promise<MockEngine> {
         throw new Error(
           `${found.length} of ${type} ${name ?? ''}; there are ${registered.map((each) => `${each.type} ${each.name}`).join(', ')}`,
         );
-      return plain(found[0]?.inputs) as Record<string, any>;
+      return plain(found[0]?.inputs) as MockResourceArgs['inputs'];
     },
     list: (type) => registered.filter((each) => each.type === type),
     settle: () => disconnect(false),
