@@ -77,6 +77,8 @@ export interface SimulatedClouds {
   faults(): CloudFault[];
   /** An outside hand changes or deletes a resource. Returns how many it met. */
   drift(change: CloudDrift): number;
+  /** Whatever is under way is done now. */
+  finish(): void;
   /** Something that no program made, such as a network to build in. */
   place(resource: PlacedResource): void;
   /** Opens a world: what the journal has is there again. A world that was open ends. */
@@ -137,6 +139,14 @@ export async function listenClouds(port: number): Promise<SimulatedClouds> {
       const met = findOf(change.type).filter((resource) => isMeant(resource, change));
       for (const resource of met) applyDrift(current(), resource, change);
       return met.length;
+    },
+    finish() {
+      const { store, clock } = current();
+      for (const resource of findOf()) {
+        if (resource.transition)
+          store.put({ ...resource, transition: { ...resource.transition, untilMs: clock.now() } });
+      }
+      store.all();
     },
     place({ scope, inputs, outputs, ...resource }) {
       const { store, clock } = current();
