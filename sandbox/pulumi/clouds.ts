@@ -238,6 +238,9 @@ function isMeant(resource: CloudResource, { package: cloud, name }: ResourceSele
   return (cloud === undefined || resource.package === cloud) && names.includes(name);
 }
 
+/** Outputs in which the provider shows an input once more. */
+const COPIES: Record<string, readonly string[]> = { tags: ['tagsAll'], labels: ['effectiveLabels', 'pulumiLabels'] };
+
 /** What the program can set is changed there; the rest is what the cloud tells. */
 function applyDrift({ store }: CloudWorld, resource: CloudResource, { changes, isDeleted }: CloudDrift): void {
   if (isDeleted === true) return store.remove(resource);
@@ -247,6 +250,11 @@ function applyDrift({ store }: CloudWorld, resource: CloudResource, { changes, i
     const top = /^[^.[]+/.exec(path)?.[0] ?? path;
     const side = top in takes || `${top}!` in takes || top in resource.inputs ? 'inputs' : 'outputs';
     changed = { ...changed, [side]: withPath(changed[side], path, value ?? undefined) };
+    for (const copy of COPIES[top] ?? []) {
+      if (!(copy in changed.outputs)) continue;
+      const copied = withPath(changed.outputs, copy + path.slice(top.length), value ?? undefined);
+      changed = { ...changed, outputs: copied };
+    }
   }
   store.put(changed);
 }

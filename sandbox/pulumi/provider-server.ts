@@ -42,6 +42,8 @@ export interface CloudServer {
 
 /** As the engine's own limit: a thousand resources' outputs in one message are far below. */
 const MAX_MESSAGE_BYTES = 400 * 1024 * 1024;
+/** Connections do not say goodbye; far more than can be open at once. */
+const MAX_CONNECTIONS = 1_000;
 /** A predecessor that was just told to go may hold its port for a moment. */
 const PORT_RETRIES = 15;
 const PORT_RETRY_MS = 100;
@@ -73,16 +75,24 @@ function bind(server: grpc.Server, port: number): Promise<number> {
 
 function createHandlers({ cloud, version, onCancel }: CloudServerOptions): grpc.UntypedServiceImplementation {
   const configs = new Map<string, Properties>();
-  let latest: Properties = {};
-  /** A connection that came back after a restart of the sandbox is not configured again by the engine: it gets the latest. */
-  const askerOf = (peer: string): Asker => ({ peer, config: configs.get(peer) ?? latest });
+  /** After a restart of the sandbox the engine's connection comes back, and the engine does not configure it again. */
+  const askerOf = (peer: string): Asker => {
+    const config = configs.get(peer);
+    if (!config)
+      throw new Error('the provider is not configured: the sandbox was restarted in the middle of an update');
+    return { peer, config };
+  };
+  const configure = (peer: string, config: Properties): void => {
+    configs.set(peer, config);
+    const [oldest] = configs.keys();
+    if (configs.size > MAX_CONNECTIONS && oldest !== undefined) configs.delete(oldest);
+  };
   return {
     attach: unary(() => new empty.Empty()),
     getPluginInfo: unary(() => new plugin.PluginInfo().setVersion(version)),
     // It says so at the end of every update too; the server goes on.
     cancel: unary((_request: unknown, peer) => {
       onCancel(peer);
-      configs.delete(peer);
       return new empty.Empty();
     }),
     checkConfig: unary((request: CheckRequest) =>
@@ -96,8 +106,7 @@ function createHandlers({ cloud, version, onCancel }: CloudServerOptions): grpc.
       return new DiffResponse().setChanges(isEqual ? DIFF_NONE : DIFF_SOME);
     }),
     configure: unary((request: ConfigureRequest, peer) => {
-      latest = fromStruct(request.getArgs());
-      configs.set(peer, latest);
+      configure(peer, fromStruct(request.getArgs()));
       return new messages.ConfigureResponse().setAcceptsecrets(false).setSupportspreview(true);
     }),
     check: unary((request: CheckRequest, peer) => check(cloud, askerOf(peer), request)),

@@ -270,6 +270,7 @@ describe('changes', () => {
       clouds.drift({ type: 'NodeGroup', name: 'ng', changes: { 'scalingConfig.desiredSize': 2, 'tags.by': 'hand' } }),
     ).toBe(1);
     const read = await aws.read(NODE_GROUP, group.id, group.inputs, group.properties);
+    expect(read?.properties.tagsAll).toEqual({ by: 'hand' });
     expect(read?.inputs).toEqual({
       ...group.inputs,
       scalingConfig: { minSize: 0, maxSize: 2, desiredSize: 2 },
