@@ -26,7 +26,8 @@ export interface PolicyRules {
 }
 
 export interface PolicyViolation {
-  rule: 'public_endpoint' | 'untagged' | 'price_ceiling';
+  /** `name_taken` is the answer of a cloud that was asked; the others need none. */
+  rule: 'public_endpoint' | 'untagged' | 'price_ceiling' | 'name_taken';
   /** The resource's name; null: the whole stack. */
   resource: string | null;
   message: string;

@@ -6,7 +6,13 @@
 import { RunError } from '@pulumi/pulumi/errors.js';
 import { Output } from '@pulumi/pulumi/output.js';
 import type { ComponentResourceOptions, Resource, ResourceTransformation } from '@pulumi/pulumi/resource.js';
-import { checkPolicies, describeViolations, type PlannedResource, type PolicyRules } from '../domain/policy.ts';
+import {
+  checkPolicies,
+  describeViolations,
+  type PlannedResource,
+  type PolicyRules,
+  type PolicyViolation,
+} from '../domain/policy.ts';
 import { priceResource } from '../domain/prices/resource-price.ts';
 
 export interface GateRules {
@@ -15,29 +21,50 @@ export interface GateRules {
   region: string | null;
 }
 
+/** What only the cloud can answer: whether a name is taken. null: nothing is wrong. */
+export type Question = Promise<PolicyViolation | null>;
+
 /**
- * @param build makes the program's resources before it returns (not in callbacks), each top one with the options given
- * @throws RunError with every violation, one a line
+ * @param build makes the program's resources before it returns (not in callbacks), each top one with the options given; what it gives to
+ * `ask` is waited for too
+ * @throws RunError with every violation, one a line; where a question's answer is one, what was to be made fails with it instead
  */
-export function withPolicies<T>(rules: GateRules, build: (options: ComponentResourceOptions) => T): T {
+export function withPolicies<T>(
+  rules: GateRules,
+  build: (options: ComponentResourceOptions, ask: (question: Question) => void) => T,
+): T {
   const planned: PlannedResource[] = [];
-  const gate = Promise.withResolvers<Resource[]>();
-  gate.promise.catch(() => undefined); // a program without resources has nobody to tell
+  const questions: Question[] = [];
+  // Pulumi providers pass the first gate only: through them the questions are asked.
+  const [seen, answered] = [openGate(), openGate()];
   const hold: ResourceTransformation = ({ type, name, props, opts }) => {
     planned.push({ type, name, inputs: knownOf(props) as Record<string, unknown>, region: rules.region });
-    const dependsOn = [opts.dependsOn ?? [], gate.promise].flat() as Resource[];
-    return { props, opts: { ...opts, dependsOn } };
+    const gate = type.startsWith('pulumi:providers:') ? seen : answered;
+    return { props, opts: { ...opts, dependsOn: [opts.dependsOn ?? [], gate.promise].flat() as Resource[] } };
   };
   try {
-    const built = build({ transformations: [hold] });
-    const violations = checkPolicies(planned, policyRules(rules));
-    if (violations.length > 0) throw new RunError(describeViolations(violations));
-    gate.resolve([]);
+    const built = build({ transformations: [hold] }, (question) => questions.push(question));
+    refuse(checkPolicies(planned, policyRules(rules)));
+    seen.resolve([]);
+    Promise.all(questions)
+      .then((answers) => refuse(answers.filter((answer) => answer !== null)))
+      .then(() => answered.resolve([]), answered.reject);
     return built;
   } catch (error) {
-    gate.reject(error);
+    seen.reject(error);
+    answered.reject(error);
     throw error;
   }
+}
+
+function openGate() {
+  const gate = Promise.withResolvers<Resource[]>();
+  gate.promise.catch(() => undefined); // a program without resources has nobody to tell
+  return gate;
+}
+
+function refuse(violations: PolicyViolation[]): void {
+  if (violations.length > 0) throw new RunError(describeViolations(violations));
 }
 
 function policyRules({ ceilingMicroUsdPerHour }: GateRules): PolicyRules {

@@ -120,6 +120,27 @@ describe('a program that breaks policies', () => {
   });
 });
 
+describe('a cluster whose name is taken', () => {
+  it('is refused before anything is made; one with the tags of the stack is its own', async () => {
+    stack = await openCloudStack('eks', argsOf('eks', { region: 'eu-west-1' }));
+    const place = (tags: Record<string, string>) =>
+      stack?.clouds.place({
+        package: 'aws',
+        type: 'aws:eks/cluster:Cluster',
+        id: 'train',
+        scope: 'eu-west-1',
+        inputs: { name: 'train', tags },
+      });
+    place({ team: 'another' });
+    await expect(stack.up()).rejects.toThrow(
+      /an EKS cluster "train" that is not this stack's is in the region already/,
+    );
+    expect(stack.clouds.state().resources).toHaveLength(1);
+    place({ 'muster-stack': 'train', 'muster-deployment': 'sandbox' });
+    await expect(stack.preview()).resolves.toMatchObject({ complaints: [] });
+  });
+});
+
 describe('a protected stack', () => {
   it('is not destroyed until an update let go of it', async () => {
     stack = await openCloudStack('eks', argsOf('eks', { region: 'eu-west-1' }, { protect: true }));

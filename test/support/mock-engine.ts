@@ -58,6 +58,7 @@ clusters:
 function answerCall({ token }: MockCallArgs): Record<string, unknown> {
   if (token === 'aws:index/getAvailabilityZones:getAvailabilityZones')
     return { names: ['eu-west-1c', 'eu-west-1a', 'eu-west-1b'] };
+  if (token === 'aws:eks/getClusters:getClusters') return { names: [] };
   if (token.endsWith(':listManagedClusterUserCredentials'))
     return { kubeconfigs: [{ name: 'clusterUser', value: Buffer.from(AKS_KUBECONFIG).toString('base64') }] };
   return {};

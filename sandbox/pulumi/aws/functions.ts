@@ -35,6 +35,8 @@ export function invokeAws(token: string, args: Properties, scene: Scene): Proper
     case 'aws:eks/getClusterAuth:getClusterAuth':
       // The service signs it without asking whether there is such a cluster.
       return { id: args.name, name: args.name, region, token: `k8s-aws-v1.${newHex(64)}` };
+    case 'aws:eks/getClusters:getClusters':
+      return { id: region, region, names: scene.find('aws:eks/cluster:Cluster', region).map(({ id }) => id) };
     case 'aws:eks/getCluster:getCluster': {
       const found = scene.find('aws:eks/cluster:Cluster', region).find(({ id }) => id === args.name);
       if (!found)

@@ -51,6 +51,7 @@ export const SIMULATED_MODULES: Record<CloudPackage, { resources: readonly strin
     functions: [
       'eks/getCluster',
       'eks/getClusterAuth',
+      'eks/getClusters',
       'getAvailabilityZones',
       'getCallerIdentity',
       'getPartition',
