@@ -118,7 +118,10 @@ export const INSTANCE_RULES: Record<string, ResourceRules> = {
 function diskRules(noun: 'Disk' | 'RegionDisk', refusePlace: (inputs: Properties) => unknown): ResourceRules {
   return {
     nameInput: 'name',
-    replaceOn: ['type', 'image', 'snapshot', 'physicalBlockSizeBytes', 'description', 'replicaZones'],
+    replaceOn: [
+      ...['type', 'image', 'snapshot', 'physicalBlockSizeBytes', 'description'],
+      ...(noun === 'RegionDisk' ? ['replicaZones'] : []),
+    ],
     seconds: { create: [5, 20], delete: [3, 8] },
     defaults: () => ({ type: 'pd-standard' }),
     outputs: (inputs, { before }) => ({
