@@ -31,6 +31,7 @@ const pool = createChildPool({
     engineVersion: engine.version,
     projectRoot: PROJECT_DIR,
     parallel: 16,
+    cloudPorts: {},
     providers: { vastai: provider },
   },
   onChildError: (message) => console.error(message),

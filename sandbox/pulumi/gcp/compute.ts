@@ -15,6 +15,9 @@ const REGION_DISK = 'gcp:compute/regionDisk:RegionDisk';
 const SUBNETWORK = 'gcp:compute/subnetwork:Subnetwork';
 const ACCOUNT = 'gcp:serviceaccount/account:Account';
 
+/** What of a disk never changes. */
+const DISK_PARTS = ['type', 'image', 'snapshot', 'physicalBlockSizeBytes', 'description'];
+
 /** What can only change while the machine is stopped. */
 const STOPPED_ONLY = [
   'machineType',
@@ -118,10 +121,7 @@ export const INSTANCE_RULES: Record<string, ResourceRules> = {
 function diskRules(noun: 'Disk' | 'RegionDisk', refusePlace: (inputs: Properties) => unknown): ResourceRules {
   return {
     nameInput: 'name',
-    replaceOn: [
-      ...['type', 'image', 'snapshot', 'physicalBlockSizeBytes', 'description'],
-      ...(noun === 'RegionDisk' ? ['replicaZones'] : []),
-    ],
+    replaceOn: noun === 'Disk' ? DISK_PARTS : [...DISK_PARTS, 'replicaZones'],
     seconds: { create: [5, 20], delete: [3, 8] },
     defaults: () => ({ type: 'pd-standard' }),
     outputs: (inputs, { before }) => ({
