@@ -8,7 +8,7 @@ import { ManagedCluster } from '@pulumi/azure-native/containerservice/managedClu
 import { DiagnosticSetting } from '@pulumi/azure-native/monitor/diagnosticSetting.js';
 import { Workspace } from '@pulumi/azure-native/operationalinsights/workspace.js';
 import { ResourceGroup } from '@pulumi/azure-native/resources/resourceGroup.js';
-import { secret, type Input, type Output } from '@pulumi/pulumi/output.js';
+import { secret, unsecret, type Input, type Output } from '@pulumi/pulumi/output.js';
 import { ComponentResource, type ComponentResourceOptions, type Resource } from '@pulumi/pulumi/resource.js';
 import { formatCidr, parseCidr } from '../domain/cidr.ts';
 import { newestKubernetes } from '../domain/kubernetes-version.ts';
@@ -279,7 +279,7 @@ export class AksGpuCluster extends ComponentResource {
     return Object.fromEntries(entries);
   }
 
-  /** Where the API is and how to trust it stand only in the kubeconfig that Azure gives. */
+  /** Where the API is and how to trust it stand only in the kubeconfig that Azure gives; of it all, these two are no secret. */
   #readAccess(cluster: ManagedCluster, resourceGroupName: Input<string>) {
     const given = listManagedClusterUserCredentialsOutput(
       { resourceGroupName, resourceName: cluster.name },
@@ -289,8 +289,8 @@ export class AksGpuCluster extends ComponentResource {
       Buffer.from(kubeconfigs[0]?.value ?? '', 'base64').toString('utf8'),
     );
     return {
-      server: text.apply((kubeconfig) => fieldOf(kubeconfig, 'server')),
-      certificateAuthority: text.apply((kubeconfig) => fieldOf(kubeconfig, 'certificate-authority-data')),
+      server: unsecret(text.apply((kubeconfig) => fieldOf(kubeconfig, 'server'))),
+      certificateAuthority: unsecret(text.apply((kubeconfig) => fieldOf(kubeconfig, 'certificate-authority-data'))),
     };
   }
 

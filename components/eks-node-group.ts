@@ -4,6 +4,7 @@ import { LaunchTemplate } from '@pulumi/aws/ec2/launchTemplate.js';
 import { NodeGroup } from '@pulumi/aws/eks/nodeGroup.js';
 import type { Input } from '@pulumi/pulumi/output.js';
 import type { Resource } from '@pulumi/pulumi/resource.js';
+import { DISK_TAG } from '../domain/stack-tags.ts';
 
 export interface EksNodeGroupArgs {
   /** Name within the cluster: "system", "gpu-1". */
@@ -52,7 +53,7 @@ export function makeNodeGroup(
       version: args.kubernetesVersion,
       labels: args.labels,
       taints: args.taints,
-      tags: args.tags,
+      tags: { ...args.tags, [DISK_TAG]: String(args.diskGib) },
     },
     { ...options, ...(args.autoscaled ? { ignoreChanges: ['scalingConfig.desiredSize'] } : {}) },
   );

@@ -17,6 +17,9 @@ export const TAG_KEYS = {
   stack: 'muster-stack',
 } as const;
 
+/** On a node group, whose disks are described in a launch template elsewhere: so that a price can be told of the group alone. */
+export const DISK_TAG = 'muster-disk-gib';
+
 /** Without them nobody can say whose a resource is: the policy wants all of them. */
 export const REQUIRED_TAGS: readonly string[] = [TAG_KEYS.owner, TAG_KEYS.deployment, TAG_KEYS.costCentre];
 

@@ -74,6 +74,7 @@ describe('an AKS cluster by default', () => {
       server: 'https://aks.example:443',
     });
     expect(Object.keys(kubeconfig.users[0].user)).toEqual(['exec']);
+    expect(await isSecretOutput(cluster.endpoint)).toBe(false);
   });
 });
 

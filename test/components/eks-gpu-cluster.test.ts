@@ -195,6 +195,7 @@ describe('an option of an EKS cluster', () => {
       version: '1.34',
       labels: { team: 'a', 'muster-node': 'gpu' },
       taints: [],
+      tags: { 'muster-owner': 'platform', 'muster-disk-gib': '200' },
     });
     expect(engine.find('aws:ec2/launchTemplate:LaunchTemplate', 'train-spot').blockDeviceMappings[0]).toMatchObject({
       deviceName: '/dev/xvdb',

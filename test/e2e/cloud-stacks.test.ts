@@ -120,6 +120,36 @@ describe('a program that breaks policies', () => {
   });
 });
 
+describe('a change of options', () => {
+  it('of a GPU node group makes the new group before the old one goes, or scales it in place', async () => {
+    const group = { instanceType: 'g5.xlarge', maxSize: 4 };
+    const config = (change: object) => argsOf('eks', { region: 'eu-west-1', gpuNodeGroups: [{ ...group, ...change }] });
+    stack = await openCloudStack('eks', config({ desiredSize: 2 }));
+    await stack.up();
+    stack.setArgs(config({ desiredSize: 0 }));
+    expect((await stack.up()).steps).toEqual(['update train-gpu-1']);
+    stack.setArgs(config({ instanceType: 'g4dn.xlarge' }));
+    const { steps } = await stack.up();
+    expect(steps.indexOf('create-replacement train-gpu-1')).toBeLessThan(steps.indexOf('delete-replaced train-gpu-1'));
+    expect(steps).not.toContain('replace train');
+    expect(stack.clouds.resources('NodeGroup')).toHaveLength(2);
+  });
+
+  it('of a standby moves it to its other zone on the same disk, and starts and stops it in place', async () => {
+    const zones = { project: 'a-project', zone: 'europe-west4-a', fallbackZone: 'europe-west4-b' };
+    const config = (change: object) => argsOf('standby', { ...zones, ...change });
+    stack = await openCloudStack('standby', config({}));
+    await stack.up();
+    stack.setArgs(config({ state: 'warm' }));
+    expect((await stack.up()).steps).toEqual(['update train']);
+    expect(stack.clouds.resources('Instance')[0]?.properties.currentStatus).toBe('RUNNING');
+    stack.setArgs(config({ state: 'warm', runIn: 'fallback_zone' }));
+    const { steps } = await stack.up();
+    expect(steps.filter((step) => !/^(create|delete|replace)\S* train$/.test(step))).toEqual([]);
+    expect(stack.clouds.resources('Instance').map(({ properties }) => properties.zone)).toEqual(['europe-west4-b']);
+  });
+});
+
 describe('a cluster whose name is taken', () => {
   it('is refused before anything is made; one with the tags of the stack is its own', async () => {
     stack = await openCloudStack('eks', argsOf('eks', { region: 'eu-west-1' }));
