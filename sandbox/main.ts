@@ -13,7 +13,7 @@ import { DEFAULT_OFFER_COUNT, DEFAULT_SEED, type Sandbox, startSandbox } from '.
 const EXIT_CONFIGURATION = 2;
 
 const environmentSchema = z.object({
-  MUSTER_SANDBOX_PORT: wholeNumber(0, 65_520).default(8090),
+  MUSTER_SANDBOX_PORT: wholeNumber(0, 65_526).default(8090),
   MUSTER_SANDBOX_DIR: z.string().min(1).default(join('.muster', 'sandbox')),
   MUSTER_SANDBOX_TIME: z.enum(TIME_MODES).default('auto'),
   MUSTER_SANDBOX_CLOUD_TIME: z.enum(CLOUD_TIMINGS).optional(),
