@@ -56,7 +56,10 @@ export interface EksGpuClusterArgs {
   systemNodes?: { instanceType?: string; size?: number; diskGib?: number };
   /** Groups of GPU nodes. @default none */
   gpuNodeGroups?: EksGpuNodeGroup[];
-  /** Refuse to delete cluster and key, here and at AWS. To destroy: set false, update, destroy. @default true (free) */
+  /**
+   * The engine refuses to delete cluster and key. (AWS's own protection of a cluster would also stop a destroy of a stack that was let go
+   * of in the state alone.) @default true (free)
+   */
   protect?: boolean;
 }
 
@@ -207,7 +210,6 @@ export class EksGpuCluster extends ComponentResource {
         encryptionConfig: { provider: { keyArn: secretsKeyArn }, resources: ['secrets'] },
         enabledClusterLogTypes: args.logTypes ?? ['api', 'audit', 'authenticator'],
         upgradePolicy: { supportType: args.extendedSupport ? 'EXTENDED' : 'STANDARD' },
-        deletionProtection: args.protect ?? true,
         tags: this.#tags,
       },
       { parent: this, dependsOn: [...attachments, logs], protect: args.protect ?? true },

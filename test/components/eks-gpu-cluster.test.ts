@@ -20,7 +20,7 @@ async function make(args: Partial<EksGpuClusterArgs> = {}): Promise<EksGpuCluste
 }
 
 describe('an EKS cluster by default', () => {
-  it('has a private endpoint, encrypted Secrets, kept logs, IAM access only, and refuses deletion', async () => {
+  it('has a private endpoint, encrypted Secrets, kept logs and access by IAM only', async () => {
     await make();
     expect(engine.find(CLUSTER)).toMatchObject({
       name: 'train',
@@ -33,7 +33,6 @@ describe('an EKS cluster by default', () => {
       },
       enabledClusterLogTypes: ['api', 'audit', 'authenticator'],
       upgradePolicy: { supportType: 'STANDARD' },
-      deletionProtection: true,
     });
     expect(engine.find(CLUSTER).vpcConfig).not.toHaveProperty('publicAccessCidrs');
     expect(engine.find('aws:cloudwatch/logGroup:LogGroup')).toMatchObject({
@@ -256,11 +255,6 @@ describe('an option of an EKS cluster', () => {
       instanceTypes: ['m7i.xlarge'],
       scalingConfig: { minSize: 1, maxSize: 2 },
     });
-  });
-
-  it('protect: false lets go of the cluster', async () => {
-    await make({ protect: false });
-    expect(engine.find(CLUSTER).deletionProtection).toBe(false);
   });
 
   it('regions of other partitions have their own names of policies', async () => {
