@@ -2,28 +2,24 @@
  * One simulated cloud: what its rules say, done to what is stored. Plain values in and out; the wire is provider-server.ts, the clouds'
  * own ways are in the rules.
  */
-import type { SandboxClock } from '../clock.ts';
 import { createRandom } from '../random.ts';
 import { checkInputs, type Complaint } from './check-inputs.ts';
 import { CloudError, UnfinishedError } from './cloud-error.ts';
-import type { CloudFault, CloudFaultBook, CloudOperation } from './cloud-faults.ts';
+import {
+  completeOutputs,
+  finalOutputs,
+  knownOutputs,
+  withStatus,
+  type CloudParts,
+  type CloudWorld,
+} from './cloud-outputs.ts';
+import type { CloudFault, CloudOperation } from './cloud-faults.ts';
 import type { Effects, PackageRules, ResourceRules, Scene } from './cloud-rules.ts';
-import { propertiesOf, type CloudResource, type CloudStore, type Transition } from './cloud-store.ts';
-import { type CloudTimings, type CloudWaits, durationMs } from './cloud-time.ts';
-import { getPath, UNKNOWN, withPath, type Properties } from './properties.ts';
+import { propertiesOf, type CloudResource, type Transition } from './cloud-store.ts';
+import { durationMs } from './cloud-time.ts';
+import { getPath, UNKNOWN, type Properties } from './properties.ts';
 import { diffInputs, type InputChange } from './resource-diff.ts';
 import { loadTable, type ResourceTable } from './tables/table.ts';
-
-export interface CloudWorld {
-  seed: number;
-  clock: SandboxClock;
-  store: CloudStore;
-  faults: CloudFaultBook;
-  waits: CloudWaits;
-  timings: CloudTimings;
-  /** Counts calls, by package, operation and type. */
-  count(key: string): void;
-}
 
 /** Which provider instance asks: its connection and its arguments. */
 export interface Asker {
@@ -92,7 +88,7 @@ export function createCloud(rules: PackageRules, world: () => CloudWorld): Cloud
     return table;
   };
   const rulesOf = (type: string): ResourceRules => rules.types[type] ?? rules.plainType ?? {};
-  const parts: Parts = { rules, world, tableOf, rulesOf };
+  const parts: CloudParts = { rules, world, tableOf, rulesOf };
   return {
     checkConfig: (news) => rules.complainOfConfig?.(news) ?? [],
     check: (asker, request) => check(parts, asker, request),
@@ -109,7 +105,7 @@ export function createCloud(rules: PackageRules, world: () => CloudWorld): Cloud
       const outputs = Object.keys(tableOf(type).out).filter((key) => key.endsWith('!'));
       const unknown = Object.fromEntries(outputs.map((key) => [key.slice(0, -1), UNKNOWN]));
       const { __defaults: _, ...given } = inputs;
-      return { ...unknown, ...known(parts, type, inputs, scene), ...given };
+      return { ...unknown, ...knownOutputs(parts, type, inputs, scene), ...given };
     },
     create: (asker, type, logicalName, inputs) => create(parts, asker, { type, logicalName, inputs }),
     read(asker, type, id, properties, known) {
@@ -146,14 +142,7 @@ export function createCloud(rules: PackageRules, world: () => CloudWorld): Cloud
   };
 }
 
-interface Parts {
-  rules: PackageRules;
-  world: () => CloudWorld;
-  tableOf(type: string): ResourceTable;
-  rulesOf(type: string): ResourceRules;
-}
-
-function createScene({ rules, world }: Parts, args: Properties, type: string, properties: Properties): Scene {
+function createScene({ rules, world }: CloudParts, args: Properties, type: string, properties: Properties): Scene {
   const config = rules.readConfig(args);
   const own = rules.scopeOf(type, properties, config);
   const { store, clock, seed } = world();
@@ -169,14 +158,7 @@ function createScene({ rules, world }: Parts, args: Properties, type: string, pr
   };
 }
 
-/** Of what the package knows beforehand, that which this type has. */
-function known({ rules, tableOf }: Parts, type: string, inputs: Properties, scene: Scene): Properties {
-  const { out } = tableOf(type);
-  const all = Object.entries(rules.knownOutputs(type, inputs, scene));
-  return Object.fromEntries(all.filter(([name, value]) => value !== undefined && (name in out || `${name}!` in out)));
-}
-
-function replacing({ rules, rulesOf }: Parts, type: string): string[] {
+function replacing({ rules, rulesOf }: CloudParts, type: string): string[] {
   const { nameInput, replaceOn } = rulesOf(type);
   return [...rules.commonReplaceOn, ...(replaceOn ?? []), ...(nameInput === undefined ? [] : [nameInput])];
 }
@@ -187,7 +169,7 @@ function isAutomatic(inputs: Properties, name: string): boolean {
   return Array.isArray(marks) && marks.includes(name);
 }
 
-function check(parts: Parts, asker: Asker, request: Parameters<Cloud['check']>[1]): CheckedInputs {
+function check(parts: CloudParts, asker: Asker, request: Parameters<Cloud['check']>[1]): CheckedInputs {
   const { rules, tableOf, rulesOf } = parts;
   const { type, news } = request;
   const table = tableOf(type);
@@ -205,7 +187,7 @@ interface CreateCall {
   inputs: Properties;
 }
 
-async function create(parts: Parts, asker: Asker, { type, logicalName, inputs }: CreateCall): Promise<Made> {
+async function create(parts: CloudParts, asker: Asker, { type, logicalName, inputs }: CreateCall): Promise<Made> {
   const { rules, world, rulesOf } = parts;
   const { store, clock } = world();
   const scene = createScene(parts, asker.config, type, inputs);
@@ -245,7 +227,7 @@ async function create(parts: Parts, asker: Asker, { type, logicalName, inputs }:
 }
 
 async function finishCreate(
-  parts: Parts,
+  parts: CloudParts,
   asker: Asker,
   resource: CloudResource,
   fault: CloudFault | undefined,
@@ -271,7 +253,7 @@ async function finishCreate(
 }
 
 async function update(
-  parts: Parts,
+  parts: CloudParts,
   asker: Asker,
   { type, id, olds, news }: { type: string; id: string; olds: Properties; news: Properties },
 ): Promise<Properties> {
@@ -285,7 +267,7 @@ async function update(
 }
 
 async function change(
-  parts: Parts,
+  parts: CloudParts,
   asker: Asker,
   scene: Scene,
   existing: CloudResource,
@@ -327,7 +309,7 @@ async function change(
 }
 
 /** Waits for what is under way; a failed one stays failed, and says so. */
-async function settleUnfinished(parts: Parts, asker: Asker, existing: CloudResource): Promise<Properties> {
+async function settleUnfinished(parts: CloudParts, asker: Asker, existing: CloudResource): Promise<Properties> {
   const { rules, world, rulesOf } = parts;
   const { id, type, inputs } = existing;
   const isOver = existing.transition === null || (await world().waits.until(asker.peer, existing.transition.untilMs));
@@ -348,7 +330,7 @@ async function settleUnfinished(parts: Parts, asker: Asker, existing: CloudResou
 }
 
 async function remove(
-  parts: Parts,
+  parts: CloudParts,
   asker: Asker,
   { type, id, olds }: { type: string; id: string; olds: Properties },
 ): Promise<void> {
@@ -379,7 +361,7 @@ async function remove(
   if (fault?.kind === 'lost_answer') throw lostAnswer();
 }
 
-function effectsOf({ world }: Parts, scene: Scene): Effects {
+function effectsOf({ world }: CloudParts, scene: Scene): Effects {
   const { store } = world();
   return { scene, put: (resource) => store.put(resource), remove: (resource) => store.remove(resource) };
 }
@@ -388,69 +370,9 @@ function nameOf({ inputs, id }: CloudResource, { nameInput }: ResourceRules): st
   return String((nameInput === undefined ? undefined : getPath(inputs, nameInput)) ?? id);
 }
 
-/** Every output that the SDK says is always there: what the rules tell, and made-up values for the rest. */
-function completeOutputs(
-  parts: Parts,
-  type: string,
-  inputs: Properties,
-  id: string,
-  scene: Scene,
-  before?: CloudResource,
-): Properties {
-  const { rules, tableOf, rulesOf } = parts;
-  const told = { ...known(parts, type, inputs, scene), ...rulesOf(type).outputs?.(inputs, { id, scene, before }) };
-  const outputs: Properties = { ...told };
-  for (const [key, kind] of Object.entries(tableOf(type).out)) {
-    const property = key.replace(/!$/, '');
-    if (property in outputs || inputs[property] !== undefined || !key.endsWith('!')) continue;
-    outputs[property] = before?.outputs[property] ?? rules.makeOutput({ type, property, kind, id, inputs, scene });
-  }
-  return outputs;
-}
-
-type Operation = Transition['operation'];
-
-function withStatus(
-  { status }: ResourceRules,
-  outputs: Properties,
-  operation: Operation,
-  inputs: Properties,
-): Properties {
-  if (!status) return outputs;
-  const words: Record<Operation, string> = {
-    create: status.creating,
-    update: status.updating,
-    delete: status.deleting,
-    start: status.starting ?? status.updating,
-    stop: status.stopping ?? status.updating,
-  };
-  return withPath(outputs, status.property, words[operation] || readyWord(status, inputs));
-}
-
-function readyWord(status: NonNullable<ResourceRules['status']>, inputs: Properties): string {
-  return typeof status.ready === 'string' ? status.ready : status.ready(inputs);
-}
-
-function finalOutputs(
-  { status }: ResourceRules,
-  outputs: Properties,
-  inputs: Properties,
-  fault: CloudFault | undefined,
-): Properties | null {
-  if (fault?.kind === 'vanishes') return null;
-  if (!status) return outputs;
-  const word =
-    fault?.kind === 'create_failed'
-      ? status.failed
-      : fault?.kind === 'degraded'
-        ? 'DEGRADED'
-        : readyWord(status, inputs);
-  return withPath(outputs, status.property, word);
-}
-
 function spanMs(
-  { world }: Parts,
-  operation: Operation,
+  { world }: CloudParts,
+  operation: Transition['operation'],
   { seconds }: ResourceRules,
   scene: Scene,
   name: string,
@@ -466,7 +388,7 @@ function spanMs(
 const NEVER_MS = 100 * 365 * 86_400_000;
 
 function takeFault(
-  { rules, world }: Parts,
+  { rules, world }: CloudParts,
   operation: CloudOperation,
   type: string,
   names: readonly string[],
@@ -484,7 +406,7 @@ const REFUSALS: readonly CloudFault['kind'][] = [
 ];
 
 function refuseByFault(
-  { rules }: Parts,
+  { rules }: CloudParts,
   fault: CloudFault | undefined,
   at: { type: string; operation: CloudOperation; name: string; inputs: Properties },
 ): void {
