@@ -108,6 +108,8 @@ uninstall() {
     systemctl daemon-reload || true
   fi
   rm -rf "$dir/agent.mjs" "$dir/agent.env" "$dir/agent.key" "$dir/registration.nonce" "$dir/agent.log" "$dir/keep.sh" "$dir/node"
+  # What an installation or a write that was cut off left.
+  rm -f "$dir/agent.mjs.new" "$dir/agent.env.new" "$dir"/agent.key.[0-9]* "$dir"/registration.nonce.[0-9]*
   rmdir "$dir" 2>/dev/null || true
   say 'removed'
 }

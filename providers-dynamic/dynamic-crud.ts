@@ -3,6 +3,15 @@
  * shim calls these, so they may be fixed at any time for machines bought long ago; their names and shapes are frozen.
  */
 
+import type { ProviderName } from '../domain/provider.ts';
+
+/** What is done on hosts of ours rather than bought from a provider. */
+export const HOST_CRUD_NAMES = ['ssh_host', 'k3s_node'] as const;
+export type HostCrudName = (typeof HOST_CRUD_NAMES)[number];
+
+/** By which a stored shim asks for its methods: frozen. */
+export type CrudName = ProviderName | HostCrudName;
+
 /** Properties as the engine keeps them: JSON values, no undefined. May carry `__provider`, the shim's text. */
 export type Properties = Record<string, unknown>;
 

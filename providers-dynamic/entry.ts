@@ -5,9 +5,13 @@
  * goes to every dynamic provider's state.
  */
 import type { ProviderName } from '../domain/provider.ts';
-import type { DynamicCrud } from './dynamic-crud.ts';
+import { HOST_CRUD_NAMES, type CrudName, type DynamicCrud, type HostCrudName } from './dynamic-crud.ts';
+import type { HostRuntime } from './host-runtime.ts';
+import { createK3sNodeCrud } from './k3s/crud.ts';
 import type { PurchaseRuntime } from './purchase-runtime.ts';
 import { createRateLimiter } from './rate-limiter.ts';
+import { createSshHostCrud } from './ssh-host/crud.ts';
+import { createStandaloneHostRuntime } from './standalone-host-runtime.ts';
 import { createStandaloneRuntime } from './standalone-runtime.ts';
 import type { ProviderClient } from './provider-client.ts';
 import { createProviderClient } from './provider-clients.ts';
@@ -24,17 +28,36 @@ const CRUDS: Record<ProviderName, (runtime: PurchaseRuntime) => DynamicCrud> = {
   lambda: createLambdaCrud,
 };
 
+const HOST_CRUDS: Record<HostCrudName, (runtime: HostRuntime) => DynamicCrud> = {
+  ssh_host: createSshHostCrud,
+  k3s_node: createK3sNodeCrud,
+};
+
 let runtime: PurchaseRuntime | undefined;
+let hostRuntime: HostRuntime | undefined;
 
 /** From now on every dynamic resource of this process buys through `next`. */
 export function setPurchaseRuntime(next: PurchaseRuntime): void {
   runtime = next;
 }
 
+/** From now on every resource on hosts of ours works through `next`. */
+export function setHostRuntime(next: HostRuntime): void {
+  hostRuntime = next;
+}
+
 /** Throws Error where there is no runtime and the environment makes none. */
-export function dynamicCrud(provider: ProviderName): DynamicCrud {
+export function dynamicCrud(provider: CrudName): DynamicCrud {
+  if (isHostCrud(provider)) {
+    hostRuntime ??= createStandaloneHostRuntime(process.env);
+    return HOST_CRUDS[provider](hostRuntime);
+  }
   runtime ??= makeStandaloneRuntime();
   return CRUDS[provider](runtime);
+}
+
+function isHostCrud(name: CrudName): name is HostCrudName {
+  return (HOST_CRUD_NAMES as readonly string[]).includes(name);
 }
 
 /** Settings are read when a provider is first used: a key that is missing for another one is nobody's trouble. */

@@ -6,26 +6,28 @@
  * It is written as text, not serialised from a function: the stock serialiser takes some 200 ms and its output may change with
  * the compiler. MUSTER_PROVIDER_ENTRY is set where the project's folder is not above the working directory.
  */
-import type { ProviderName } from '../domain/provider.ts';
+import type { CrudName } from './dynamic-crud.ts';
 
-const SHIM_TEXTS: Record<ProviderName, string> = {
+const SHIM_TEXTS: Record<CrudName, string> = {
   vastai: shimFor('vastai'),
   tensordock: shimFor('tensordock'),
   runpod: shimFor('runpod'),
   lambda: shimFor('lambda'),
+  ssh_host: shimFor('ssh_host'),
+  k3s_node: shimFor('k3s_node'),
 };
 
-export function shimText(provider: ProviderName): string {
+export function shimText(provider: CrudName): string {
   return SHIM_TEXTS[provider];
 }
 
-/** The provider whose known shim this is; null for any other text. */
-export function providerOfShim(text: string): ProviderName | null {
+/** Whose known shim this is; null for any other text. */
+export function providerOfShim(text: string): CrudName | null {
   const entry = Object.entries(SHIM_TEXTS).find(([, known]) => known === text);
-  return entry ? (entry[0] as ProviderName) : null;
+  return entry ? (entry[0] as CrudName) : null;
 }
 
-function shimFor(provider: ProviderName): string {
+function shimFor(provider: CrudName): string {
   return `exports.handler = () => {
   const crud = async () => {
     const fs = await import('node:fs');
