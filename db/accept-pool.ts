@@ -13,7 +13,7 @@ import type { Executor, Tx } from './database.ts';
 import { findInstance, measureFleet } from './instances.ts';
 import { newId } from './new-id.ts';
 import { lockOperation, type OperationRow } from './operations.ts';
-import { listWarmInstances, markPoolDeleted, type PoolRow } from './pools.ts';
+import { listWarmInstances, markPoolDeleted, type PoolRow, type PoolWish } from './pools.ts';
 import type { Queue } from './queue.ts';
 
 export async function viewPool(executor: Executor, pool: PoolRow): Promise<PoolView> {
@@ -34,10 +34,10 @@ export async function readPoolRoom(executor: Executor): Promise<PoolRoom> {
     .selectFrom('deployment')
     .select(['max_instances', 'max_burn_micro_usd_per_hour'])
     .executeTakeFirstOrThrow();
-  const { liveInstances, burnMicroUsdPerHour } = await measureFleet(executor);
+  const { liveInstances, committedMicroUsdPerHour } = await measureFleet(executor);
   return {
     instances: caps.max_instances - liveInstances,
-    burnMicroUsdPerHour: caps.max_burn_micro_usd_per_hour - burnMicroUsdPerHour,
+    burnMicroUsdPerHour: caps.max_burn_micro_usd_per_hour - committedMicroUsdPerHour,
   };
 }
 
@@ -47,7 +47,7 @@ export async function acceptRefill(tx: Tx, queue: Queue, pool: PoolRow, bootTime
     orgId: pool.org_id,
     actor: actorOf(pool),
     names: [`${pool.name}-${toBase32(randomBytes(4)).slice(0, 6)}`],
-    request: warmRequest(pool, bootTimeoutMs),
+    request: warmRequest(pool.wanted, pool.max_price_micro_usd_per_hour, bootTimeoutMs),
     consumer: pool.consumer,
     overrideReason: `warm instance of pool ${pool.name}`,
     stackId: newId('stack'),
@@ -95,11 +95,15 @@ function actorOf(pool: PoolRow): Actor {
   return { kind: 'system', id: pool.id };
 }
 
-/** What the pool wants, as a provision: the cheapest that comes up. */
-function warmRequest(pool: PoolRow, bootTimeoutMs: number): ProvisionRequest {
+/** What a pool wants, as a provision: the cheapest that comes up. */
+export function warmRequest(
+  wanted: PoolWish,
+  maxPriceMicroUsdPerHour: bigint,
+  bootTimeoutMs: number,
+): ProvisionRequest {
   return {
-    ...pool.wanted,
-    maxPriceMicroUsdPerHour: Number(pool.max_price_micro_usd_per_hour),
+    ...wanted,
+    maxPriceMicroUsdPerHour: Number(maxPriceMicroUsdPerHour),
     minReliability: null,
     interruptible: false,
     strategy: 'coldstart',

@@ -150,6 +150,7 @@ export interface Schema {
     consumer: string | null;
     winner_attempt_id: string | null;
     max_price_micro_usd_per_hour: bigint;
+    reserved_micro_usd_per_hour: bigint;
     failure_code: string | null;
     failure_detail: string | null;
     unbounded: Generated<boolean>;
@@ -207,6 +208,7 @@ export interface Schema {
     failure_code: string | null;
     failure_detail: string | null;
     boot_deadline: NullableTime;
+    purchase_called_at: NullableTime;
     purchased_at: NullableTime;
     running_at: NullableTime;
     ready_at: NullableTime;
