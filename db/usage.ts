@@ -194,12 +194,25 @@ export interface OwnedInterval extends UsageInterval {
 /** An attempt's records as the domain has them, oldest first. */
 export type UsageByAttempt = ReadonlyMap<string, readonly OwnedInterval[]>;
 
-export async function readUsage(executor: Executor, instanceIds: string[]): Promise<UsageByAttempt> {
-  if (instanceIds.length === 0) return new Map();
+export function readUsage(executor: Executor, instanceIds: string[]): Promise<UsageByAttempt> {
+  return readRecords(executor, 'instance_id', instanceIds);
+}
+
+/** Whosever the machines were at the time. */
+export function readUsageOfAttempts(executor: Executor, attemptIds: string[]): Promise<UsageByAttempt> {
+  return readRecords(executor, 'attempt_id', attemptIds);
+}
+
+async function readRecords(
+  executor: Executor,
+  by: 'instance_id' | 'attempt_id',
+  ids: string[],
+): Promise<UsageByAttempt> {
+  if (ids.length === 0) return new Map();
   const rows = await executor
     .selectFrom('usage_records')
     .selectAll()
-    .where('instance_id', 'in', instanceIds)
+    .where(by, 'in', ids)
     .orderBy('started_at')
     .execute();
   return new Map(

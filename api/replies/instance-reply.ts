@@ -2,7 +2,7 @@
 import { isWanted } from '../../domain/attempt.ts';
 import { allowedActions } from '../../domain/instance.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
-import { EVER, unprovenCost, usageCost, type UsageInterval } from '../../domain/usage.ts';
+import { EVER, totalCost, unprovenCost, usageCost, type UsageInterval } from '../../domain/usage.ts';
 import type { AttemptRow } from '../../db/attempts.ts';
 import type { InstanceRow } from '../../db/instances.ts';
 import type { OwnedInterval, UsageByAttempt } from '../../db/usage.ts';
@@ -32,7 +32,7 @@ export function instanceReply(row: InstanceRow, attempts: AttemptRow[], usage: U
     interruptible: request.interruptible,
     priceMicroUsdPerHour: microOrNull(shown?.price_micro_usd_per_hour ?? null),
     maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
-    accruedMicroUsd: micro(accruedBy(usageOf(row, attempts, usage), now)),
+    accruedMicroUsd: micro(totalCost(usageOf(row, attempts, usage), now)),
     ssh: sshOf(shown),
     region: shown?.region ?? null,
     strategy: request.strategy,
@@ -62,7 +62,7 @@ export function instanceCostReply(
   const all = usageOf(row, attempts, usage);
   return {
     instanceId: row.id,
-    accruedMicroUsd: micro(accruedBy(all, now)),
+    accruedMicroUsd: micro(totalCost(all, now)),
     unprovenMicroUsd: micro(all.reduce((sum, interval) => sum + unprovenCost(interval, EVER, now), 0n)),
     burnMicroUsdPerHour: micro(
       all.reduce((sum, interval) => sum + (interval.isOpen ? interval.priceMicroUsdPerHour : 0n), 0n),
@@ -75,7 +75,7 @@ export function instanceCostReply(
         provider: attempt.provider,
         status: attempt.status,
         priceMicroUsdPerHour: microOrNull(own.at(-1)?.priceMicroUsdPerHour ?? attempt.price_micro_usd_per_hour),
-        accruedMicroUsd: micro(accruedBy(own, now)),
+        accruedMicroUsd: micro(totalCost(own, now)),
         from: isoOrNull(attempt.purchased_at),
         to: isoOrNull(attempt.gone_at),
         usage: own.map((interval) => usageReply(interval, now)),
@@ -117,12 +117,7 @@ function ownUsage(row: InstanceRow, usage: readonly OwnedInterval[] | undefined)
   return (usage ?? []).filter(({ instanceId }) => instanceId === row.id);
 }
 
-/** From purchase until proven gone: what is being destroyed still bills. */
-function accruedBy(usage: readonly UsageInterval[] | undefined, now: number): bigint {
-  return (usage ?? []).reduce((sum, interval) => sum + usageCost(interval, EVER, now), 0n);
-}
-
-function attemptReply(attempt: AttemptRow, usage: readonly UsageInterval[] | undefined, now: number): Attempt {
+function attemptReply(attempt: AttemptRow, usage: readonly UsageInterval[], now: number): Attempt {
   return {
     id: attempt.id,
     status: attempt.status,
@@ -133,7 +128,7 @@ function attemptReply(attempt: AttemptRow, usage: readonly UsageInterval[] | und
     gpuCount: attempt.gpu_count,
     region: attempt.region,
     priceMicroUsdPerHour: microOrNull(attempt.price_micro_usd_per_hour),
-    accruedMicroUsd: micro(accruedBy(usage, now)),
+    accruedMicroUsd: micro(totalCost(usage, now)),
     purchaseCalls: attempt.purchase_calls,
     refusals: attempt.refusals,
     observedStatus: attempt.observed_status,
