@@ -172,7 +172,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createMeterUsageCron(db),
       createDeliverWebhooksCron({ db, envelope: options.envelope, targets: options.webhookTargets, now, log }),
       createSourceCapacityCron({ ...options.sourcing, db, queue, now, log }),
-      createRefillPoolsCron({ db, queue, bootTimeoutMs: options.bootTimeoutMs, now, log }),
+      createRefillPoolsCron({ db, queue, bootTimeoutMs: options.bootTimeoutMs, now }),
       createPruneCron(db),
     ];
   }

@@ -41,6 +41,10 @@ export const createPoolBody = z
     consumer: consumer
       .optional()
       .meta({ description: "To whom it costs until it is claimed. Default: the pool's name" }),
+    dryRun: z
+      .boolean()
+      .default(false)
+      .meta({ description: 'Answers with what it would cost, and keeps and buys nothing' }),
   })
   .meta({ id: 'CreatePool' });
 export type CreatePoolInput = z.input<typeof createPoolBody>;
@@ -80,13 +84,15 @@ export const pool = z
     maxSize: z.int(),
     idleShrinkAfterMs: z.int(),
     consumer: z.string(),
+    maxPriceAtTargetMicroUsdPerHour: microUsd.meta({ description: 'At most, with as many as its target' }),
+    maxPriceAtTargetMicroUsdPer30Days: microUsd,
     counts: z.object({
       ready: z.int().meta({ description: 'Can be claimed now' }),
       filling: z.int().meta({ description: 'On their way' }),
       claimed: z.int().meta({ description: 'Ever' }),
       existing: z.int().meta({ description: 'All that may exist for it, those being destroyed included' }),
     }),
-    burnMicroUsdPerHour: microUsd.meta({ description: 'What its warm instances cost now' }),
+    burnMicroUsdPerHour: microUsd.meta({ description: 'What those cost now that can be claimed' }),
     trouble: z.string().nullable().meta({ description: 'What keeps it from its target' }),
     retryAt: time.nullable().meta({ description: 'After failures: when it is tried again' }),
     refilledAt: time.nullable().meta({ description: 'When it was last looked at' }),
@@ -95,6 +101,35 @@ export const pool = z
   .meta({ id: 'Pool' });
 export type Pool = z.infer<typeof pool>;
 export const poolPage = pageOf(pool).meta({ id: 'PoolPage' });
+
+export const poolPlan = z
+  .object({
+    targetSize: z.int(),
+    maxSize: z.int(),
+    fittingOffers: z.int(),
+    fittingMachines: z.int(),
+    priceMicroUsdPerHour: microUsd.meta({
+      description: 'Of what would be bought now to reach the target, as far as it is offered',
+    }),
+    priceMicroUsdPer30Days: microUsd,
+    maxPriceAtTargetMicroUsdPerHour: microUsd.meta({
+      description: 'At most, with as many as its target, whatever the prices become',
+    }),
+    maxPriceAtTargetMicroUsdPer30Days: microUsd,
+    p50ReadyMs: z
+      .int()
+      .nullable()
+      .meta({ description: 'From purchase to ready of the slowest; null: nothing is known' }),
+    p95ReadyMs: z.int().nullable(),
+    room: z
+      .object({ instances: z.int(), burnMicroUsdPerHour: microUsd })
+      .meta({ description: "What the deployment's caps leave" }),
+    fillNow: z.int().meta({ description: 'How many it would buy at once within the caps' }),
+    shortage: z.string().nullable().meta({ description: 'Why too little is offered now' }),
+    trouble: z.string().nullable().meta({ description: 'What would keep it from its target besides' }),
+  })
+  .meta({ id: 'PoolPlan' });
+export type PoolPlan = z.infer<typeof poolPlan>;
 
 export const poolDeleted = z
   .object({
