@@ -2,7 +2,14 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Gpu, HeartbeatBody } from '../../api/contract/nodes.ts';
 import { makeAgentToken } from '../../secrets/agent-token.ts';
-import { listOffers, startApiServer, type ApiServer, type Loose, type Reply } from '../support/api-server.ts';
+import {
+  listOffers,
+  NO_PROGRAMS,
+  startApiServer,
+  type ApiServer,
+  type Loose,
+  type Reply,
+} from '../support/api-server.ts';
 import { recordMachine } from '../support/node-token.ts';
 
 let server: ApiServer;
@@ -11,6 +18,7 @@ beforeAll(async () => {
   server = await startApiServer({
     agents: {
       bundle: () => Promise.resolve({ text: 'console.log(1)\n', sha256: SHA256, version: '1.2.3' }),
+      nodePrograms: NO_PROGRAMS,
       intervalMs: 10_000,
       get rotateKeyAfterMs() {
         return rotation.rotateKeyAfterMs;
