@@ -133,8 +133,40 @@ export async function countGoneSince(executor: Executor, provider: string, since
 }
 
 /** Bought and not verified yet. */
-export function listBooting(executor: Executor): Promise<AttemptRow[]> {
-  return executor.selectFrom('attempts').selectAll().where('status', '=', 'bought').execute();
+export function listBooting(executor: Executor, provider: string): Promise<AttemptRow[]> {
+  return executor
+    .selectFrom('attempts')
+    .selectAll()
+    .where('provider', '=', provider)
+    .where('status', '=', 'bought')
+    .execute();
+}
+
+/** Holds every other attempt of the instance that is not given up yet. */
+export function lockRivals(tx: Tx, instanceId: string, attemptId: string): Promise<AttemptRow[]> {
+  return tx
+    .selectFrom('attempts')
+    .selectAll()
+    .where('instance_id', '=', instanceId)
+    .where('id', '<>', attemptId)
+    .where('status', 'in', ['reserved', 'buying', 'bought', 'ready', 'lost'])
+    .orderBy('id')
+    .forUpdate()
+    .execute();
+}
+
+/** Whether a purchase for an instance of the operation may be under way, `exceptInstanceId` apart. */
+export async function isBuyingForOthers(tx: Tx, operationId: string, exceptInstanceId: string): Promise<boolean> {
+  const row = await tx
+    .selectFrom('attempts')
+    .innerJoin('instances', 'instances.id', 'attempts.instance_id')
+    .select('attempts.id')
+    .where('instances.operation_id', '=', operationId)
+    .where('instances.id', '<>', exceptInstanceId)
+    .where('attempts.status', 'in', ['reserved', 'buying'])
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
 }
 
 /** The newest: an adopted machine keeps the label of an attempt that is gone. */
@@ -292,13 +324,16 @@ export async function markGone(
   await meterAttempts(tx, attemptIds);
 }
 
-export async function markAttemptReady(executor: Executor, attemptId: string): Promise<void> {
-  await executor
+/** Whether it was: not where a rival has won, or where it is destroyed for another reason. */
+export async function markAttemptReady(executor: Executor, attemptId: string): Promise<boolean> {
+  const row = await executor
     .updateTable('attempts')
     .set({ status: 'ready', ready_at: sql`coalesce(ready_at, now())`, updated_at: sql`now()` })
     .where('id', '=', attemptId)
     .where('status', '=', 'bought')
-    .execute();
+    .returning('id')
+    .executeTakeFirst();
+  return row !== undefined;
 }
 
 /** Why the planner should give the attempt up; its status stays until the planner acts. */

@@ -8,8 +8,9 @@ import { decideInterruption, type InterruptionAction } from '../../domain/interr
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
+import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
-import { markDestroying, recordObservation, type AttemptRow } from '../../db/attempts.ts';
+import { recordObservation, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { inTransaction, type Db, type Tx } from '../../db/database.ts';
 import { lockInstance, setInstanceStatus, updateInstance, type InstanceRow } from '../../db/instances.ts';
@@ -192,17 +193,8 @@ async function replace(
     winnerAttemptId: null,
   });
   if (!isMoved) return;
-  await markDestroying(tx, [attempt.id], { code: 'interrupted', detail: reason });
-  await acceptOperation(tx, options.queue, {
-    orgId: instance.org_id,
-    kind: 'destroy_machine',
-    targetKind: 'attempt',
-    targetId: attempt.id,
-    stackId: instance.stack_id,
-    input: { reason },
-    deterministicKey: `destroy:${attempt.id}`,
-    createdBy: ACTOR,
-  });
+  const failure = { code: 'interrupted', detail: reason };
+  await acceptAttemptDestroy(tx, options.queue, attempt, { failure, by: ACTOR });
   const operation = await acceptOperation(tx, options.queue, {
     orgId: instance.org_id,
     kind: 'provision_instance',

@@ -13,7 +13,7 @@ import type { Cron, TickCounts } from '../../automation/cron/scheduler.ts';
 import { createSyncOffersCron } from '../../automation/cron/sync-offers.ts';
 import type { StepServices } from '../../automation/operations/step.ts';
 import { createWorker, type Worker } from '../../automation/operations/worker.ts';
-import { createReadinessCron } from '../../automation/readiness/watch-readiness.ts';
+import { createReadinessCrons } from '../../automation/readiness/watch-readiness.ts';
 import { openDatabase, type Database } from '../../db/database.ts';
 import { registerDeployment } from '../../db/deployment.ts';
 import { StaleClaim } from '../../db/operations.ts';
@@ -132,7 +132,7 @@ export async function startWorldFleet(
   const orphans = { policy: 'destroy' as const, graceMs: 300_000 };
   const crons: Record<CronName, Cron> = {
     sync: createSyncOffersCron(shared),
-    readiness: createReadinessCron({ ...shared, sshPrivateKey: keys.privateKey }),
+    readiness: inTurn(createReadinessCrons({ ...shared, sshPrivateKey: keys.privateKey })),
     reconcile: createReconcileCron({ ...shared, deploymentId: DEPLOYMENT_ID, labelMac, orphans }),
     interruptible: createInterruptibleCron(shared),
     expire: createExpireCron(db, queue, clock.now),
@@ -168,6 +168,23 @@ export async function startWorldFleet(
   };
   for (const worker of workers) await worker.start();
   return fleet;
+}
+
+/** Several crons as one, in an order that a seed gives again. */
+function inTurn(crons: Cron[]): Cron {
+  return {
+    name: 'in-turn',
+    everyMs: 60_000,
+    async run(signal) {
+      const counts: TickCounts = {};
+      for (const cron of crons) {
+        if (cron.hasWork && !(await cron.hasWork())) continue;
+        for (const [name, count] of Object.entries(await cron.run(signal)))
+          counts[name] = Number(counts[name] ?? 0) + Number(count);
+      }
+      return counts;
+    },
+  };
 }
 
 const SETTLE_MS = 60_000;
