@@ -67,6 +67,7 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
     program.command('fleet').description('what is rented now and what it costs'),
     async () => (await import('./commands/fleet.ts')).showFleet,
   );
+  addPools(program, attach);
   addSessions(program, attach);
   addCosts(program, attach);
   program
@@ -165,7 +166,7 @@ function addCreate(instances: Command, attach: Attach): void {
     .option('--interruptible', 'cheaper, and may be taken away again')
     .option('--bid <usd>', 'what to bid for an interruptible machine, disk not included')
     .option('--on-interruption <policy>', 'rebid, replace or give_up (replace)')
-    .option('--strategy <name>', 'race, round_robin or coldstart (race)')
+    .option('--strategy <name>', 'race, round_robin, coldstart or serverless (race)')
     .option('--race-width <n>', 'machines bought at once for each instance (5)', integer)
     .option('--max-race-cost-usd <usd>', 'most that the losers of a race may cost (0.25)')
     .option('--ssh-public-key-file <path>', 'who may log in; may be repeated (~/.ssh/id_*.pub)', collect)
@@ -201,6 +202,51 @@ function addOperations(program: Command, attach: Attach): void {
     .option('--reason <text>', 'kept in the audit log')
     .option('--watch', 'wait until it has stopped');
   attach(cancel, async () => (await import('./commands/operations.ts')).cancelOperation);
+}
+
+function addPools(program: Command, attach: Attach): void {
+  const pools = program.command('pools').description('instances kept warm, for requests of strategy serverless');
+  const listed = pools.command('list').description('what is kept warm, and what that costs');
+  attach(paged(listed), async () => (await import('./commands/pools.ts')).listPools);
+  attach(pools.command('get').argument('<id>'), async () => (await import('./commands/pools.ts')).getPool);
+  const create = pools
+    .command('create')
+    .description('shows the price, asks, and keeps instances warm')
+    .requiredOption('--name <name>')
+    .requiredOption('--gpu <model>', 'such as "RTX 4090"')
+    .requiredOption('--target <n>', 'how many are to be ready', integer)
+    .requiredOption('--max-price-usd-per-hour <usd>', 'of one with all its GPUs and its disk')
+    .option('--dry-run', 'show the price and keep nothing');
+  attach(poolOptions(create), async () => (await import('./commands/pools.ts')).createPool);
+  const change = pools
+    .command('change')
+    .description('changes what is said; asks first where that may cost more')
+    .argument('<id>')
+    .option('--name <name>')
+    .option('--gpu <model>')
+    .option('--target <n>', 'how many are to be ready', integer)
+    .option('--max-price-usd-per-hour <usd>', 'of one with all its GPUs and its disk');
+  attach(poolOptions(change), async () => (await import('./commands/pools.ts')).changePool);
+  const remove = pools
+    .command('delete')
+    .description('ends pools and destroys what they keep warm; what was claimed stays; asks first')
+    .argument('<id...>')
+    .option('-y, --yes', 'do not ask');
+  attach(remove, async () => (await import('./commands/pools.ts')).deletePools);
+}
+
+function poolOptions(command: Command): Command {
+  return command
+    .option('--gpu-count <n>', 'GPUs of one instance', integer)
+    .option('--min-gpu-memory-gib <n>', 'memory of one GPU', integer)
+    .option('--disk-gib <n>', 'disk of one instance', integer)
+    .option('--image <reference>', 'container image; only requests for the same one claim')
+    .option('--providers <list>', 'such as vastai (any)', list)
+    .option('--regions <list>', 'two-letter countries, such as SE,US (any)', list)
+    .option('--max-size <n>', 'most that may exist for it (twice the target)', integer)
+    .option('--idle-shrink-after <duration>', 'how long more than the target is kept (10 minutes)')
+    .option('--consumer <label>', 'to whom it costs until it is claimed')
+    .option('-y, --yes', 'do not ask');
 }
 
 function addSessions(program: Command, attach: Attach): void {
