@@ -24,7 +24,11 @@ export async function planPool(executor: Executor, fields: PoolFields, bootTimeo
     now,
   });
   const room = await readPoolRoom(executor);
-  const first = decidePool({ ...fields, aboveTargetSince: null, changedAt: now, instances: [] }, room, now);
+  const first = decidePool(
+    { ...fields, demandedAt: null, aboveTargetSince: null, changedAt: now, instances: [] },
+    room,
+    now,
+  );
   const atMost = fields.maxPriceMicroUsdPerHour * BigInt(fields.targetSize);
   return {
     targetSize: fields.targetSize,

@@ -244,7 +244,8 @@ function poolOptions(command: Command): Command {
     .option('--providers <list>', 'such as vastai (any)', list)
     .option('--regions <list>', 'two-letter countries, such as SE,US (any)', list)
     .option('--max-size <n>', 'most that may exist for it (twice the target)', integer)
-    .option('--idle-shrink-after <duration>', 'how long more than the target is kept (10 minutes)')
+    .option('--idle-shrink-after <duration>', 'how long more than is needed is kept (10 minutes)')
+    .option('--idle-size <n>', 'how many are kept while nobody asks for them (1)', integer)
     .option('--consumer <label>', 'to whom it costs until it is claimed')
     .option('-y, --yes', 'do not ask');
 }

@@ -13,15 +13,18 @@ import type { Executor, Tx } from './database.ts';
 import { findInstance, measureFleet } from './instances.ts';
 import { newId } from './new-id.ts';
 import { lockOperation, type OperationRow } from './operations.ts';
-import { listWarmInstances, markPoolDeleted, type PoolRow, type PoolWish } from './pools.ts';
+import { listWarmInstances, markPoolDeleted, readDemand, type PoolRow, type PoolWish } from './pools.ts';
 import type { Queue } from './queue.ts';
 
 export async function viewPool(executor: Executor, pool: PoolRow): Promise<PoolView> {
+  const demand = await readDemand(executor, [pool.id]);
   return {
     targetSize: pool.target_size,
     maxSize: pool.max_size,
     maxPriceMicroUsdPerHour: pool.max_price_micro_usd_per_hour,
     idleShrinkAfterMs: Number(pool.idle_shrink_after_ms),
+    idleSize: pool.idle_size,
+    demandedAt: demand.get(pool.id)?.getTime() ?? null,
     aboveTargetSince: pool.above_target_since?.getTime() ?? null,
     changedAt: pool.changed_at.getTime(),
     instances: (await listWarmInstances(executor, [pool.id])).get(pool.id) ?? [],
@@ -72,7 +75,7 @@ export async function acceptShrink(tx: Tx, queue: Queue, pool: PoolRow, instance
     .skipLocked()
     .executeTakeFirst();
   if (!held) return false;
-  const reason = `pool ${pool.name} has had more than its target for a while`;
+  const reason = `pool ${pool.name} has kept more than it needs for a while`;
   await acceptDestroy(tx, queue, { orgId: null, instanceId, actor: actorOf(pool), reason });
   return true;
 }

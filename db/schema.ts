@@ -453,6 +453,7 @@ export interface Schema {
     max_size: number;
     max_price_micro_usd_per_hour: bigint;
     idle_shrink_after_ms: bigint;
+    idle_size: Generated<number>;
     wanted: Json;
     consumer: string;
     above_target_since: NullableTime;

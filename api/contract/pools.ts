@@ -20,8 +20,13 @@ const maxSize = z.int().min(0).max(MAX_SIZE).meta({
   description: 'Of all that may exist for it, those being destroyed included. Default: twice the target, at least 1',
 });
 const idleShrinkAfter = duration(60_000, 86_400_000 * 30, 'from 1 minute to 30 days').meta({
-  description: 'How long more than the target is kept',
+  description: 'How long more than is needed is kept: above the target, or while nobody asks for it',
   example: '10 minutes',
+});
+
+const idleSize = z.int().min(0).max(MAX_SIZE).meta({
+  description:
+    'How many of the target are kept while no serverless request has asked for them for `idleShrinkAfter`; the next request brings the target back',
 });
 
 export const createPoolBody = z
@@ -38,6 +43,7 @@ export const createPoolBody = z
     targetSize,
     maxSize: maxSize.optional(),
     idleShrinkAfter: idleShrinkAfter.default('10 minutes'),
+    idleSize: idleSize.default(1),
     consumer: consumer
       .optional()
       .meta({ description: "To whom it costs until it is claimed. Default: the pool's name" }),
@@ -64,6 +70,7 @@ export const changePoolBody = z
     targetSize: targetSize.optional(),
     maxSize: maxSize.optional(),
     idleShrinkAfter: idleShrinkAfter.optional(),
+    idleSize: idleSize.optional(),
     consumer: consumer.optional(),
   })
   .meta({ id: 'ChangePool' });
@@ -83,6 +90,11 @@ export const pool = z
     targetSize: z.int(),
     maxSize: z.int(),
     idleShrinkAfterMs: z.int(),
+    idleSize: z.int(),
+    needed: z.int().meta({ description: 'How many it keeps now: its target, or while idle its idle size' }),
+    demandedAt: time
+      .nullable()
+      .meta({ description: 'When a request last asked for what it keeps; null: not for long' }),
     consumer: z.string(),
     maxPriceAtTargetMicroUsdPerHour: microUsd.meta({ description: 'At most, with as many as its target' }),
     maxPriceAtTargetMicroUsdPer30Days: microUsd,

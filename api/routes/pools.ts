@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { parseDuration } from '../../domain/duration.ts';
 import { MusterError } from '../../domain/error-table.ts';
 import { parseUsd, per30Days } from '../../domain/money.ts';
-import { countPool, isClaimable, type WarmInstance } from '../../domain/pool.ts';
+import { countNeeded, countPool, isClaimable, type WarmInstance } from '../../domain/pool.ts';
 import { acceptPoolDelete } from '../../db/accept-pool.ts';
 import { appendAudit } from '../../db/audit.ts';
 import type { Executor, Tx } from '../../db/database.ts';
@@ -14,6 +14,7 @@ import {
   listPools,
   listWarmInstances,
   lockPool,
+  readDemand,
   updatePool,
   type PoolFields,
   type PoolRow,
@@ -71,13 +72,15 @@ export const poolRoutes: Route[] = [
     replies: { 200: poolPlan, 201: pool },
     problems: ['conflict'],
     handle: async ({ body, caller, actor, deps, once }) => {
-      const { name, targetSize, maxSize, maxPriceUsdPerHour, idleShrinkAfter, consumer, dryRun, ...wanted } = body;
+      const { name, targetSize, maxSize, maxPriceUsdPerHour, idleShrinkAfter, idleSize, consumer, dryRun, ...wanted } =
+        body;
       const fields: PoolFields = {
         name,
         targetSize,
         maxSize: maxSize ?? Math.max(1, 2 * targetSize),
         maxPriceMicroUsdPerHour: parseUsd(maxPriceUsdPerHour) as bigint,
         idleShrinkAfterMs: parseDuration(idleShrinkAfter) as number,
+        idleSize,
         consumer: consumer ?? name,
         wanted: {
           ...wanted,
@@ -191,7 +194,7 @@ function assertSizes({ targetSize, maxSize }: PoolFields): void {
 }
 
 function changedFields(row: PoolRow, body: z.output<typeof changePoolBody>): PoolFields {
-  const { name, targetSize, maxSize, maxPriceUsdPerHour, idleShrinkAfter, consumer, ...wanted } = body;
+  const { name, targetSize, maxSize, maxPriceUsdPerHour, idleShrinkAfter, idleSize, consumer, ...wanted } = body;
   const given = Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined));
   return {
     name: name ?? row.name,
@@ -201,6 +204,7 @@ function changedFields(row: PoolRow, body: z.output<typeof changePoolBody>): Poo
       maxPriceUsdPerHour === undefined ? row.max_price_micro_usd_per_hour : (parseUsd(maxPriceUsdPerHour) as bigint),
     idleShrinkAfterMs:
       idleShrinkAfter === undefined ? Number(row.idle_shrink_after_ms) : (parseDuration(idleShrinkAfter) as number),
+    idleSize: idleSize ?? row.idle_size,
     consumer: consumer ?? row.consumer,
     wanted: { ...row.wanted, ...given },
   };
@@ -231,20 +235,38 @@ function nameTaken(name: string): MusterError {
 
 async function poolsReply(executor: Executor, rows: PoolRow[]): Promise<Pool[]> {
   const ids = rows.map((row) => row.id);
-  const [warm, claimed] = [await listWarmInstances(executor, ids), await countClaimed(executor, ids)];
-  return rows.map((row) => poolReply(row, warm.get(row.id) ?? [], claimed.get(row.id) ?? 0));
+  const warm = await listWarmInstances(executor, ids);
+  const claimed = await countClaimed(executor, ids);
+  const demand = await readDemand(executor, ids);
+  return rows.map((row) =>
+    poolReply(row, warm.get(row.id) ?? [], {
+      claimed: claimed.get(row.id) ?? 0,
+      demandedAt: demand.get(row.id) ?? null,
+    }),
+  );
 }
 
-function poolReply(row: PoolRow, instances: readonly WarmInstance[], claimed: number): Pool {
+function poolReply(
+  row: PoolRow,
+  instances: readonly WarmInstance[],
+  { claimed, demandedAt }: { claimed: number; demandedAt: Date | null },
+): Pool {
   const atMost = row.max_price_micro_usd_per_hour * BigInt(row.target_size);
+  const sizes = {
+    targetSize: row.target_size,
+    idleSize: row.idle_size,
+    idleShrinkAfterMs: Number(row.idle_shrink_after_ms),
+  };
+  const asked = { demandedAt: demandedAt?.getTime() ?? null, changedAt: row.changed_at.getTime() };
   return {
     id: row.id,
     name: row.name,
     ...row.wanted,
     maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
-    targetSize: row.target_size,
+    ...sizes,
     maxSize: row.max_size,
-    idleShrinkAfterMs: Number(row.idle_shrink_after_ms),
+    needed: countNeeded({ ...sizes, ...asked }, Date.now()),
+    demandedAt: isoOrNull(demandedAt),
     consumer: row.consumer,
     maxPriceAtTargetMicroUsdPerHour: micro(atMost),
     maxPriceAtTargetMicroUsdPer30Days: micro(per30Days(atMost)),

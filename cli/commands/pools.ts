@@ -21,6 +21,7 @@ export interface PoolOptions {
   target?: number;
   maxSize?: number;
   idleShrinkAfter?: string;
+  idleSize?: number;
   consumer?: string;
 }
 
@@ -117,6 +118,7 @@ function bodyOf(options: PoolOptions): Record<string, unknown> {
     targetSize: target,
     maxSize: options.maxSize,
     idleShrinkAfter: options.idleShrinkAfter,
+    idleSize: options.idleSize,
     consumer: options.consumer,
   };
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
@@ -149,7 +151,9 @@ function showPool({ terminal }: Context, pool: Pool): ExitCode {
   terminal.print(
     `price         ${formatMicroUsd(pool.burnMicroUsdPerHour)} an hour now; at its target at most ${formatMicroUsd(pool.maxPriceAtTargetMicroUsdPerHour)} an hour, ${formatSum(pool.maxPriceAtTargetMicroUsdPer30Days)} in 30 days`,
   );
-  terminal.print(`shrinks       after ${formatSpan(pool.idleShrinkAfterMs)} above its target`);
+  terminal.print(
+    `when idle     keeps ${Math.min(pool.idleSize, pool.targetSize)} after ${formatSpan(pool.idleShrinkAfterMs)} without a request${pool.needed < pool.targetSize ? ': now' : ''}`,
+  );
   terminal.print(`consumer      ${pool.consumer}`);
   if (pool.trouble !== null) terminal.print(`trouble       ${pool.trouble}`);
   return EXIT.done;

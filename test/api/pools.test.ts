@@ -36,6 +36,9 @@ describe('a pool', () => {
       targetSize: 2,
       maxSize: 4,
       idleShrinkAfterMs: 600_000,
+      idleSize: 1,
+      needed: 2,
+      demandedAt: null,
       consumer: 'spare',
       maxPriceMicroUsdPerHour: 500_000,
       maxPriceAtTargetMicroUsdPerHour: 1_000_000,
@@ -113,6 +116,7 @@ describe('a pool', () => {
       },
     });
     expect(asked.body.instances[0]).toMatchObject({ status: 'booting', phase: 'verifying' });
+    expect((await read(made.id)).demandedAt).toBe(asked.body.instances[0].createdAt);
     const headers = { 'idempotency-key': randomUUID() };
     const deleted = await server.call('DELETE', `${POOLS}/${made.id}`, { key, headers });
     expect(deleted.status).toBe(202);
@@ -164,6 +168,7 @@ describe('a pool', () => {
     ['gpu', { gpu: 'RTX 4091' }],
     ['providers.0', { providers: ['nobody'] }],
     ['regions.0', { regions: ['sweden'] }],
+    ['idleSize', { idleSize: -1 }],
     ['idleShrinkAfter', { idleShrinkAfter: '10 seconds' }],
     ['image', { image: 'not an image' }],
     ['strategy', { strategy: 'race' }],

@@ -41,7 +41,7 @@ describe('muster pools', () => {
     expect(claim.stdout).toMatch(/Warm: ins_\w+ at vastai SE, \$0\.30 an hour\./);
     const changed = await muster('pools', 'change', id, '--target', '1', '--idle-shrink-after', '1 hour', '--yes');
     expect(changed.stdout).toMatch(/^target +1, never more than 4 machines$/m);
-    expect(changed.stdout).toMatch(/^shrinks +after 1h above its target$/m);
+    expect(changed.stdout).toMatch(/^when idle +keeps 1 after 1h without a request$/m);
     expect(changed.stdout).toMatch(/^keeps +1 × RTX 4090, 10 GiB/m);
     expect((await muster('pools', 'change', id)).code).toBe(2);
     const deleted = await muster('pools', 'delete', id, '--yes');

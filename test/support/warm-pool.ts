@@ -15,6 +15,7 @@ export async function makePool(automation: ScriptedAutomation, change: Partial<P
       maxSize: 4,
       maxPriceMicroUsdPerHour: 600_000n,
       idleShrinkAfterMs: 600_000,
+      idleSize: 100,
       wanted: { gpu, gpuCount, minGpuMemoryGib, diskGib, image, providers: [], regions: [] },
       consumer: 'pool-team',
       ...change,

@@ -52,6 +52,23 @@ describe('the refill-pools cron', () => {
     expect(await tick()).toMatchObject({ bought: 0, shrunk: 0 });
   });
 
+  it('lets a pool that nobody asks for shrink to its idle size, and brings it back with the next request', async () => {
+    await automation.startWorker();
+    const pool = await makePool(automation, { targetSize: 2, maxSize: 2, idleSize: 0, idleShrinkAfterMs: 600_000 });
+    const machines = await warmUp(automation, pool);
+    await automation.passTime(500_000);
+    expect(await tick()).toMatchObject({ bought: 0, shrunk: 0 });
+    await automation.passTime(101_000);
+    expect(await tick()).toMatchObject({ bought: 0, shrunk: 2 });
+    for (const machine of machines) await automation.untilGone(machine.id);
+    await automation.until(async () => (await warmOf(automation, pool)).length === 0, 'it is empty');
+    expect(automation.vendor.live()).toEqual([]);
+    expect(await tick()).toMatchObject({ bought: 0, shrunk: 0 });
+    const { instances } = await automation.provision({ strategy: 'serverless' });
+    expect(instances[0]?.note).toContain('starts cold');
+    expect(await tick()).toMatchObject({ bought: 2, shrunk: 0 });
+  });
+
   it('keeps what a growing pool needs again, and never gives back what was claimed', async () => {
     const worker = await automation.startWorker();
     const pool = await makePool(automation, { targetSize: 2, maxSize: 2 });
