@@ -7,7 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { CrashPointName } from '../../domain/crash-points.ts';
+import type { ProviderName } from '../../domain/provider.ts';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
+import type { RentalMachineReport } from '../../sandbox/rental/report.ts';
+import type { MachineReport } from '../../sandbox/vastai/report.ts';
 import type { Armed } from './crash-hook.ts';
 import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from './muster-process.ts';
 
@@ -18,6 +21,8 @@ export interface CrashCell {
   seed: number;
   point: CrashPointName;
   victim: Victim;
+  /** Where everything is bought. */
+  provider: ProviderName;
   strategy: 'coldstart' | 'race';
   count: number;
   /** The vendor's answers to purchases that get lost, and offers that are stale, as probabilities. */
@@ -65,8 +70,8 @@ export async function startCrashFleet(): Promise<CrashFleet> {
   });
   await muster.start();
   await waitFor(async () => (await muster.request('GET', '/ready')).status === 200, BOUND_MS, '/ready');
-  const foreign = () => sandbox.state().vastai.machines.filter((machine) => machine.origin === 'foreign');
-  const foreignBefore = foreign().length;
+  const machinesOf = (provider: ProviderName): (MachineReport | RentalMachineReport)[] =>
+    sandbox.state()[provider].machines;
 
   /** Restarts what was killed, lets the vendor's time pass, and asks. */
   async function until(check: () => Promise<boolean>, what: string): Promise<void> {
@@ -116,6 +121,7 @@ export async function startCrashFleet(): Promise<CrashFleet> {
         {
           name: `cell-${cell.seed}-${Math.random().toString(36).slice(2, 8)}`,
           gpu: 'RTX 4090',
+          providers: [cell.provider],
           maxPriceUsdPerHour: '0.95',
           count: cell.count,
           strategy: cell.strategy,
@@ -136,10 +142,13 @@ export async function startCrashFleet(): Promise<CrashFleet> {
     muster,
     async run(cell) {
       const problems: string[] = [];
-      const labelsBefore = new Set(sandbox.state().vastai.machines.map((machine) => machine.id));
+      const { provider } = cell;
+      const foreign = () => machinesOf(provider).filter((machine) => machine.origin === 'foreign');
+      const foreignBefore = foreign().length;
+      const before = new Set(machinesOf(provider).map((machine) => machine.id));
       if (cell.lostResponses > 0) {
         await sandbox.addFault({
-          provider: 'vastai',
+          provider,
           endpoint: 'create',
           kind: 'lose_response',
           probability: cell.lostResponses,
@@ -147,7 +156,7 @@ export async function startCrashFleet(): Promise<CrashFleet> {
       }
       if (cell.staleOffers > 0) {
         await sandbox.addFault({
-          provider: 'vastai',
+          provider,
           endpoint: 'create',
           kind: 'stale_offer',
           probability: cell.staleOffers,
@@ -165,9 +174,7 @@ export async function startCrashFleet(): Promise<CrashFleet> {
       }
       const attempts = (await readInstances(ids)).flatMap((one) => one.attempts);
       const mine = () =>
-        sandbox
-          .state()
-          .vastai.machines.filter((machine) => !labelsBefore.has(machine.id) && machine.origin !== 'foreign');
+        machinesOf(provider).filter((machine) => !before.has(machine.id) && machine.origin !== 'foreign');
       const alive = mine().filter((machine) => machine.destroyedAtMs === null);
       for (const machine of alive) {
         const recorded = attempts.filter(

@@ -72,6 +72,28 @@ describe('coldstart', () => {
     expect(await automation.instance(instances[0]?.id as string)).toMatchObject({ winner_attempt_id: second.id });
   });
 
+  it('keeps a machine that is found ready between the plan that gives it up and its carrying out', async () => {
+    const { vendor, runner } = automation;
+    const { operation, instances } = await automation.provision({ bootTimeoutMs: 600_000 });
+    await automation.startWorker();
+    const [first] = await automation.untilBought(1);
+    await automation.untilWaiting(operation.id);
+    const { readState } = runner;
+    runner.readState = async (stackName) => {
+      runner.readState = readState;
+      await automation.recordReady(first as NonNullable<typeof first>); // the rows were read before
+      return readState(stackName);
+    };
+    await automation.passWait(operation.id);
+    expect(await automation.untilFinished(operation.id)).toMatchObject({ status: 'succeeded', note: 'ready' });
+    expect(await automation.instance(instances[0]?.id as string)).toMatchObject({
+      status: 'ready',
+      winner_attempt_id: first?.id,
+    });
+    expect(vendor.bought()).toHaveLength(1);
+    expect(vendor.live()).toEqual([first?.label]);
+  });
+
   it('destroys a machine that is not what was promised, says so, and takes another one', async () => {
     const { vendor } = automation;
     ssh.answer = { output: 'NVIDIA GeForce RTX 3060, 12288\n', exitCode: 0 };
@@ -253,6 +275,28 @@ describe('race', () => {
     expect(vendor.bought()).toHaveLength(2);
     expect(vendor.live()).toEqual([bought[0]?.label]);
     expect(automation.troubles).toEqual([]);
+  });
+
+  it('has one winner when two replicas record racers ready at the same moment', async () => {
+    const { operation, instances } = await automation.provision({ strategy: 'race', raceWidth: 5 });
+    const worker = await automation.startWorker();
+    const racers = await automation.untilBought(5);
+    await automation.untilWaiting(operation.id);
+    await worker.drain();
+    const won = await Promise.all(racers.map((racer) => automation.recordReady(racer)));
+    expect(won.filter((one) => one !== null)).toEqual([{ losers: 4 }]);
+    const after = await automation.attempts();
+    const ready = after.filter(({ status }) => status === 'ready');
+    expect(ready.map(({ id }) => id)).toEqual([
+      (await automation.instance(instances[0]?.id as string)).winner_attempt_id,
+    ]);
+    expect(after.filter(({ status }) => status === 'destroying')).toHaveLength(4);
+    const destroys = await automation.db
+      .selectFrom('operations')
+      .select('id')
+      .where('kind', '=', 'destroy_machine')
+      .execute();
+    expect(destroys).toHaveLength(4);
   });
 
   it('of several instances goes on buying for the others when one has its winner', async () => {
