@@ -140,6 +140,12 @@ function addInstances(program: Command, attach: Attach): void {
     .argument('[command...]')
     .option('-i, --identity-file <path>', 'the private key to show');
   attach(ssh, async () => (await import('./commands/instance-ssh.ts')).sshToInstance);
+  const metrics = instances
+    .command('metrics')
+    .description('what its agent measures: GPUs, load and memory, one line a minute')
+    .argument('<id>')
+    .option('--minutes <n>', 'how far back, at most 1440');
+  attach(metrics, async () => (await import('./commands/instance-metrics.ts')).showMetrics);
   const events = instances
     .command('events')
     .description('prints what happens to it, until it is destroyed')

@@ -18,7 +18,7 @@ export function instanceReply(row: InstanceRow, attempts: AttemptRow[], usage: U
     name: row.name,
     status: row.status,
     phase: row.phase,
-    phaseAt: Object.fromEntries(Object.entries(row.phase_at).map(([phase, at]) => [phase, iso(new Date(at))])),
+    phaseAt: phaseTimes(row),
     note: row.note,
     allowedActions: allowedActions(row.status),
     provider: shown?.provider ?? null,
@@ -97,6 +97,11 @@ function usageReply(interval: UsageInterval, now: number): InstanceCost['attempt
 export function sshOf(attempt: AttemptRow | undefined): Instance['ssh'] {
   if (!attempt || !isWanted(attempt.status) || attempt.ssh_host === null || attempt.ssh_port === null) return null;
   return { host: attempt.ssh_host, port: attempt.ssh_port, user: attempt.ssh_user ?? 'root' };
+}
+
+/** When each phase began. */
+export function phaseTimes(row: Pick<InstanceRow, 'phase_at'>): Record<string, string> {
+  return Object.fromEntries(Object.entries(row.phase_at).map(([phase, at]) => [phase, iso(new Date(at))]));
 }
 
 /** The machine that stands for the instance: its winner, or the only one that may still become it. */
