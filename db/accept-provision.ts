@@ -3,7 +3,7 @@
  * the request is kept whatever dies; before it nothing of it exists.
  */
 import { sql } from 'kysely';
-import { checkCaps } from '../domain/caps.ts';
+import { checkCaps, type CapsExceeded } from '../domain/caps.ts';
 import { MusterError } from '../domain/error-table.ts';
 import { specOf, type ProvisionRequest } from '../domain/provision-request.ts';
 import { highestBurn } from '../domain/provisioning/race.ts';
@@ -150,12 +150,21 @@ async function insertInstances(tx: Tx, order: ProvisionOrder, operationId: strin
   }
 }
 
+/** As findExceededCap. Throws MusterError `cap_exceeded` with the numbers. */
+export async function assertCaps(tx: Tx, requested: { instances: number; reserved: bigint }): Promise<void> {
+  const exceeded = await findExceededCap(tx, requested);
+  if (exceeded) throw new MusterError('cap_exceeded', exceeded.detail, { facts: exceeded.facts });
+}
+
 /**
- * Last in the transaction that inserted the instances, because it makes requests wait for each other: the caps hold for all of them
- * together. Throws MusterError `cap_exceeded` with the numbers.
+ * null: the caps allow what this transaction added. Last in the transaction that inserted the instances, because it makes requests wait
+ * for each other: the caps hold for all of them together.
  * @param requested what this transaction added; `reserved` per instance and hour
  */
-export async function assertCaps(tx: Tx, requested: { instances: number; reserved: bigint }): Promise<void> {
+export async function findExceededCap(
+  tx: Tx,
+  requested: { instances: number; reserved: bigint },
+): Promise<CapsExceeded | null> {
   const caps = await tx
     .selectFrom('deployment')
     .select(['max_instances', 'max_burn_micro_usd_per_hour'])
@@ -163,7 +172,7 @@ export async function assertCaps(tx: Tx, requested: { instances: number; reserve
     .executeTakeFirstOrThrow();
   const fleet = await measureFleet(tx);
   const { instances: requestedInstances, reserved: requestedMaxPrice } = requested;
-  const exceeded = checkCaps({
+  return checkCaps({
     liveInstances: fleet.liveInstances - requestedInstances,
     burnMicroUsdPerHour: fleet.committedMicroUsdPerHour - requestedMaxPrice * BigInt(requestedInstances),
     requestedInstances,
@@ -171,7 +180,6 @@ export async function assertCaps(tx: Tx, requested: { instances: number; reserve
     maxInstances: caps.max_instances,
     maxBurn: caps.max_burn_micro_usd_per_hour,
   });
-  if (exceeded) throw new MusterError('cap_exceeded', exceeded.detail, { facts: exceeded.facts });
 }
 
 export function nameTaken(name: string): MusterError {
