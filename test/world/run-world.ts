@@ -18,9 +18,8 @@ const { values } = parseArgs({
     deeds: { type: 'string', default: '60' },
     processes: { type: 'string', default: '2' },
     trace: { type: 'boolean', default: false },
-    /** Given to a child: which server, and which share of the seeds is its own. */
-    server: { type: 'string' },
-    share: { type: 'string', default: '0' },
+    /** Given to a child: which share of the seeds is its own. */
+    share: { type: 'string' },
   },
 });
 const numbers = {
@@ -42,20 +41,12 @@ const totals: Totals = { broken: 0, steps: 0, bought: 0, destroyed: 0, ready: 0,
 /** A process runs two weeks side by side: each waits for its database half of the time. */
 const AT_ONCE = 2;
 
-if (values.server === undefined) await runAll();
-else await runShare(values.server, Number(values.share));
+if (values.share === undefined) await runAll();
+else await runShare(Number(values.share));
 
 async function runAll(): Promise<void> {
   const startedAt = performance.now();
-  const postgres = await startEmbeddedPostgres({
-    dataDir: join(tmpdir(), `muster-tests-${userInfo().uid}`),
-    cacheDir: join(homedir(), '.cache', 'muster'),
-    log: () => {},
-    isDurable: false,
-    maxConnections: 300,
-  });
-  await Promise.all(Array.from({ length: numbers.processes }, (_, share) => runChild(postgres.url, share)));
-  await postgres.stop();
+  await Promise.all(Array.from({ length: numbers.processes }, (_, share) => runChild(share)));
   const minutes = ((performance.now() - startedAt) / 60_000).toFixed(1);
   const { broken, ...sums } = totals;
   console.log(
@@ -64,10 +55,10 @@ async function runAll(): Promise<void> {
   process.exit(broken > 0 ? 1 : 0);
 }
 
-function runChild(server: string, share: number): Promise<void> {
+function runChild(share: number): Promise<void> {
   return new Promise((resolve) => {
     let isDone = false;
-    const child = fork(import.meta.filename, [...process.argv.slice(2), '--server', server, '--share', String(share)]);
+    const child = fork(import.meta.filename, [...process.argv.slice(2), '--share', String(share)]);
     child.on('message', (sums: Totals) => {
       isDone = true;
       for (const name of Object.keys(totals) as (keyof Totals)[]) totals[name] += sums[name];
@@ -82,8 +73,16 @@ function runChild(server: string, share: number): Promise<void> {
   });
 }
 
-async function runShare(url: string, share: number): Promise<void> {
-  const server = await openVirtualServer(url);
+async function runShare(share: number): Promise<void> {
+  // The tests' server, adopted where it runs already.
+  const postgres = await startEmbeddedPostgres({
+    dataDir: join(tmpdir(), `muster-tests-${userInfo().uid}`),
+    cacheDir: join(homedir(), '.cache', 'muster'),
+    log: () => {},
+    isDurable: false,
+    maxConnections: 300,
+  });
+  const server = await openVirtualServer(postgres.url);
   let next = numbers.seed + share;
   const runNext = async (): Promise<void> => {
     for (let seed = next; seed < numbers.seed + numbers.seeds; seed = next) {
@@ -103,6 +102,7 @@ async function runShare(url: string, share: number): Promise<void> {
   }
   await Promise.all(Array.from({ length: AT_ONCE }, runNext));
   await server.close();
+  await postgres.stop();
   process.send?.(totals, () => process.exit(0));
 }
 

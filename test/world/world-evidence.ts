@@ -40,6 +40,11 @@ export async function collectEvidence(fleet: WorldFleet, problems: string[]): Pr
 
 function show(row: unknown): string {
   const known = Object.entries(row as object).filter(([, value]) => value !== null);
-  const text = typeof row === 'string' ? row : JSON.stringify(Object.fromEntries(known));
+  const text =
+    typeof row === 'string'
+      ? row
+      : JSON.stringify(Object.fromEntries(known), (_key, value: unknown) =>
+          typeof value === 'bigint' ? String(value) : value,
+        );
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }

@@ -14,6 +14,7 @@ interface AttemptFact {
   instance_id: string;
   instance_status: string;
   failure_code: string | null;
+  gone_at: Date | null;
   is_too_dear: boolean;
 }
 
@@ -26,6 +27,8 @@ export interface Judge {
   readonly orphans: number;
 }
 
+/** The vendors' clock and the database's are moved one after the other. */
+const CLOCK_SKEW_MS = 100;
 /** A purchase may be in the list that late. */
 const LAG_MS = 60_000;
 
@@ -71,6 +74,11 @@ export function createJudge(fleet: WorldFleet): Judge {
     if (excuses.taken.has(machine.id)) return [];
     const own = attempts.filter((attempt) => attempt.provider_instance_id === machine.id);
     return own.flatMap((attempt) => {
+      const early =
+        attempt.gone_at && !excuses.labels.has(machine.label)
+          ? (machine.goneAt as number) - attempt.gone_at.getTime()
+          : 0;
+      if (early > CLOCK_SKEW_MS) return [`${attempt.id} was called gone ${early} ms before ${name(machine)} was`];
       if (attempt.status !== 'destroying' && attempt.status !== 'gone') {
         return [`${name(machine)} of ${attempt.id} (${attempt.status}) was destroyed`];
       }
@@ -191,7 +199,7 @@ async function judgeUsage(fleet: WorldFleet): Promise<string[]> {
 async function readAttempts(fleet: WorldFleet): Promise<AttemptFact[]> {
   const { rows } = await fleet.database.pool.query<AttemptFact>(
     `select a.id, a.label, a.status, a.provider, a.provider_instance_id, a.instance_id, i.status as instance_status,
-       a.failure_code, coalesce(a.price_micro_usd_per_hour > i.max_price_micro_usd_per_hour, false) as is_too_dear
+       a.failure_code, a.gone_at, coalesce(a.price_micro_usd_per_hour > i.max_price_micro_usd_per_hour, false) as is_too_dear
      from attempts a join instances i on i.id = a.instance_id`,
   );
   return rows;

@@ -28,8 +28,9 @@ const DEEDS = {
   foreign: 8,
   misfortune: 10,
   console: 4,
-  lose_rows: 3,
-  twin: 2,
+  lose_rows: 5,
+  twin: 3,
+  revenant: 5,
   adopt: 3,
   toggle: 3,
 } as const;
@@ -89,6 +90,8 @@ export async function doDeed(fleet: WorldFleet, deed: Deed, excuses: Excuses): P
       excuses.labels.add(machine.label);
       return void (await vendors.place(machine.provider, machine.label, false));
     }
+    case 'revenant':
+      return bringBack(fleet, excuses);
     case 'adopt':
       return adoptOne(fleet);
     case 'toggle':
@@ -232,6 +235,20 @@ async function loseRows(fleet: WorldFleet, excuses: Excuses): Promise<void> {
     row.instance_id,
   ]);
   fleet.engine.forget(row.stack);
+}
+
+/** A machine with the label of one that was destroyed: the vendor's own restored backup, or a purchase that took a day. */
+async function bringBack(fleet: WorldFleet, excuses: Excuses): Promise<void> {
+  const rows = await fleet.database.kysely
+    .selectFrom('attempts')
+    .select(['label', 'provider'])
+    .where('status', '=', 'gone')
+    .orderBy('created_at')
+    .execute();
+  if (rows.length === 0) return;
+  const { label, provider } = fleet.random.pick(rows);
+  excuses.labels.add(label);
+  await fleet.vendors.place(provider as ProviderName, label, false);
 }
 
 async function adoptOne(fleet: WorldFleet): Promise<void> {
