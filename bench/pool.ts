@@ -5,8 +5,8 @@
 import { waitFor } from '../test/support/muster-process.ts';
 import { openLab, percentile, waitUntilReady } from './lab.ts';
 
-const CLAIMS = 20;
-const TARGET = 5;
+const CLAIMS = 10;
+const TARGET = 3;
 const POLL_MS = 20;
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGqL4l1cGmVgVZ2yQ9kkuKcUJhLxSmDdZf3Sz1T0b1cW bench';
 

@@ -54,15 +54,17 @@ export function drawCell(seed: number): CrashCell {
   const pair = seed % pairs;
   const turn = PROVIDER_NAMES[(seed + Math.floor(seed / pairs)) % PROVIDER_NAMES.length];
   const point = (values.point ?? CRASH_POINTS[pair % CRASH_POINTS.length]) as CrashPointName;
-  // Points that only a race or only a refusal reaches are drawn with one.
+  // Points that only a race or only a claim reaches are drawn with one. warm_given_up needs a dead machine besides, and stays unreached here:
+  // test/automation/operations/serverless-crash.test.ts kills a worker there.
   const needsRace = point === 'losers_marked';
+  const needsPool = point.startsWith('warm_');
   const victim = (values.victim ?? VICTIMS[Math.floor(pair / CRASH_POINTS.length)]) as Victim;
   return {
     seed,
     point,
     victim,
     provider: (values.provider ?? turn) as ProviderName,
-    strategy: needsRace || seed % 3 === 0 ? 'race' : 'coldstart',
+    strategy: needsPool ? 'serverless' : needsRace || seed % 3 === 0 ? 'race' : 'coldstart',
     count: seed % 5 === 0 ? 3 : 1,
     lostResponses: seed % 2 === 0 ? 0.3 : 0,
     staleOffers: 0.1,

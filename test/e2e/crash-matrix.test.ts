@@ -2,15 +2,18 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CRASH_POINTS, type CrashPointName } from '../../domain/crash-points.ts';
 import type { ProviderName } from '../../domain/provider.ts';
-import { startCrashFleet, type CrashFleet, type Victim } from '../support/crash-fleet.ts';
+import { startCrashFleet, type CrashCell, type CrashFleet, type Victim } from '../support/crash-fleet.ts';
 
-const SLICE: [point: CrashPointName, victim: Victim, strategy: 'coldstart' | 'race', provider: ProviderName][] = [
+const SLICE: [point: CrashPointName, victim: Victim, strategy: CrashCell['strategy'], provider: ProviderName][] = [
   ['attempts_committed', 'control', 'coldstart', 'vastai'],
   ['purchase_sending', 'child', 'coldstart', 'lambda'],
   ['purchase_answered', 'control', 'coldstart', 'runpod'],
   ['purchase_answered', 'engine', 'race', 'vastai'],
   ['purchase_read_back', 'postgres', 'coldstart', 'tensordock'],
   ['losers_marked', 'control', 'race', 'runpod'],
+  ['warm_claimed', 'postgres', 'serverless', 'vastai'],
+  ['warm_entered', 'control', 'serverless', 'runpod'],
+  ['warm_handed_over', 'control', 'serverless', 'vastai'],
   ['delete_sending', 'engine', 'coldstart', 'tensordock'],
   ['delete_answered', 'control', 'coldstart', 'lambda'],
   ['destroy_applied', 'postgres', 'coldstart', 'vastai'],
