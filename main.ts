@@ -89,15 +89,9 @@ async function bringUp(config: Config, log: Logger, stops: Stop[], aborted: Abor
   const envelope = createEnvelope(readMasterKey(config));
   const port = config.roles.includes('api') ? await startApi(config, database, queue, envelope, log, stops) : null;
   if (needsProviders) {
-    const automation = await startAutomation(
-      config,
-      database,
-      queue,
-      envelope,
-      (await sandbox) ?? {},
-      findAgentUrl(config, port),
-      log,
-    );
+    const agentUrl = findAgentUrl(config, port);
+    print(agentUrl === null ? 'agents: off' : `agents: on machines, calling ${agentUrl}`);
+    const automation = await startAutomation(config, database, queue, envelope, (await sandbox) ?? {}, agentUrl, log);
     stops.unshift(() => automation.stop());
     if (config.roles.includes('worker')) void findEngine(config, automation, log, aborted);
   }
