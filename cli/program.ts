@@ -2,18 +2,11 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { OptionValues } from 'commander';
 import type { ApiError } from './api-client.ts';
-import type { Context, GlobalOptions } from './context.ts';
+import type { GlobalOptions } from './context.ts';
 import { CliError, EXIT } from './exit-code.ts';
-import type { ExitCode } from './exit-code.ts';
+import { addMarket } from './market-program.ts';
 import type { Environment } from './profiles.ts';
-
-type Handler<O> = (context: Context, args: string[], options: O) => Promise<ExitCode>;
-/** Gives a command its handler, loaded on call. */
-type Attach = <O extends OptionValues>(
-  command: Command,
-  load: () => Promise<Handler<O>>,
-  options?: { isLogin?: boolean },
-) => void;
+import { integer, list, paged, type Attach, type Handler } from './program-options.ts';
 
 /** Runs one command line and tells the exit code; everything it has to say is said. */
 export async function runProgram(argv: readonly string[], env: Environment): Promise<number> {
@@ -70,6 +63,7 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
   addPools(program, attach);
   addSessions(program, attach);
   addCosts(program, attach);
+  addMarket(program, attach);
   program
     .command('completion')
     .description('prints the completion script of a shell')
@@ -323,13 +317,6 @@ function addCosts(program: Command, attach: Attach): void {
   attach(summary, async () => (await import('./commands/costs.ts')).showCostSummary);
 }
 
-function paged(command: Command): Command {
-  return command
-    .option('--limit <n>', 'items of a page, at most 500 (50)', integer)
-    .option('--cursor <cursor>', 'where the page before ended')
-    .option('--all', 'every page');
-}
-
 /** `--max-price` is what people type. */
 function withShortPrice<O extends { maxPriceUsdPerHour?: string }>(
   handler: Handler<O>,
@@ -338,11 +325,6 @@ function withShortPrice<O extends { maxPriceUsdPerHour?: string }>(
     const maxPriceUsdPerHour = options.maxPriceUsdPerHour ?? options.maxPrice;
     return handler(context, args, maxPriceUsdPerHour === undefined ? options : { ...options, maxPriceUsdPerHour });
   };
-}
-
-function integer(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.');
-  return Number(text);
 }
 
 function hours(text: string): number {
@@ -356,13 +338,6 @@ function share(text: string): number {
   if (text.trim() === '' || !(value >= 0 && value <= 1))
     throw new InvalidArgumentError('It must be a number from 0 to 1.');
   return value;
-}
-
-function list(text: string): string[] {
-  return text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
 }
 
 function collect(text: string, before: string[] | undefined): string[] {
