@@ -3,7 +3,6 @@
  * that was outbid is seen within a reconcile tick. What follows is the request's policy (domain/interruption.ts); it is done by
  * ordinary operations.
  */
-import type { Logger } from 'pino';
 import { decideInterruption, type InterruptionAction } from '../../domain/interruption.ts';
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import type { ProviderName } from '../../domain/provider.ts';
@@ -12,7 +11,7 @@ import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
 import { recordObservation, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
-import { inTransaction, type Db, type Tx } from '../../db/database.ts';
+import { inTransaction, type Tx } from '../../db/database.ts';
 import { lockInstance, setInstanceStatus, updateInstance, type InstanceRow } from '../../db/instances.ts';
 import {
   beginReplacement,
@@ -24,20 +23,11 @@ import {
   recordResumed,
 } from '../../db/interruptible.ts';
 import { acceptOperation, appendEvents, lockOperation } from '../../db/operations.ts';
-import type { Queue } from '../../db/queue.ts';
-import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
 import { recordBelief, takeListing } from '../readiness/list-instances.ts';
-import { forEachProvider } from './each-provider.ts';
+import { forEachProvider, type FleetCronOptions } from './each-provider.ts';
 import type { Cron, TickCounts } from './scheduler.ts';
 
-export interface InterruptibleOptions {
-  db: Db;
-  queue: Queue;
-  client: (provider: ProviderName) => ProviderClient;
-  providers: ProviderName[];
-  listLagMs: (provider: ProviderName) => number;
-  now: () => Date;
-  log: Logger;
+export interface InterruptibleOptions extends Omit<FleetCronOptions, 'everyMs'> {
   /** @default 60000 */
   everyMs?: number;
 }

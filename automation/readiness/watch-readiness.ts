@@ -3,7 +3,6 @@
  * It records what it finds, the winner included, and wakes who waits; what follows is the planner's and the destroy operation's. Each
  * provider is a cron of its own: one that answers slowly holds up its own next tick and nobody else's.
  */
-import type { Logger } from 'pino';
 import type { CrashPoint } from '../../domain/crash-points.ts';
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import type { ProviderName } from '../../domain/provider.ts';
@@ -15,10 +14,8 @@ import {
   recordObservation,
   type AttemptRow,
 } from '../../db/attempts.ts';
-import type { Db } from '../../db/database.ts';
 import { reportBoot } from '../../db/instances.ts';
-import type { Queue } from '../../db/queue.ts';
-import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
+import type { FleetCronOptions } from '../cron/each-provider.ts';
 import type { Cron, TickCounts } from '../cron/scheduler.ts';
 import { recordBelief, takeListing } from './list-instances.ts';
 import { recordFailed, recordReady } from './outcomes.ts';
@@ -28,15 +25,7 @@ import { probeSsh } from './probe-ssh.ts';
 const MAX_PROBES = 16;
 const PROBE_TIMEOUT_MS = 10_000;
 
-export interface ReadinessOptions {
-  db: Db;
-  queue: Queue;
-  client: (provider: ProviderName) => ProviderClient;
-  providers: ProviderName[];
-  listLagMs: (provider: ProviderName) => number;
-  now: () => Date;
-  log: Logger;
-  everyMs: number;
+export interface ReadinessOptions extends FleetCronOptions {
   sshPrivateKey: string;
   crashPoint?: CrashPoint;
 }
