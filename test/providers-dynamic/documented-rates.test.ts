@@ -57,7 +57,7 @@ describe.each(PROVIDER_NAMES)('two replicas at %s', (provider) => {
 
     const startedAt = Date.now();
     await Promise.all(
-      offers.map((offer, index) => clients[index % clients.length]?.buy(orderFor(offer, index), undefined)),
+      offers.map(async (offer, index) => clients[index % clients.length]?.buy(orderFor(offer, index), undefined)),
     );
     const endedAt = Date.now();
 
