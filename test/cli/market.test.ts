@@ -61,7 +61,7 @@ describe('what watches over the fleet from the command line', { timeout: 60_000 
         label: 'muster-test-x',
         detail: 'nobody wants it',
         priceMicroUsdPerHour: 300_000n,
-      } as never),
+      }),
     );
     const { items } = await json<{ items: { id: string }[] }>('findings', 'list', '--status', 'open');
     const id = items[0]?.id as string;

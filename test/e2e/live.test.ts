@@ -105,7 +105,7 @@ it(
   async () => {
     const before = bought().length;
     const { code, output } = await runLive(environment(), [], (line, stop) => {
-      if (/: (creating|booting),/.test(line) && bought().length > before) stop();
+      if (/: (creating|booting|ready),/.test(line) && bought().length > before) stop();
     });
     expect(code, output).toBe(1);
     expect(output).toMatch(/FAILED: stopped by SIGINT[^]*GONE: /);
