@@ -13,7 +13,7 @@ describe('the nearest names', () => {
     expect(nearestNames('h100', ['H200', 'A100', 'H100 SXM', 'H100 PCIE'], 3)).toEqual([
       'H100 SXM',
       'H100 PCIE',
-      'H200',
+      'A100',
     ]);
   });
 });
