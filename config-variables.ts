@@ -135,10 +135,10 @@ export const VARIABLES = {
   MUSTER_AGENT: defaulted({
     section: 'Agents',
     meaning:
-      '`on`: rented machines carry our agent, and one is ready only when its agent has registered. Off all the same where agents could not reach us (MUSTER_PUBLIC_URL).',
+      '`on`: rented machines carry our agent, and one is ready only when its agent has registered. Outside the sandbox it is off all the same where MUSTER_PUBLIC_URL is unset or leads to this very machine, and, unless `on` is given in words, where it leads to a private network.',
     allowed: '"on" or "off"',
     parse: oneOf('on', 'off'),
-    default: 'off',
+    default: 'on',
   }),
   MUSTER_AGENT_INTERVAL: defaulted({
     section: 'Agents',
@@ -153,6 +153,20 @@ export const VARIABLES = {
     allowed: 'a duration from 1 minute to 365 days',
     parse: duration(MINUTE, 365 * DAY),
     default: '24 hours',
+  }),
+  MUSTER_AGENT_NODE_X64: optional({
+    section: 'Agents',
+    meaning: 'The Node program (20.16 or newer) that machines on x64 without one get from us.',
+    allowed: 'the path of a Linux program for x64',
+    parse: (text) => resolve(PROJECT_DIR, text),
+    unset: 'the Node that runs us, where it is one for x64',
+  }),
+  MUSTER_AGENT_NODE_ARM64: optional({
+    section: 'Agents',
+    meaning: 'The same for machines on arm64.',
+    allowed: 'the path of a Linux program for arm64',
+    parse: (text) => resolve(PROJECT_DIR, text),
+    unset: 'the Node that runs us, where it is one for arm64; else machines on arm64 need a Node of their own',
   }),
   MUSTER_REGISTRATION: defaulted({
     section: 'Access',

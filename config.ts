@@ -13,6 +13,7 @@ import { PROJECT_DIR, sandboxPortOffset, VARIABLES } from './config-variables.ts
 import type { Mode, Role, Variable, VariableName } from './config-variables.ts';
 import type { MicroUsd } from './domain/money.ts';
 import { PROVIDER_FACTS, PROVIDER_NAMES, type ProviderName } from './domain/provider.ts';
+import { reachOfHost } from './domain/public-address.ts';
 
 export { Secret } from './config-values.ts';
 export type { RateLimits } from './config-values.ts';
@@ -47,7 +48,13 @@ export interface Config {
     readonly requestsPerSecond: number;
   };
   /** `isOn` false: no machine carries an agent. Where it is true, `http.publicUrl` or the sandbox's own address is known. */
-  readonly agents: { readonly isOn: boolean; readonly intervalMs: number; readonly rotateKeyAfterMs: number };
+  readonly agents: {
+    readonly isOn: boolean;
+    readonly intervalMs: number;
+    readonly rotateKeyAfterMs: number;
+    /** Node for machines that have none, as far as the operator has named it. */
+    readonly nodePrograms: Readonly<Record<'linux-x64' | 'linux-arm64', string | null>>;
+  };
   readonly access: {
     readonly registration: 'closed' | 'invite' | 'open';
     readonly adminApiKey: Secret | null;
@@ -158,9 +165,10 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
       requestsPerSecond: values.MUSTER_API_RATE_LIMIT,
     },
     agents: {
-      isOn: values.MUSTER_AGENT === 'on' && (isSandbox || values.MUSTER_PUBLIC_URL !== null),
+      isOn: values.MUSTER_AGENT === 'on' && (isSandbox || agentTrouble(env, values)?.isOff !== true),
       intervalMs: values.MUSTER_AGENT_INTERVAL,
       rotateKeyAfterMs: values.MUSTER_AGENT_KEY_LIFETIME,
+      nodePrograms: { 'linux-x64': values.MUSTER_AGENT_NODE_X64, 'linux-arm64': values.MUSTER_AGENT_NODE_ARM64 },
     },
     access: {
       registration: values.MUSTER_REGISTRATION,
@@ -372,11 +380,8 @@ function findWarnings(
       'The sandbox is off and no provider has a key: nothing can be rented. Set MUSTER_VASTAI_API_KEY or that of another provider.',
     );
   }
-  if (mode === 'live' && values.MUSTER_AGENT === 'on' && values.MUSTER_PUBLIC_URL === null) {
-    warnings.push(
-      'Agents are off: without MUSTER_PUBLIC_URL rented machines cannot reach us. Set it, or MUSTER_AGENT=off to say so.',
-    );
-  }
+  const trouble = mode === 'live' && values.MUSTER_AGENT === 'on' ? agentTrouble(env, values) : null;
+  if (trouble !== null) warnings.push(trouble.text);
   const url = values.DATABASE_URL?.reveal();
   if (url !== undefined && isRemoteWithoutTls(url)) {
     warnings.push(
@@ -395,6 +400,30 @@ function findWarnings(
       warnings.push(`${name} is no setting of this version and has no effect.${suggestName(name)}`);
   }
   return warnings;
+}
+
+/**
+ * Why rented machines may not reach us; null: nothing speaks against it. An agent that cannot is a machine that is never ready, so agents
+ * are off then: on a private address only as long as nobody has asked for them in words, because machines may stand in the same VPN.
+ */
+function agentTrouble(env: Environment, values: Values): { isOff: boolean; text: string } | null {
+  const url = values.MUSTER_PUBLIC_URL;
+  if (url === null) {
+    const text =
+      'Agents are off: without MUSTER_PUBLIC_URL rented machines cannot reach us. Set it, or MUSTER_AGENT=off to say so.';
+    return { isOff: true, text };
+  }
+  const reach = reachOfHost(new URL(url).hostname);
+  if (reach === 'public') return null;
+  if (reach === 'self') {
+    const text = `Agents are off: MUSTER_PUBLIC_URL=${url} is this very machine's own address, rented machines cannot reach it. Set one that they can, or MUSTER_AGENT=off to say so.`;
+    return { isOff: true, text };
+  }
+  const isWanted = (env['MUSTER_AGENT'] ?? '').trim() !== '';
+  const text = isWanted
+    ? `MUSTER_PUBLIC_URL=${url} is an address of a private network: only machines in it become ready, because their agents must reach us.`
+    : `Agents are off: MUSTER_PUBLIC_URL=${url} is an address of a private network. MUSTER_AGENT=on where rented machines reach it all the same, MUSTER_AGENT=off to say so.`;
+  return { isOff: !isWanted, text };
 }
 
 function isKnownName(name: string): boolean {

@@ -9,6 +9,7 @@ import pino, { type Logger } from 'pino';
 import { Registry } from 'prom-client';
 import { ConfigError, loadConfig, PROJECT_DIR, readEnvironment, type Config, type RateLimits } from './config.ts';
 import { createBundleCache } from './agent/bundle-cache.ts';
+import { createNodePrograms } from './agent/node-programs.ts';
 import type { Automation, ProviderAccount } from './automation/automation.ts';
 import type { SandboxProcess } from './automation/sandbox-process.ts';
 import { openDatabase, type Database } from './db/database.ts';
@@ -89,15 +90,9 @@ async function bringUp(config: Config, log: Logger, stops: Stop[], aborted: Abor
   const envelope = createEnvelope(readMasterKey(config));
   const port = config.roles.includes('api') ? await startApi(config, database, queue, envelope, log, stops) : null;
   if (needsProviders) {
-    const automation = await startAutomation(
-      config,
-      database,
-      queue,
-      envelope,
-      (await sandbox) ?? null,
-      findAgentUrl(config, port),
-      log,
-    );
+    const agentUrl = findAgentUrl(config, port);
+    print(agentUrl === null ? 'agents: off' : `agents: on machines, calling ${agentUrl}`);
+    const automation = await startAutomation(config, database, queue, envelope, (await sandbox) ?? null, agentUrl, log);
     stops.unshift(() => automation.stop());
     if (config.roles.includes('worker')) void findEngine(config, automation, log, aborted);
   }
@@ -179,6 +174,11 @@ async function startApi(
     deploymentId: config.deploymentId,
     agents: {
       bundle: createBundleCache(join(cacheDir(config), 'agent')),
+      nodePrograms: createNodePrograms({
+        cacheDir: join(cacheDir(config), 'agent'),
+        configured: config.agents.nodePrograms,
+        packagesDir: join(PROJECT_DIR, 'node_modules'),
+      }),
       intervalMs: config.agents.intervalMs,
       rotateKeyAfterMs: config.agents.rotateKeyAfterMs,
     },
@@ -283,12 +283,17 @@ function accountsOf(
   return accounts;
 }
 
-/** Where agents reach us; null: machines carry none. In the sandbox they run on this very machine. @param port that our API listens on */
+/**
+ * Where agents reach us; null: machines carry none. In the sandbox they run on this very machine and come the shortest way.
+ * @param port that our API listens on; null: another process has it
+ */
 function findAgentUrl(config: Config, port: number | null): string | null {
+  const { host, port: configuredPort, publicUrl } = config.http;
   if (!config.agents.isOn) return null;
-  if (config.http.publicUrl !== null) return config.http.publicUrl;
-  const own = port ?? config.http.port;
-  return own === 0 ? null : `http://127.0.0.1:${own}`;
+  if (publicUrl !== null && (config.mode === 'live' || port === null)) return publicUrl;
+  const own = port ?? configuredPort;
+  const isEverywhere = host === '0.0.0.0' || host === '::';
+  return own === 0 ? null : `http://${isEverywhere ? '127.0.0.1' : host.includes(':') ? `[${host}]` : host}:${own}`;
 }
 
 /** Operations wait until the engine is there; a failure is kept for /ready and tried again with the next start. */

@@ -6,6 +6,7 @@ import type { SourcingMode } from '../domain/sourcing.ts';
 import type { Queue } from '../db/queue.ts';
 import type { RateLimit } from '../db/rate-limits.ts';
 import type { Envelope } from '../secrets/envelope.ts';
+import type { AgentPlatform } from './contract/agent-runtime.ts';
 import type { AccessTokens } from './access-token.ts';
 import type { EventHub } from './event-hub.ts';
 import type { GpuCatalogue } from './gpu-catalogue.ts';
@@ -14,6 +15,13 @@ import type { GpuCatalogue } from './gpu-catalogue.ts';
 export interface AgentDeps {
   /** The agent's one file. A failure is thrown and tried again with the next call. */
   bundle(): Promise<{ text: string; sha256: string; version: string }>;
+  /** Node itself, for machines that have none. */
+  nodePrograms: {
+    /** SHA-256 in hex of each program that there is. */
+    digests(): Promise<Partial<Record<AgentPlatform, string>>>;
+    /** Path of the program compressed by gzip; null: there is none for the platform. */
+    compressed(platform: AgentPlatform): Promise<string | null>;
+  };
   /** Between two heartbeats. */
   intervalMs: number;
   /** An agent whose key is older is offered another. */

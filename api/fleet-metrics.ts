@@ -45,7 +45,7 @@ const GAUGES: FleetGauge[] = [
   },
   {
     name: 'muster_burn_usd_per_hour',
-    help: 'What everything live may cost by the hour',
+    help: 'What everything live costs by the hour now',
     values: (figures) => ({ '': Number(figures.burnMicroUsdPerHour) / 1e6 }),
   },
 ];

@@ -1,10 +1,16 @@
 /** The script that puts the agent on a machine: `GET /nodes/install.sh`. What it downloads it compares with the checksum that it came with. */
-import { AGENT_NODE_FLAGS, AGENT_NODE_VERSION } from './contract/agent-runtime.ts';
+import { AGENT_NODE_FLAGS, AGENT_NODE_TEST, AGENT_NODE_VERSION, type AgentPlatform } from './contract/agent-runtime.ts';
 
-/** @param sha256 of the file that `GET /nodes/agent.mjs` gives, in hex */
-export function renderInstallScript(sha256: string): string {
+/**
+ * @param sha256 of the file that `GET /nodes/agent.mjs` gives, in hex
+ * @param programs SHA-256 of each Node that `GET /nodes/runtime/:platform` gives, unpacked; absent: none is there
+ */
+export function renderInstallScript(sha256: string, programs: Partial<Record<AgentPlatform, string>>): string {
   return SCRIPT.replace('@SHA256@', sha256)
-    .replaceAll('@NODE_VERSION@', String(AGENT_NODE_VERSION))
+    .replace('@NODE_X64@', programs['linux-x64'] ?? '')
+    .replace('@NODE_ARM64@', programs['linux-arm64'] ?? '')
+    .replaceAll('@NODE_VERSION@', AGENT_NODE_VERSION)
+    .replace('@NODE_TEST@', AGENT_NODE_TEST)
     .replace('@NODE_FLAGS@', AGENT_NODE_FLAGS.join(' '));
 }
 
@@ -14,14 +20,16 @@ const SCRIPT = `#!/bin/sh
 #   sh install.sh              needs MUSTER_AGENT_URL, and at the first time MUSTER_AGENT_TOKEN
 #   sh install.sh uninstall    stops it and removes it with its key
 #
-# Needs: curl, wget or python3; sha256sum, shasum or openssl; Node of version @NODE_VERSION@ or newer.
+# Needs: curl, wget or python3; sha256sum, shasum or openssl. A Node of version @NODE_VERSION@ or newer is used where the machine has one;
+# else the control plane's is downloaded into the directory below (with gzip, some 130 MB there).
 # MUSTER_AGENT_DIR (/var/lib/muster-agent)  where everything of it lies
 # MUSTER_AGENT_SERVICE (auto)               systemd where that runs the machine, else none: a process of its own
-# MUSTER_AGENT_NODE                         the Node to use, where it is not on the PATH
+# MUSTER_AGENT_NODE                         the Node to use; 'served': the control plane's, whatever the machine has
 set -eu
 umask 077
 sha256=@SHA256@
-node_version=@NODE_VERSION@
+node_sha256_x64=@NODE_X64@
+node_sha256_arm64=@NODE_ARM64@
 node_flags='@NODE_FLAGS@'
 dir=\${MUSTER_AGENT_DIR:-/var/lib/muster-agent}
 service=\${MUSTER_AGENT_SERVICE:-auto}
@@ -35,7 +43,7 @@ fail() {
 
 fetch() { # URL FILE
   if command -v curl >/dev/null 2>&1; then
-    curl -fsSL --retry 3 --max-time 120 -o "$2" "$1"
+    curl -fsSL --retry 3 --connect-timeout 20 --speed-limit 1000 --speed-time 60 -o "$2" "$1"
   elif command -v wget >/dev/null 2>&1; then
     wget -q -T 120 -O "$2" "$1"
   elif command -v python3 >/dev/null 2>&1; then
@@ -57,16 +65,45 @@ digest() { # FILE
   fi
 }
 
+does_work() { # NODE
+  "$1" $node_flags -e '@NODE_TEST@' >/dev/null 2>&1
+}
+
 find_node() {
-  for candidate in "\${MUSTER_AGENT_NODE:-}" "$dir/node" node nodejs /usr/local/bin/node /opt/node/bin/node; do
+  if [ "\${MUSTER_AGENT_NODE:-}" = served ]; then
+    set -- "$dir/node"
+  else
+    set -- "\${MUSTER_AGENT_NODE:-}" "$dir/node" node nodejs /usr/local/bin/node /opt/node/bin/node
+  fi
+  for candidate; do
     [ -n "$candidate" ] || continue
     found=$(command -v "$candidate" 2>/dev/null) || continue
-    major=$("$found" -p 'process.versions.node.split(".")[0]' 2>/dev/null) || continue
-    [ "$major" -ge "$node_version" ] 2>/dev/null || continue
+    does_work "$found" || continue
     echo "$found"
     return 0
   done
   return 1
+}
+
+download_node() {
+  system=$(uname -s) machine=$(uname -m) platform='' expected=''
+  case $system-$machine in
+    Linux-x86_64 | Linux-amd64) platform=linux-x64 expected=$node_sha256_x64 ;;
+    Linux-aarch64 | Linux-arm64) platform=linux-arm64 expected=$node_sha256_arm64 ;;
+  esac
+  [ -n "$expected" ] || fail "this machine has no Node of version @NODE_VERSION@ or newer, and the control plane has none for $system $machine: install one (or name one there: MUSTER_AGENT_NODE_X64, MUSTER_AGENT_NODE_ARM64)"
+  say "no Node of version @NODE_VERSION@ or newer is here: downloading the control plane's"
+  fetch "$url/api/v1/nodes/runtime/$platform" "$dir/node.gz" || fail "$url/api/v1/nodes/runtime/$platform cannot be downloaded"
+  gzip -dc "$dir/node.gz" >"$dir/node.new" || fail 'the downloaded Node cannot be unpacked (is gzip there, and 200 MB of disk?)'
+  rm -f "$dir/node.gz"
+  got=$(digest "$dir/node.new")
+  if [ "$got" != "$expected" ]; then
+    rm -f "$dir/node.new"
+    fail "the downloaded Node has the checksum $got instead of $expected: run a fresh install.sh"
+  fi
+  chmod 700 "$dir/node.new"
+  mv "$dir/node.new" "$dir/node"
+  does_work "$dir/node" || fail "the control plane's Node does not run here (it needs glibc 2.28 or newer, and $dir not mounted noexec)"
 }
 
 uses_systemd() {
@@ -107,7 +144,7 @@ uninstall() {
     rm -f "$unit"
     systemctl daemon-reload || true
   fi
-  rm -rf "$dir/agent.mjs" "$dir/agent.env" "$dir/agent.key" "$dir/registration.nonce" "$dir/agent.log" "$dir/keep.sh" "$dir/node"
+  rm -rf "$dir/agent.mjs" "$dir/agent.env" "$dir/agent.key" "$dir/registration.nonce" "$dir/agent.log" "$dir/keep.sh" "$dir/node" "$dir/node.gz" "$dir/node.new"
   # What an installation or a write that was cut off left.
   rm -f "$dir/agent.mjs.new" "$dir/agent.env.new" "$dir"/agent.key.[0-9]* "$dir"/registration.nonce.[0-9]*
   rmdir "$dir" 2>/dev/null || true
@@ -161,7 +198,9 @@ UNIT
 }
 
 start_by_itself() {
+  rm -f "$dir/keeper.pid"
   cat >"$dir/keep.sh" <<KEEP
+echo "\\$\\$" >"$dir/keeper.pid"
 set -a
 . "$dir/agent.env"
 UV_THREADPOOL_SIZE=1 MALLOC_ARENA_MAX=1
@@ -177,8 +216,14 @@ while :; do
   wait "\\$child" || true
 done
 KEEP
-  nohup sh "$dir/keep.sh" >"$dir/agent.log" 2>&1 </dev/null &
-  echo $! >"$dir/keeper.pid"
+  # A session of its own, where there is setsid: the end of a start script or of a login must not take it along.
+  if command -v setsid >/dev/null 2>&1; then starter=setsid; else starter=; fi
+  nohup $starter sh "$dir/keep.sh" >"$dir/agent.log" 2>&1 </dev/null &
+  tries=0
+  while [ ! -s "$dir/keeper.pid" ] && [ "$tries" -lt 50 ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+  done
 }
 
 if [ "\${1:-}" = uninstall ]; then
@@ -192,9 +237,9 @@ url=\${url%/}
 case $url in
   *[!][A-Za-z0-9:/._~%-]*) fail 'MUSTER_AGENT_URL has characters that a URL of ours does not have' ;;
 esac
-node=$(find_node) || fail "no Node of version $node_version or newer is there (looked for MUSTER_AGENT_NODE, node and nodejs): install one and run this again"
 mkdir -p "$dir"
 [ -n "\${MUSTER_AGENT_TOKEN:-}" ] || [ -s "$dir/agent.key" ] || fail 'MUSTER_AGENT_TOKEN is not set, and this machine has no key yet'
+node=$(find_node) || { download_node && node=$dir/node; }
 changed=no
 if download_agent; then changed=yes; fi
 write_environment

@@ -10,6 +10,7 @@ import { compareQuotes, quotedCeiling, type QuoteDifference } from '../domain/pr
 import type { Executor } from '../db/database.ts';
 import { readMarket } from '../db/market.ts';
 import { findPlan } from '../db/plans.ts';
+import { findWarm } from '../db/warm-instances.ts';
 import type { OrderParts } from './provision-order.ts';
 import { micro } from './reply-values.ts';
 
@@ -19,7 +20,7 @@ import { micro } from './reply-values.ts';
  */
 export async function holdToPlan(
   executor: Executor,
-  order: Pick<OrderParts, 'request' | 'requestHash'>,
+  order: Pick<OrderParts, 'request' | 'names' | 'requestHash'>,
   plan: { orgId: string; planHash: string; tolerancePercent: number },
 ): Promise<ProvisionRequest> {
   const { request, requestHash } = order;
@@ -41,7 +42,14 @@ export async function holdToPlan(
   });
   const refusing = differences.filter((one) => one.isRefusing);
   if (refusing.length > 0) throw planChanged(explain(refusing), differences);
-  const ceiling = quotedCeiling(quotes, tolerancePercent, BigInt(request.maxPriceMicroUsdPerHour));
+  const quoted = quotedCeiling(quotes, tolerancePercent, BigInt(request.maxPriceMicroUsdPerHour));
+  // The plan showed what is warm beside its quotes; what is warm may be dearer than what is offered now.
+  const warm =
+    request.strategy === 'serverless' ? await findWarm(executor, plan.orgId, request, order.names.length) : [];
+  const ceiling =
+    quoted === null
+      ? null
+      : warm.reduce((most, { priceMicroUsdPerHour: price }) => (price > most ? price : most), quoted);
   return {
     ...request,
     planSeed: seed,

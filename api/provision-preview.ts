@@ -29,12 +29,13 @@ export async function previewOrder(
   const seed = newId('plan');
   const preview = previewPlan({
     spec: specOf(request),
-    count,
+    count: count - warm.length,
     ...market,
     seed,
     limit: Math.max(MIN_CANDIDATES, count),
     now: Date.now(),
   });
+  const price = warm.reduce((sum, one) => sum + one.priceMicroUsdPerHour, preview.priceMicroUsdPerHour);
   const quotes = preview.candidates.map(quoteOf);
   const planHash = hashPlan(requestHash, seed, quotes);
   const expiresAt = await savePlan(executor, {
@@ -58,8 +59,8 @@ export async function previewOrder(
     count,
     raceWidth: preview.effectiveRaceWidth,
     advisedRaceWidth: preview.advisedRaceWidth,
-    priceMicroUsdPerHour: micro(preview.priceMicroUsdPerHour),
-    priceMicroUsdPer30Days: micro(per30Days(preview.priceMicroUsdPerHour)),
+    priceMicroUsdPerHour: micro(price),
+    priceMicroUsdPer30Days: micro(per30Days(price)),
     maxPriceMicroUsdPerHour: request.maxPriceMicroUsdPerHour * count,
     worstCaseRaceCostMicroUsd: micro(preview.worstCaseRaceCostMicroUsd),
     chanceOfSuccess: preview.chanceOfSuccess,

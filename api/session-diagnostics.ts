@@ -4,6 +4,7 @@ import type { Executor } from '../db/database.ts';
 import type { InstanceRow } from '../db/instances.ts';
 import { listFindingsOfInstance, readTimeline } from '../db/session-diagnostics.ts';
 import type { SessionRow } from '../db/sessions.ts';
+import { readUsageOfAttempts } from '../db/usage.ts';
 import type { Attempt } from './contract/instances.ts';
 import type { SessionDiagnostics } from './contract/sessions.ts';
 import { viewInstance } from './instance-view.ts';
@@ -25,6 +26,7 @@ export async function diagnose(
     readTimeline(executor, instance, MAX_EVENTS),
   ]);
   const byId = new Map(attempts.map((attempt) => [attempt.id, attempt]));
+  const usage = await readUsageOfAttempts(executor, [...byId.keys()]);
   const now = Date.now();
   return {
     sessionId: session.id,
@@ -32,7 +34,7 @@ export async function diagnose(
     summary: summarize(session, instance, attempts),
     phase: instance.phase,
     attempts: view.attempts.map((attempt) => attemptDiagnostics(attempt, byId.get(attempt.id) as AttemptRow)),
-    findings: findings.map((row) => findingReply(row, byId.get(row.attempt_id ?? ''), now)),
+    findings: findings.map((row) => findingReply(row, usage.get(row.attempt_id ?? '') ?? [], now)),
     timeline: timeline.map((event) => ({
       at: iso(event.at),
       operationId: event.operationId,

@@ -35,7 +35,7 @@ import { createStackRunner, type EngineSecrets, type StackRunner } from './engin
 import { chooseStateBackend } from './engine/state-backend.ts';
 import { createWorker, type Worker } from './operations/worker.ts';
 import type { StepServices } from './operations/step.ts';
-import { createReadinessCron } from './readiness/watch-readiness.ts';
+import { createReadinessCrons } from './readiness/watch-readiness.ts';
 
 export interface ProviderAccount {
   mode: 'live' | 'sandbox';
@@ -158,10 +158,11 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
     const shared = { db, queue, client, providers: enabledProviders, listLagMs, now, log };
     return [
       createSyncOffersCron({ ...shared, everyMs: options.intervals.offerSyncMs }),
-      createReadinessCron({
+      ...createReadinessCrons({
         ...shared,
         everyMs: options.intervals.readinessMs,
         sshPrivateKey: options.sshKey.privateKey,
+        crashPoint: options.crashPoint,
       }),
       createReconcileCron({
         ...shared,
@@ -176,7 +177,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createMeterUsageCron(db),
       createDeliverWebhooksCron({ db, envelope: options.envelope, targets: options.webhookTargets, now, log }),
       createSourceCapacityCron({ ...options.sourcing, db, queue, now, log }),
-      createRefillPoolsCron({ db, queue, bootTimeoutMs: options.bootTimeoutMs, now, log }),
+      createRefillPoolsCron({ db, queue, bootTimeoutMs: options.bootTimeoutMs, now }),
       createCheckDriftCron(db, queue),
       createPruneCron(db),
     ];

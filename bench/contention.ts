@@ -1,5 +1,5 @@
 /**
- * Two replicas, 100 requests at once for 40 machines: exactly 40 must become live, the other 60 operations must fail with `no_capacity`
+ * Two replicas, 100 requests at once for 40 offers: exactly 40 must become live, the other 60 operations must fail with `no_capacity`
  * and the reason, and no offer may be bought twice. Run: npm run bench:contention (`-- --documented` under the vendor's rate limits)
  */
 import { join } from 'node:path';
@@ -9,12 +9,12 @@ import { openLab, waitUntilReady } from './lab.ts';
 
 const { values } = parseArgs({ options: { documented: { type: 'boolean', default: false } } });
 const REQUESTS = 100;
-const MACHINES = 40;
+/** Offers: a machine may have several, each for GPUs of its own. */
+const OFFERS = 40;
 const POLL_MS = 1_000;
 const GPU = 'RTX 4090';
 
 interface Offer {
-  machineId: string | null;
   priceMicroUsdPerHour: number;
 }
 
@@ -61,7 +61,7 @@ const alive = machines.filter((machine) => machine.destroyedAtMs === null);
 const purchases = Object.values(lab.sandbox.state().vastai.purchases);
 console.log(
   [
-    `${REQUESTS} requests for ${MACHINES} machines over two replicas in ${seconds.toFixed(1)} s`,
+    `${REQUESTS} requests for ${OFFERS} offers over two replicas in ${seconds.toFixed(1)} s`,
     `answers ${JSON.stringify(statuses)}`,
     `operations ${JSON.stringify(countBy(ended.map(({ status, error }) => (error ? `${status}:${error.code}` : status))))}`,
     `live ${live.items.filter(({ status }) => status === 'ready').length}`,
@@ -74,7 +74,7 @@ console.log(
 await second.kill('SIGTERM');
 await lab.close();
 
-/** The highest price at which exactly so many machines are offered. */
+/** The highest price at which exactly so many offers fit. */
 async function findCeiling(muster: MusterProcess): Promise<number> {
   const offers: Offer[] = [];
   await waitFor(
@@ -82,20 +82,15 @@ async function findCeiling(muster: MusterProcess): Promise<number> {
       const path = `/api/v1/inventory?gpu=${encodeURIComponent(GPU)}&gpuCount=1&provider=vastai&limit=500&sort=price`;
       const reply = await muster.request<{ items: Offer[] }>('GET', path);
       offers.splice(0, offers.length, ...reply.body.items);
-      return offers.length > MACHINES;
+      return offers.length > OFFERS;
     },
     60_000,
     'enough offers',
   );
-  const seen = new Set<string | null>();
-  let ceiling = 0;
-  for (const { machineId, priceMicroUsdPerHour } of offers) {
-    if (!seen.has(machineId) && seen.size === MACHINES) break;
-    seen.add(machineId);
-    ceiling = priceMicroUsdPerHour;
-  }
-  if (seen.size !== MACHINES) throw new Error(`only ${seen.size} machines are offered`);
-  return ceiling;
+  const [last, next] = offers.slice(OFFERS - 1);
+  if (!last || !next || last.priceMicroUsdPerHour === next.priceMicroUsdPerHour)
+    throw new Error(`no price separates ${OFFERS} offers from the others`);
+  return last.priceMicroUsdPerHour;
 }
 
 async function operations(

@@ -10,19 +10,16 @@ import { migrateDatabase } from '../db/migrate.ts';
 import { replaceOffers } from '../db/offers.ts';
 import { recordFloors } from '../db/prices.ts';
 import { recordBelievable, registerProvider } from '../db/providers.ts';
-import type { Offer } from '../domain/offer.ts';
-import { PROVIDER_NAMES, type ProviderName } from '../domain/provider.ts';
-import { createRandom } from '../sandbox/random.ts';
+import { PROVIDER_NAMES } from '../domain/provider.ts';
 import { ADMIN_KEY, createMusterProcess, findFreePort } from '../test/support/muster-process.ts';
 import { median, percentile } from './lab.ts';
+import { makeOffers } from './market.ts';
 
 const OFFERS_EACH = 1_250;
 const DENYLISTED = 100;
 const WARM_UP = 100;
 const REQUESTS = 500;
 const CLIENTS = 8;
-const GPUS = ['RTX 4090', 'RTX 3090', 'RTX 5090', 'L40S', 'A100 SXM4', 'H100 SXM', 'H100 PCIE', 'H200', 'RTX A6000'];
-const REGIONS = ['SE', 'US', 'DE', 'FR', 'NO', 'JP', null];
 const PATHS: [string, string][] = [
   ['for comparison: the four providers', '/providers'],
   ['cheapest first, page of 50', '/inventory'],
@@ -40,10 +37,9 @@ const postgres = await startEmbeddedPostgres({
 });
 await migrateDatabase(postgres.url);
 const database = openDatabase({ url: postgres.url, applicationName: 'bench' });
-const random = createRandom(7, 'offers');
 for (const provider of PROVIDER_NAMES) {
   await registerProvider(database.kysely, provider, 'sandbox');
-  const offers = Array.from({ length: OFFERS_EACH }, (_, number) => makeOffer(provider, number));
+  const offers = makeOffers(provider, OFFERS_EACH);
   const startedAt = performance.now();
   await replaceOffers(database.kysely, provider, offers, new Date());
   await recordFloors(database.kysely, provider, offers, new Date());
@@ -115,38 +111,4 @@ function report(name: string, latencies: number[]): void {
   console.log(
     `${name.padEnd(52)} p50 ${show(median(latencies))} ms  p95 ${show(percentile(latencies, 0.95))} ms  p99 ${show(percentile(latencies, 0.99))} ms`,
   );
-}
-
-function makeOffer(provider: ProviderName, number: number): Offer {
-  const gpuCount = random.pick([1, 1, 1, 2, 4, 8]);
-  const price = BigInt(Math.round((0.2 + random.next() * 3) * gpuCount * 1e6));
-  return {
-    provider,
-    providerOfferId: `${provider}-${number}`,
-    machineId: `m${number % 900}`,
-    hostId: null,
-    gpu: random.pick(GPUS),
-    gpuCount,
-    gpuMemoryGib: random.pick([24, 32, 48, 80, 141]),
-    priceMicroUsdPerHour: price,
-    pricedDiskGib: 40,
-    diskMicroUsdPerGibHour: 200n,
-    floorMicroUsdPerHour: provider === 'vastai' ? price / 2n : null,
-    interruptible: false,
-    region: random.pick(REGIONS),
-    location: 'somewhere',
-    reliability: random.next() < 0.1 ? null : 0.8 + random.next() * 0.2,
-    verified: random.next() < 0.7,
-    diskGib: Math.round(50 + random.next() * 2_000),
-    cpuCores: 16,
-    memoryGib: 64,
-    inetDownMbps: Math.round(random.next() * 2_000),
-    inetUpMbps: 500,
-    cudaVersion: '12.8',
-    driverVersion: '570.1',
-    directPorts: 10,
-    maxDurationSeconds: null,
-    stock: 1,
-    confidence: 0.9,
-  };
 }

@@ -15,6 +15,8 @@ export interface ApiClient {
   get<T>(path: string, query?: Query): Promise<T>;
   /** `isPlain`: without an idempotency key, for what spends and destroys nothing. */
   post<T>(path: string, body?: unknown, options?: { isPlain?: boolean }): Promise<T>;
+  /** Without an idempotency key: sent twice, it changes the same to the same. */
+  patch<T>(path: string, body: unknown): Promise<T>;
   delete<T>(path: string, body?: unknown): Promise<T>;
   /** Opens a stream of Server-Sent Events; not repeated and not timed out. */
   openStream(path: string, lastEventId: string | null, signal: AbortSignal): Promise<Response>;
@@ -101,6 +103,7 @@ export function createApiClient(credentials: Credentials): ApiClient {
     url: credentials.url,
     get: (path, query) => request('GET', `${path}${formatQuery(query)}`, undefined, null),
     post: (path, body, options) => request('POST', path, body, options?.isPlain ? null : randomUUID()),
+    patch: (path, body) => request('PATCH', path, body, null),
     delete: (path, body) => request('DELETE', path, body, randomUUID()),
     async openStream(path, lastEventId, signal) {
       const headers: Record<string, string> = { accept: 'text/event-stream' };

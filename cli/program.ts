@@ -2,18 +2,11 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { OptionValues } from 'commander';
 import type { ApiError } from './api-client.ts';
-import type { Context, GlobalOptions } from './context.ts';
+import type { GlobalOptions } from './context.ts';
 import { CliError, EXIT } from './exit-code.ts';
-import type { ExitCode } from './exit-code.ts';
+import { addMarket } from './market-program.ts';
 import type { Environment } from './profiles.ts';
-
-type Handler<O> = (context: Context, args: string[], options: O) => Promise<ExitCode>;
-/** Gives a command its handler, loaded on call. */
-type Attach = <O extends OptionValues>(
-  command: Command,
-  load: () => Promise<Handler<O>>,
-  options?: { isLogin?: boolean },
-) => void;
+import { integer, list, paged, type Attach, type Handler } from './program-options.ts';
 
 /** Runs one command line and tells the exit code; everything it has to say is said. */
 export async function runProgram(argv: readonly string[], env: Environment): Promise<number> {
@@ -67,9 +60,11 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
     program.command('fleet').description('what is rented now and what it costs'),
     async () => (await import('./commands/fleet.ts')).showFleet,
   );
+  addPools(program, attach);
   addSessions(program, attach);
   addStacks(program, attach);
   addCosts(program, attach);
+  addMarket(program, attach);
   program
     .command('completion')
     .description('prints the completion script of a shell')
@@ -140,6 +135,12 @@ function addInstances(program: Command, attach: Attach): void {
     .argument('[command...]')
     .option('-i, --identity-file <path>', 'the private key to show');
   attach(ssh, async () => (await import('./commands/instance-ssh.ts')).sshToInstance);
+  const metrics = instances
+    .command('metrics')
+    .description('what its agent measures: GPUs, load and memory, one line a minute')
+    .argument('<id>')
+    .option('--minutes <n>', 'how far back, at most 1440');
+  attach(metrics, async () => (await import('./commands/instance-metrics.ts')).showMetrics);
   const events = instances
     .command('events')
     .description('prints what happens to it, until it is destroyed')
@@ -166,7 +167,7 @@ function addCreate(instances: Command, attach: Attach): void {
     .option('--interruptible', 'cheaper, and may be taken away again')
     .option('--bid <usd>', 'what to bid for an interruptible machine, disk not included')
     .option('--on-interruption <policy>', 'rebid, replace or give_up (replace)')
-    .option('--strategy <name>', 'race, round_robin or coldstart (race)')
+    .option('--strategy <name>', 'race, round_robin, coldstart or serverless (race)')
     .option('--race-width <n>', 'machines bought at once for each instance (5)', integer)
     .option('--max-race-cost-usd <usd>', 'most that the losers of a race may cost (0.25)')
     .option('--ssh-public-key-file <path>', 'who may log in; may be repeated (~/.ssh/id_*.pub)', collect)
@@ -202,6 +203,52 @@ function addOperations(program: Command, attach: Attach): void {
     .option('--reason <text>', 'kept in the audit log')
     .option('--watch', 'wait until it has stopped');
   attach(cancel, async () => (await import('./commands/operations.ts')).cancelOperation);
+}
+
+function addPools(program: Command, attach: Attach): void {
+  const pools = program.command('pools').description('instances kept warm, for requests of strategy serverless');
+  const listed = pools.command('list').description('what is kept warm, and what that costs');
+  attach(paged(listed), async () => (await import('./commands/pools.ts')).listPools);
+  attach(pools.command('get').argument('<id>'), async () => (await import('./commands/pools.ts')).getPool);
+  const create = pools
+    .command('create')
+    .description('shows the price, asks, and keeps instances warm')
+    .requiredOption('--name <name>')
+    .requiredOption('--gpu <model>', 'such as "RTX 4090"')
+    .requiredOption('--target <n>', 'how many are to be ready', integer)
+    .requiredOption('--max-price-usd-per-hour <usd>', 'of one with all its GPUs and its disk')
+    .option('--dry-run', 'show the price and keep nothing');
+  attach(poolOptions(create), async () => (await import('./commands/pools.ts')).createPool);
+  const change = pools
+    .command('change')
+    .description('changes what is said; asks first where that may cost more')
+    .argument('<id>')
+    .option('--name <name>')
+    .option('--gpu <model>')
+    .option('--target <n>', 'how many are to be ready', integer)
+    .option('--max-price-usd-per-hour <usd>', 'of one with all its GPUs and its disk');
+  attach(poolOptions(change), async () => (await import('./commands/pools.ts')).changePool);
+  const remove = pools
+    .command('delete')
+    .description('ends pools and destroys what they keep warm; what was claimed stays; asks first')
+    .argument('<id...>')
+    .option('-y, --yes', 'do not ask');
+  attach(remove, async () => (await import('./commands/pools.ts')).deletePools);
+}
+
+function poolOptions(command: Command): Command {
+  return command
+    .option('--gpu-count <n>', 'GPUs of one instance', integer)
+    .option('--min-gpu-memory-gib <n>', 'memory of one GPU', integer)
+    .option('--disk-gib <n>', 'disk of one instance', integer)
+    .option('--image <reference>', 'container image; only requests for the same one claim')
+    .option('--providers <list>', 'such as vastai (any)', list)
+    .option('--regions <list>', 'two-letter countries, such as SE,US (any)', list)
+    .option('--max-size <n>', 'most that may exist for it (twice the target)', integer)
+    .option('--idle-shrink-after <duration>', 'how long more than is needed is kept (10 minutes)')
+    .option('--idle-size <n>', 'how many are kept while nobody asks for them (1)', integer)
+    .option('--consumer <label>', 'to whom it costs until it is claimed')
+    .option('-y, --yes', 'do not ask');
 }
 
 function addSessions(program: Command, attach: Attach): void {
@@ -332,13 +379,6 @@ function addCosts(program: Command, attach: Attach): void {
   attach(summary, async () => (await import('./commands/costs.ts')).showCostSummary);
 }
 
-function paged(command: Command): Command {
-  return command
-    .option('--limit <n>', 'items of a page, at most 500 (50)', integer)
-    .option('--cursor <cursor>', 'where the page before ended')
-    .option('--all', 'every page');
-}
-
 /** `--max-price` is what people type. */
 function withShortPrice<O extends { maxPriceUsdPerHour?: string }>(
   handler: Handler<O>,
@@ -347,11 +387,6 @@ function withShortPrice<O extends { maxPriceUsdPerHour?: string }>(
     const maxPriceUsdPerHour = options.maxPriceUsdPerHour ?? options.maxPrice;
     return handler(context, args, maxPriceUsdPerHour === undefined ? options : { ...options, maxPriceUsdPerHour });
   };
-}
-
-function integer(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.');
-  return Number(text);
 }
 
 function hours(text: string): number {
@@ -365,13 +400,6 @@ function share(text: string): number {
   if (text.trim() === '' || !(value >= 0 && value <= 1))
     throw new InvalidArgumentError('It must be a number from 0 to 1.');
   return value;
-}
-
-function list(text: string): string[] {
-  return text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
 }
 
 function collect(text: string, before: string[] | undefined): string[] {

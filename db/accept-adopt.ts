@@ -14,6 +14,7 @@ import type { InstanceRow } from './instances.ts';
 import { newId } from './new-id.ts';
 import { acceptOperation, type OperationRow } from './operations.ts';
 import type { Queue } from './queue.ts';
+import { meterAttempts } from './usage.ts';
 
 export interface AdoptOrder {
   /** Locked by the caller, and allowed to be adopted (domain/finding.ts). */
@@ -57,7 +58,7 @@ export async function acceptAdopt(
   });
   const instance = await insertInstance(tx, order, { instanceId, stackId, operationId });
   await insertAdopted(tx, order, instance);
-  await assertCaps(tx, { instances: 1, maxPrice: finding.price_micro_usd_per_hour as bigint });
+  await assertCaps(tx, { instances: 1, reserved: finding.price_micro_usd_per_hour as bigint });
   await changeFinding(tx, finding.id, {
     status: 'resolved',
     from: ['open', 'ignored'],
@@ -136,6 +137,7 @@ async function insertInstance(
         strategy: request.strategy,
         consumer: order.consumer,
         max_price_micro_usd_per_hour: BigInt(request.maxPriceMicroUsdPerHour),
+        reserved_micro_usd_per_hour: BigInt(request.maxPriceMicroUsdPerHour),
         unbounded: order.lifetimeMs === null,
         override_reason: order.overrideReason,
         expires_at:
@@ -154,10 +156,11 @@ async function insertInstance(
 async function insertAdopted(tx: Tx, order: AdoptOrder, instance: InstanceRow): Promise<void> {
   const { finding } = order;
   const machine = finding.machine;
+  const attemptId = newId('attempt');
   await tx
     .insertInto('attempts')
     .values({
-      id: newId('attempt'),
+      id: attemptId,
       org_id: order.orgId,
       instance_id: instance.id,
       stack_id: instance.stack_id,
@@ -175,6 +178,7 @@ async function insertAdopted(tx: Tx, order: AdoptOrder, instance: InstanceRow): 
       boot_deadline: sql<Date>`now() + ${order.bootTimeoutMs} * interval '1 millisecond'`,
     })
     .execute();
+  await meterAttempts(tx, [attemptId]);
 }
 
 /** What the machine is, as if it had been asked for. */

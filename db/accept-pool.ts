@@ -13,15 +13,18 @@ import type { Executor, Tx } from './database.ts';
 import { findInstance, measureFleet } from './instances.ts';
 import { newId } from './new-id.ts';
 import { lockOperation, type OperationRow } from './operations.ts';
-import { listWarmInstances, markPoolDeleted, type PoolRow } from './pools.ts';
+import { listWarmInstances, markPoolDeleted, readDemand, type PoolRow, type PoolWish } from './pools.ts';
 import type { Queue } from './queue.ts';
 
 export async function viewPool(executor: Executor, pool: PoolRow): Promise<PoolView> {
+  const demand = await readDemand(executor, [pool.id]);
   return {
     targetSize: pool.target_size,
     maxSize: pool.max_size,
     maxPriceMicroUsdPerHour: pool.max_price_micro_usd_per_hour,
     idleShrinkAfterMs: Number(pool.idle_shrink_after_ms),
+    idleSize: pool.idle_size,
+    demandedAt: demand.get(pool.id)?.getTime() ?? null,
     aboveTargetSince: pool.above_target_since?.getTime() ?? null,
     changedAt: pool.changed_at.getTime(),
     instances: (await listWarmInstances(executor, [pool.id])).get(pool.id) ?? [],
@@ -34,10 +37,10 @@ export async function readPoolRoom(executor: Executor): Promise<PoolRoom> {
     .selectFrom('deployment')
     .select(['max_instances', 'max_burn_micro_usd_per_hour'])
     .executeTakeFirstOrThrow();
-  const { liveInstances, burnMicroUsdPerHour } = await measureFleet(executor);
+  const { liveInstances, committedMicroUsdPerHour } = await measureFleet(executor);
   return {
     instances: caps.max_instances - liveInstances,
-    burnMicroUsdPerHour: caps.max_burn_micro_usd_per_hour - burnMicroUsdPerHour,
+    burnMicroUsdPerHour: caps.max_burn_micro_usd_per_hour - committedMicroUsdPerHour,
   };
 }
 
@@ -47,7 +50,7 @@ export async function acceptRefill(tx: Tx, queue: Queue, pool: PoolRow, bootTime
     orgId: pool.org_id,
     actor: actorOf(pool),
     names: [`${pool.name}-${toBase32(randomBytes(4)).slice(0, 6)}`],
-    request: warmRequest(pool, bootTimeoutMs),
+    request: warmRequest(pool.wanted, pool.max_price_micro_usd_per_hour, bootTimeoutMs),
     consumer: pool.consumer,
     overrideReason: `warm instance of pool ${pool.name}`,
     stackId: newId('stack'),
@@ -72,7 +75,7 @@ export async function acceptShrink(tx: Tx, queue: Queue, pool: PoolRow, instance
     .skipLocked()
     .executeTakeFirst();
   if (!held) return false;
-  const reason = `pool ${pool.name} has had more than its target for a while`;
+  const reason = `pool ${pool.name} has kept more than it needs for a while`;
   await acceptDestroy(tx, queue, { orgId: null, instanceId, actor: actorOf(pool), reason });
   return true;
 }
@@ -95,11 +98,15 @@ function actorOf(pool: PoolRow): Actor {
   return { kind: 'system', id: pool.id };
 }
 
-/** What the pool wants, as a provision: the cheapest that comes up. */
-function warmRequest(pool: PoolRow, bootTimeoutMs: number): ProvisionRequest {
+/** What a pool wants, as a provision: the cheapest that comes up. */
+export function warmRequest(
+  wanted: PoolWish,
+  maxPriceMicroUsdPerHour: bigint,
+  bootTimeoutMs: number,
+): ProvisionRequest {
   return {
-    ...pool.wanted,
-    maxPriceMicroUsdPerHour: Number(pool.max_price_micro_usd_per_hour),
+    ...wanted,
+    maxPriceMicroUsdPerHour: Number(maxPriceMicroUsdPerHour),
     minReliability: null,
     interruptible: false,
     strategy: 'coldstart',

@@ -3,9 +3,10 @@
  * the request is kept whatever dies; before it nothing of it exists.
  */
 import { sql } from 'kysely';
-import { checkCaps } from '../domain/caps.ts';
+import { checkCaps, type CapsExceeded } from '../domain/caps.ts';
 import { MusterError } from '../domain/error-table.ts';
-import type { ProvisionRequest } from '../domain/provision-request.ts';
+import { specOf, type ProvisionRequest } from '../domain/provision-request.ts';
+import { highestBurn } from '../domain/provisioning/race.ts';
 import { appendAudit, type Actor } from './audit.ts';
 import type { Tx } from './database.ts';
 import { findInstance, measureFleet, setInstanceStatus, updateInstance, type InstanceRow } from './instances.ts';
@@ -71,8 +72,13 @@ export async function acceptProvision(
   });
   // What is claimed is rented already: it adds nothing.
   const added = instances.filter((instance) => instance.status === 'requested').length;
-  if (added > 0) await assertCaps(tx, { instances: added, maxPrice: BigInt(order.request.maxPriceMicroUsdPerHour) });
+  if (added > 0) await assertCaps(tx, { instances: added, reserved: reservedFor(order) });
   return { operation, instances };
+}
+
+/** Per instance. */
+function reservedFor({ request, names }: ProvisionOrder): bigint {
+  return highestBurn(specOf(request), names.length);
 }
 
 /** Serverless: as many as there are warm instances that fit; the others are bought. */
@@ -124,6 +130,7 @@ async function insertInstances(tx: Tx, order: ProvisionOrder, operationId: strin
           strategy: request.strategy,
           consumer: order.consumer,
           max_price_micro_usd_per_hour: BigInt(request.maxPriceMicroUsdPerHour),
+          reserved_micro_usd_per_hour: reservedFor(order),
           unbounded: request.maxLifetimeMs === null,
           override_reason: order.overrideReason,
           expires_at:
@@ -143,28 +150,36 @@ async function insertInstances(tx: Tx, order: ProvisionOrder, operationId: strin
   }
 }
 
+/** As findExceededCap. Throws MusterError `cap_exceeded` with the numbers. */
+export async function assertCaps(tx: Tx, requested: { instances: number; reserved: bigint }): Promise<void> {
+  const exceeded = await findExceededCap(tx, requested);
+  if (exceeded) throw new MusterError('cap_exceeded', exceeded.detail, { facts: exceeded.facts });
+}
+
 /**
- * Last in the transaction that inserted the instances, because it makes requests wait for each other: the caps hold for all of them
- * together. Throws MusterError `cap_exceeded` with the numbers.
- * @param requested what this transaction added; `maxPrice` per instance and hour
+ * null: the caps allow what this transaction added. Last in the transaction that inserted the instances, because it makes requests wait
+ * for each other: the caps hold for all of them together.
+ * @param requested what this transaction added; `reserved` per instance and hour
  */
-export async function assertCaps(tx: Tx, requested: { instances: number; maxPrice: bigint }): Promise<void> {
+export async function findExceededCap(
+  tx: Tx,
+  requested: { instances: number; reserved: bigint },
+): Promise<CapsExceeded | null> {
   const caps = await tx
     .selectFrom('deployment')
     .select(['max_instances', 'max_burn_micro_usd_per_hour'])
     .forUpdate()
     .executeTakeFirstOrThrow();
   const fleet = await measureFleet(tx);
-  const { instances: requestedInstances, maxPrice: requestedMaxPrice } = requested;
-  const exceeded = checkCaps({
+  const { instances: requestedInstances, reserved: requestedMaxPrice } = requested;
+  return checkCaps({
     liveInstances: fleet.liveInstances - requestedInstances,
-    burnMicroUsdPerHour: fleet.burnMicroUsdPerHour - requestedMaxPrice * BigInt(requestedInstances),
+    burnMicroUsdPerHour: fleet.committedMicroUsdPerHour - requestedMaxPrice * BigInt(requestedInstances),
     requestedInstances,
     requestedMaxPrice,
     maxInstances: caps.max_instances,
     maxBurn: caps.max_burn_micro_usd_per_hour,
   });
-  if (exceeded) throw new MusterError('cap_exceeded', exceeded.detail, { facts: exceeded.facts });
 }
 
 export function nameTaken(name: string): MusterError {

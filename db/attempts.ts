@@ -1,5 +1,5 @@
 /** Attempts: one purchase each. Rows are written under the claim of the operation that owns the stack, or by a cron that only observes. */
-import { sql, type Selectable } from 'kysely';
+import { sql, type RawBuilder, type Selectable } from 'kysely';
 import type { MicroUsd } from '../domain/money.ts';
 import type { ObservedInstance } from '../domain/observed-instance.ts';
 import type { Offer } from '../domain/offer.ts';
@@ -133,8 +133,40 @@ export async function countGoneSince(executor: Executor, provider: string, since
 }
 
 /** Bought and not verified yet. */
-export function listBooting(executor: Executor): Promise<AttemptRow[]> {
-  return executor.selectFrom('attempts').selectAll().where('status', '=', 'bought').execute();
+export function listBooting(executor: Executor, provider: string): Promise<AttemptRow[]> {
+  return executor
+    .selectFrom('attempts')
+    .selectAll()
+    .where('provider', '=', provider)
+    .where('status', '=', 'bought')
+    .execute();
+}
+
+/** Holds every other attempt of the instance that is not given up yet. */
+export function lockRivals(tx: Tx, instanceId: string, attemptId: string): Promise<AttemptRow[]> {
+  return tx
+    .selectFrom('attempts')
+    .selectAll()
+    .where('instance_id', '=', instanceId)
+    .where('id', '<>', attemptId)
+    .where('status', 'in', ['reserved', 'buying', 'bought', 'ready', 'lost'])
+    .orderBy('id')
+    .forUpdate()
+    .execute();
+}
+
+/** Whether a purchase for an instance of the operation may be under way, `exceptInstanceId` apart. */
+export async function isBuyingForOthers(tx: Tx, operationId: string, exceptInstanceId: string): Promise<boolean> {
+  const row = await tx
+    .selectFrom('attempts')
+    .innerJoin('instances', 'instances.id', 'attempts.instance_id')
+    .select('attempts.id')
+    .where('instances.operation_id', '=', operationId)
+    .where('instances.id', '<>', exceptInstanceId)
+    .where('attempts.status', 'in', ['reserved', 'buying'])
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
 }
 
 /** The newest: an adopted machine keeps the label of an attempt that is gone. */
@@ -162,11 +194,11 @@ export async function markEngineRun(tx: Tx, attemptIds: string[]): Promise<void>
     .execute();
 }
 
-/** Counts the purchase call that is about to be sent. */
+/** Counts the purchase call that is about to be sent: what was sent before it is known to have made nothing. */
 export async function countPurchaseCall(tx: Tx, attemptId: string): Promise<void> {
   await tx
     .updateTable('attempts')
-    .set((eb) => ({ purchase_calls: eb('purchase_calls', '+', 1) }))
+    .set((eb) => ({ purchase_calls: eb('purchase_calls', '+', 1), purchase_called_at: sql`now()` }))
     .where('id', '=', attemptId)
     .execute();
 }
@@ -199,9 +231,14 @@ export interface BoughtMachine {
   providerInstanceId: string;
   machineId: string | null;
   priceMicroUsdPerHour: MicroUsd | null;
+  /** As the vendor says it; absent or null where it does not. */
+  startedAt?: Date | null;
 }
 
-/** The vendor gave us a machine: it accrues from now. Idempotent. */
+/**
+ * The vendor gave us a machine: it accrues from its start, or from now where nothing tells that it is older. What a run before this one
+ * may have bought is taken to be as old as its purchase call, the earliest that it can be. Idempotent.
+ */
 export async function recordPurchase(
   tx: Tx,
   attemptId: string,
@@ -215,7 +252,7 @@ export async function recordPurchase(
       provider_instance_id: machine.providerInstanceId,
       machine_id: sql`coalesce(${machine.machineId}, machine_id)`,
       price_micro_usd_per_hour: sql`coalesce(${machine.priceMicroUsdPerHour}::bigint, price_micro_usd_per_hour)`,
-      purchased_at: sql`coalesce(purchased_at, now())`,
+      purchased_at: startOf(machine, sql`case when engine_runs > 1 then purchase_called_at end`),
       boot_deadline: sql`coalesce(boot_deadline, now() + ${bootTimeoutMs} * interval '1 millisecond')`,
       updated_at: sql`now()`,
     })
@@ -226,6 +263,33 @@ export async function recordPurchase(
   if (bought?.provider_offer_id) await countPurchase(tx, bought.provider, bought.provider_offer_id);
   await forgetReservations(tx, [attemptId]);
   await meterAttempts(tx, [attemptId]);
+}
+
+/**
+ * A machine that is to be destroyed was found by its label only: the answer to its purchase was lost. It accrues from its start, or from
+ * its purchase call where the vendor tells none, until it is proven gone. Idempotent.
+ */
+export async function recordFound(tx: Tx, attemptId: string, machine: BoughtMachine): Promise<void> {
+  await tx
+    .updateTable('attempts')
+    .set({
+      provider_instance_id: sql`coalesce(provider_instance_id, ${machine.providerInstanceId})`,
+      machine_id: sql`coalesce(${machine.machineId}, machine_id)`,
+      price_micro_usd_per_hour: sql`coalesce(${machine.priceMicroUsdPerHour}::bigint, price_micro_usd_per_hour)`,
+      purchased_at: startOf(machine, sql`coalesce(purchase_called_at, created_at)`),
+      updated_at: sql`now()`,
+    })
+    .where('id', '=', attemptId)
+    .where('status', '<>', 'gone')
+    .where('purchased_at', 'is', null)
+    .execute();
+  await meterAttempts(tx, [attemptId]);
+}
+
+/** The vendor's clock is not ours: a machine is never older than its purchase call, nor younger than now. */
+function startOf({ startedAt }: BoughtMachine, otherwise: RawBuilder<unknown>): RawBuilder<Date> {
+  return sql<Date>`coalesce(purchased_at, least(now(), greatest(
+    coalesce(purchase_called_at, created_at), coalesce(${startedAt ?? null}::timestamptz, ${otherwise}, now()))))`;
 }
 
 /** Holds the row and tells its status now. */
@@ -292,13 +356,16 @@ export async function markGone(
   await meterAttempts(tx, attemptIds);
 }
 
-export async function markAttemptReady(executor: Executor, attemptId: string): Promise<void> {
-  await executor
+/** Whether it was: not where a rival has won, or where it is destroyed for another reason. */
+export async function markAttemptReady(executor: Executor, attemptId: string): Promise<boolean> {
+  const row = await executor
     .updateTable('attempts')
     .set({ status: 'ready', ready_at: sql`coalesce(ready_at, now())`, updated_at: sql`now()` })
     .where('id', '=', attemptId)
     .where('status', '=', 'bought')
-    .execute();
+    .returning('id')
+    .executeTakeFirst();
+  return row !== undefined;
 }
 
 /** Why the planner should give the attempt up; its status stays until the planner acts. */

@@ -127,6 +127,20 @@ export async function updateInstance(executor: Executor, instanceId: string, cha
     .execute();
 }
 
+/** As updateInstance, while nothing is ready: what one racer shows is no news of an instance that another has made ready. */
+export async function reportBoot(
+  executor: Executor,
+  instanceId: string,
+  change: Pick<InstanceChange, 'phase' | 'note'>,
+): Promise<void> {
+  await executor
+    .updateTable('instances')
+    .set({ updated_at: sql`now()`, ...changeColumns(change) })
+    .where('id', '=', instanceId)
+    .where('winner_attempt_id', 'is', null)
+    .execute();
+}
+
 function changeColumns(change: InstanceChange) {
   return {
     ...(change.phase === undefined
@@ -157,28 +171,45 @@ export function listExpired(executor: Executor, now: Date): Promise<InstanceRow[
     .execute();
 }
 
+export interface FleetMeasure {
+  liveInstances: number;
+  /** What is billed now: the open usage records. */
+  burnMicroUsdPerHour: bigint;
+  /** What they may come to: burn, and what is reserved for what may still be bought. The caps are held against it. */
+  committedMicroUsdPerHour: bigint;
+}
+
 /**
- * Live instances and what they may cost by the hour: the winner's price, or the ceiling until there is a winner. A warm instance that is
- * claimed counts once, as the instance that claimed it.
+ * The whole deployment. A warm instance that is claimed counts once, as the instance that claimed it. Until it has its winner an instance
+ * counts with what is reserved for it, unless its machines cost more; an interruptible one always, for its bid may be raised. A purchase
+ * that may have been made counts like one that was.
  */
-export async function measureFleet(
-  executor: Executor,
-): Promise<{ liveInstances: number; burnMicroUsdPerHour: bigint }> {
-  const row = await executor
-    .selectFrom('instances as i')
-    .leftJoin('attempts as a', 'a.id', 'i.winner_attempt_id')
-    .leftJoin('instances as warm', (join) => join.onRef('warm.claimed_by', '=', 'i.id').on('warm.status', '=', 'ready'))
-    .leftJoin('attempts as claimed', 'claimed.id', 'warm.winner_attempt_id')
-    .select([
-      sql<bigint>`count(*)`.as('count'),
-      sql<string>`coalesce(sum(coalesce(a.price_micro_usd_per_hour, claimed.price_micro_usd_per_hour, i.max_price_micro_usd_per_hour)), 0)`.as(
-        'burn',
-      ),
-    ])
-    .where('i.status', '<>', 'destroyed')
-    .where(sql<boolean>`not (i.claimed_by is not null and i.status = 'ready')`)
-    .executeTakeFirstOrThrow();
-  return { liveInstances: Number(row.count), burnMicroUsdPerHour: BigInt(row.burn) };
+export async function measureFleet(executor: Executor): Promise<FleetMeasure> {
+  const { rows } = await sql<{ count: string; burn: string; committed: string }>`
+    select (count(*) filter (where not (i.claimed_by is not null and i.status = 'ready')))::text as count,
+           coalesce(sum(m.burn), 0)::text as burn,
+           coalesce(sum(coalesce(m.ending, 0) + greatest(coalesce(m.wanted, 0), case
+             when warm.id is not null then 0
+             when i.status in ('requested', 'creating', 'booting') then i.reserved_micro_usd_per_hour
+             when i.status = 'ready' and (i.request->>'interruptible')::boolean then i.reserved_micro_usd_per_hour
+             else 0 end)), 0)::text as committed
+    from instances i
+    left join instances warm on warm.claimed_by = i.id and warm.status = 'ready'
+    left join (
+      select a.instance_id, sum(u.price_micro_usd_per_hour) as burn,
+             sum(coalesce(u.price_micro_usd_per_hour, a.price_micro_usd_per_hour)) filter (where a.status in ('destroying', 'lost')) as ending,
+             sum(coalesce(u.price_micro_usd_per_hour, a.price_micro_usd_per_hour)) filter (where a.status in ('buying', 'bought', 'ready')) as wanted
+      from attempts a left join usage_records u on u.attempt_id = a.id and u.is_open
+      where a.status not in ('reserved', 'gone')
+      group by a.instance_id
+    ) m on m.instance_id = i.id
+    where i.status <> 'destroyed'`.execute(executor);
+  const row = rows[0] as { count: string; burn: string; committed: string };
+  return {
+    liveInstances: Number(row.count),
+    burnMicroUsdPerHour: BigInt(row.burn),
+    committedMicroUsdPerHour: BigInt(row.committed),
+  };
 }
 
 /** Holds the row so that the caller decides on a state that stays. */

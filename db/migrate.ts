@@ -23,6 +23,8 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0012-ready-samples': () => import('./migrations/0012-ready-samples.ts'),
   '0013-interruptions': () => import('./migrations/0013-interruptions.ts'),
   '0014-offer-listings': () => import('./migrations/0014-offer-listings.ts'),
+  '0015-idle-pools': () => import('./migrations/0015-idle-pools.ts'),
+  '0017-reserved-burn': () => import('./migrations/0017-reserved-burn.ts'),
   '0020-stacks': () => import('./migrations/0020-stacks.ts'),
 };
 

@@ -245,13 +245,18 @@ export async function registerNode(tx: Tx, registration: Registration): Promise<
 
 export type NodeSampleRow = Selectable<Schema['node_samples']>;
 
-/** Oldest first; at most a day of them, one a minute. */
-export function listSamples(executor: Executor, nodeId: string): Promise<NodeSampleRow[]> {
+/** The node of an attempt; undefined: its agent has not registered, or it carries none. */
+export function findNodeOfAttempt(executor: Executor, attemptId: string): Promise<NodeRow | undefined> {
+  return selectNodes(executor).where('nodes.attempt_id', '=', attemptId).executeTakeFirst();
+}
+
+/** Of the last minutes, oldest first: one a minute, a day of them at most. */
+export function listSamples(executor: Executor, nodeId: string, minutes: number): Promise<NodeSampleRow[]> {
   return executor
     .selectFrom('node_samples')
     .selectAll()
     .where('node_id', '=', nodeId)
-    .where('at', '>', sql<Date>`now() - interval '1 day'`)
+    .where('at', '>', sql<Date>`now() - ${Math.min(minutes, 1_440)} * interval '1 minute'`)
     .orderBy('at')
     .execute();
 }

@@ -56,7 +56,7 @@ export async function replaceOffers(db: Db, provider: ProviderName, offers: Offe
   await db.transaction().execute(async (tx) => {
     await sql`
       insert into offers
-      select * from jsonb_populate_recordset(null::offers, ${JSON.stringify(rows)}::jsonb)
+      select * from json_populate_recordset(null::offers, ${JSON.stringify(rows)}::json)
       on conflict (provider, provider_offer_id) do update set
         ${sql.raw(REFRESHED.map((column) => `${column} = excluded.${column}`).join(', '))},
         hidden_at = case when offers.hidden_at < excluded.seen_at - ${HIDDEN_MS} * interval '1 millisecond' then null else offers.hidden_at end`.execute(

@@ -310,8 +310,13 @@ export async function requestCancel(
   }
   await appendEvents(tx, operationId, [{ type: 'cancel_requested', data: { reason } }]);
   await wakeOperation(tx, queue, operationId);
-  await sql`select pg_notify(${CANCEL_CHANNEL}, ${operationId})`.execute(tx);
+  await interruptOperation(tx, operationId);
   return 'requested';
+}
+
+/** What its step does now is not wanted any more: it winds down, and the operation goes on from the rows. Harmless where nothing runs. */
+export async function interruptOperation(tx: Executor, operationId: string): Promise<void> {
+  await sql`select pg_notify(${CANCEL_CHANNEL}, ${operationId})`.execute(tx);
 }
 
 export interface NewEvent {

@@ -26,6 +26,8 @@ export interface PoolFields {
   maxSize: number;
   maxPriceMicroUsdPerHour: bigint;
   idleShrinkAfterMs: number;
+  /** How many are kept while nobody asks for them. */
+  idleSize: number;
   wanted: PoolWish;
   /** To whom it costs until it is handed over. */
   consumer: string;
@@ -148,6 +150,23 @@ export async function listWarmInstances(executor: Executor, poolIds: string[]): 
   );
 }
 
+/**
+ * When each was last asked for: by a serverless request for what it keeps, whether that found something warm or started cold. Absent: not
+ * within the time after which it counts as idle.
+ */
+export async function readDemand(executor: Executor, poolIds: string[]): Promise<Map<string, Date>> {
+  if (poolIds.length === 0) return new Map();
+  const { rows } = await sql<{ id: string; at: Date }>`
+    select p.id, max(i.created_at) as at
+    from pools p join instances i on i.org_id = p.org_id and i.strategy = 'serverless'
+      and i.created_at > now() - p.idle_shrink_after_ms * interval '1 millisecond'
+      and i.request->>'gpu' = p.wanted->>'gpu' and i.request->>'gpuCount' = p.wanted->>'gpuCount'
+      and i.request->>'image' = p.wanted->>'image'
+      and (i.request->>'diskGib')::integer <= (p.wanted->>'diskGib')::integer
+    where p.id = any(${sql.val(poolIds)}::text[]) group by p.id`.execute(executor);
+  return new Map(rows.map(({ id, at }) => [id, at]));
+}
+
 /** How many instances were ever claimed from each. */
 export async function countClaimed(executor: Executor, poolIds: string[]): Promise<Map<string, number>> {
   if (poolIds.length === 0) return new Map();
@@ -168,6 +187,7 @@ function columnsOf(pool: PoolFields) {
     max_size: pool.maxSize,
     max_price_micro_usd_per_hour: pool.maxPriceMicroUsdPerHour,
     idle_shrink_after_ms: BigInt(pool.idleShrinkAfterMs),
+    idle_size: pool.idleSize,
     wanted: JSON.stringify(pool.wanted),
     consumer: pool.consumer,
   };

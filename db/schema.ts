@@ -192,6 +192,7 @@ export interface Schema {
     consumer: string | null;
     winner_attempt_id: string | null;
     max_price_micro_usd_per_hour: bigint;
+    reserved_micro_usd_per_hour: bigint;
     failure_code: string | null;
     failure_detail: string | null;
     unbounded: Generated<boolean>;
@@ -249,6 +250,7 @@ export interface Schema {
     failure_code: string | null;
     failure_detail: string | null;
     boot_deadline: NullableTime;
+    purchase_called_at: NullableTime;
     purchased_at: NullableTime;
     running_at: NullableTime;
     ready_at: NullableTime;
@@ -493,6 +495,7 @@ export interface Schema {
     max_size: number;
     max_price_micro_usd_per_hour: bigint;
     idle_shrink_after_ms: bigint;
+    idle_size: Generated<number>;
     wanted: Json;
     consumer: string;
     above_target_since: NullableTime;

@@ -108,6 +108,7 @@ async function readLives(tx: Tx, attemptIds: string[]): Promise<{ row: LifeRow; 
   const rows = await tx
     .selectFrom('attempts as a')
     .innerJoin('instances as i', 'i.id', 'a.instance_id')
+    .leftJoin('nodes as n', 'n.attempt_id', 'a.id')
     .leftJoin('instances as pooled', 'pooled.id', 'a.pooled_instance_id')
     .select(['a.id', 'a.org_id', 'a.instance_id', 'i.consumer', 'a.provider', 'a.gpu', 'a.gpu_count'])
     .select(['a.pooled_instance_id', 'pooled.consumer as pooled_consumer', 'a.handed_over_at'])
@@ -116,7 +117,8 @@ async function readLives(tx: Tx, attemptIds: string[]): Promise<{ row: LifeRow; 
       sql<Date>`a.purchased_at::timestamptz(3)`.as('purchased_at'),
       sql<Date | null>`a.gone_at::timestamptz(3)`.as('gone_at'),
       'a.price_micro_usd_per_hour',
-      sql<Date>`greatest(a.purchased_at, a.ready_at, a.observed_at)::timestamptz(3)`.as('proven_at'),
+      // A heartbeat comes from the very machine: its token belongs to the attempt. The end caps what comes after it.
+      sql<Date>`greatest(a.purchased_at, a.ready_at, a.observed_at, n.heartbeat_at)::timestamptz(3)`.as('proven_at'),
       // The clock that stamps purchases and ends.
       sql<Date>`now()::timestamptz(3)`.as('now'),
     ])
@@ -169,6 +171,8 @@ function toRecord(row: LifeRow, interval: UsageInterval) {
 
 /** In the order of time, so that an interval is closed before the next is opened. */
 async function upsertRecords(tx: Tx, records: ReturnType<typeof toRecord>[]): Promise<number> {
+  // What was proven once stays so, also when the node that has proven it is forgotten.
+  const proven = sql`least(excluded.ended_at, greatest(u.proven_until, excluded.proven_until))`;
   const { numAffectedRows } = await sql`
     insert into usage_records as u (attempt_id, started_at, ended_at, proven_until, is_open, price_micro_usd_per_hour,
                                     org_id, instance_id, consumer, provider, gpu, gpu_count)
@@ -177,10 +181,11 @@ async function upsertRecords(tx: Tx, records: ReturnType<typeof toRecord>[]): Pr
     from jsonb_populate_recordset(null::usage_records, ${JSON.stringify(records)}::jsonb)
     order by attempt_id, started_at
     on conflict (attempt_id, started_at) do update
-      set ended_at = excluded.ended_at, proven_until = excluded.proven_until, is_open = excluded.is_open,
+      set ended_at = excluded.ended_at, is_open = excluded.is_open,
+          proven_until = ${proven},
           price_micro_usd_per_hour = excluded.price_micro_usd_per_hour
       where (u.ended_at, u.proven_until, u.is_open, u.price_micro_usd_per_hour)
-        is distinct from (excluded.ended_at, excluded.proven_until, excluded.is_open, excluded.price_micro_usd_per_hour)`.execute(
+        is distinct from (excluded.ended_at, ${proven}, excluded.is_open, excluded.price_micro_usd_per_hour)`.execute(
     tx,
   );
   return Number(numAffectedRows ?? 0n);
@@ -194,12 +199,25 @@ export interface OwnedInterval extends UsageInterval {
 /** An attempt's records as the domain has them, oldest first. */
 export type UsageByAttempt = ReadonlyMap<string, readonly OwnedInterval[]>;
 
-export async function readUsage(executor: Executor, instanceIds: string[]): Promise<UsageByAttempt> {
-  if (instanceIds.length === 0) return new Map();
+export function readUsage(executor: Executor, instanceIds: string[]): Promise<UsageByAttempt> {
+  return readRecords(executor, 'instance_id', instanceIds);
+}
+
+/** Whosever the machines were at the time. */
+export function readUsageOfAttempts(executor: Executor, attemptIds: string[]): Promise<UsageByAttempt> {
+  return readRecords(executor, 'attempt_id', attemptIds);
+}
+
+async function readRecords(
+  executor: Executor,
+  by: 'instance_id' | 'attempt_id',
+  ids: string[],
+): Promise<UsageByAttempt> {
+  if (ids.length === 0) return new Map();
   const rows = await executor
     .selectFrom('usage_records')
     .selectAll()
-    .where('instance_id', 'in', instanceIds)
+    .where(by, 'in', ids)
     .orderBy('started_at')
     .execute();
   return new Map(

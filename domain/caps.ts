@@ -4,10 +4,10 @@ import { formatUsd, type MicroUsd } from './money.ts';
 export interface CapsInput {
   /** Live now: everything that is not proven gone, without this request. */
   liveInstances: number;
-  /** What the live cost an hour at most, without this request. */
+  /** What the live may cost an hour, without this request. */
   burnMicroUsdPerHour: MicroUsd;
   requestedInstances: number;
-  /** Per instance and hour. */
+  /** Per instance and hour, racers included. */
   requestedMaxPrice: MicroUsd;
   maxInstances: number;
   /** Per hour. */

@@ -1,5 +1,6 @@
 /** A finding as people meet it: what may be done about it, and what its machine has cost. How findings come about is reconcile.ts's. */
 import { accrue, type MicroUsd } from './money.ts';
+import { totalCost, type UsageInterval } from './usage.ts';
 
 export const FINDING_STATUSES = ['open', 'resolving', 'resolved', 'ignored'] as const;
 export type FindingStatus = (typeof FINDING_STATUSES)[number];
@@ -34,14 +35,14 @@ export interface FindingCost {
   firstSeenAt: number;
   /** null: not over. An ignored finding is not over: its machine bills on. */
   endedAt: number | null;
-  /** Of the finding's own attempt where a row accounts for the machine. */
-  attempt: { priceMicroUsdPerHour: MicroUsd | null; purchasedAt: number | null; goneAt: number | null } | null;
+  /** Of the finding's own attempt, where a row accounts for the machine. */
+  usage: readonly UsageInterval[];
   now: number;
 }
 
 /**
- * What the machine of a finding has cost: as far as its attempt accounts for it, and since it was first seen where none does (an
- * orphan, a duplicate; what it cost before nobody saw). Where neither price nor purchase is known: 0.
+ * What the machine of a finding has cost: as far as usage of its attempt accounts for it, and since it was first seen where none does
+ * (an orphan, a duplicate; what it cost before nobody saw). Where neither price nor purchase is known: 0.
  */
 export function accrueFinding(cost: FindingCost): MicroUsd {
   const isUnaccounted = cost.class === 'orphan' || cost.class === 'duplicate';
@@ -49,7 +50,5 @@ export function accrueFinding(cost: FindingCost): MicroUsd {
     ? accrue(cost.priceMicroUsdPerHour ?? 0n, (cost.endedAt ?? cost.now) - cost.firstSeenAt)
     : 0n;
   // A duplicate's attempt pays for the other machine with its label.
-  if (cost.attempt === null || cost.class === 'duplicate' || cost.attempt.purchasedAt === null) return seen;
-  const { priceMicroUsdPerHour, purchasedAt, goneAt } = cost.attempt;
-  return seen + accrue(priceMicroUsdPerHour ?? 0n, (goneAt ?? cost.now) - purchasedAt);
+  return cost.class === 'duplicate' ? seen : seen + totalCost(cost.usage, cost.now);
 }

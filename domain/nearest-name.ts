@@ -1,11 +1,16 @@
 /** Nearest names: what a mistyped name may have meant. */
 
-/** Up to `limit` candidates with the fewest edits to `text`, case ignored, nearest first. */
+/** Up to `limit` candidates, nearest first: those that contain `text`, then those with the fewest edits to it; case ignored. */
 export function nearestNames(text: string, candidates: readonly string[], limit = 5): string[] {
   const wanted = text.toLowerCase();
   return candidates
-    .map((candidate) => ({ candidate, edits: countEdits(wanted, candidate.toLowerCase()) }))
-    .sort((a, b) => a.edits - b.edits || (a.candidate < b.candidate ? -1 : 1))
+    .map((candidate) => {
+      const known = candidate.toLowerCase();
+      return { candidate, isLonger: known.includes(wanted), edits: countEdits(wanted, known) };
+    })
+    .sort(
+      (a, b) => Number(b.isLonger) - Number(a.isLonger) || a.edits - b.edits || (a.candidate < b.candidate ? -1 : 1),
+    )
     .slice(0, limit)
     .map(({ candidate }) => candidate);
 }

@@ -1,6 +1,6 @@
 /**
  * A pool: how many warm instances (ready, unassigned GPU instances of one kind) are kept, and what is to be done about it now. This module
- * decides; it neither buys, claims nor destroys. What always holds: what exists of a pool is never more than its maxSize, what is bought
+ * decides; it neither buys, claims nor destroys. While nobody asks for what it keeps, it keeps fewer. What always holds: what exists of a pool is never more than its maxSize, what is bought
  * never exceeds the room that the deployment's caps leave, and only what is ready and claimed by nobody is given back.
  */
 import type { InstanceStatus } from './instance.ts';
@@ -27,11 +27,15 @@ export interface PoolView {
   /** Of everything that may exist for it, what is being destroyed included. */
   maxSize: number;
   maxPriceMicroUsdPerHour: MicroUsd;
-  /** How long more than the target is kept. */
+  /** How long more than is needed is kept: above the target, or while nobody asks. */
   idleShrinkAfterMs: number;
-  /** Since when there have been more than the target; null: there are not. */
+  /** How many are kept while nobody asks; never more than the target. */
+  idleSize: number;
+  /** When a request last asked for what it keeps; null: not for long. */
+  demandedAt: number | null;
+  /** Since when there have been more than are needed; null: there are not. */
   aboveTargetSince: number | null;
-  /** Failures before it say nothing about what is wanted now. */
+  /** When somebody last said what is wanted. Failures before it say nothing about that, and it counts like a request. */
   changedAt: number;
   /** Newest first: everything that may exist, and the last that ended. */
   instances: readonly WarmInstance[];
@@ -82,12 +86,24 @@ export function isClaimable(instance: WarmInstance): boolean {
   return instance.status === 'ready' && !instance.isClaimed;
 }
 
+/** How many are to be ready now: its target, or while idle its idle size. */
+export function countNeeded(
+  pool: Pick<PoolView, 'targetSize' | 'idleSize' | 'idleShrinkAfterMs' | 'demandedAt' | 'changedAt'>,
+  now: number,
+): number {
+  const isIdle = now - Math.max(pool.changedAt, pool.demandedAt ?? 0) >= pool.idleShrinkAfterMs;
+  return isIdle ? Math.min(pool.idleSize, pool.targetSize) : pool.targetSize;
+}
+
 export function decidePool(pool: PoolView, room: PoolRoom, now: number): PoolDecision {
   const { ready, filling, existing } = countPool(pool.instances);
-  const missing = pool.targetSize - ready - filling;
-  const aboveTargetSince = missing < 0 ? (pool.aboveTargetSince ?? now) : null;
+  const needed = countNeeded(pool, now);
+  const missing = needed - ready - filling;
+  // An idle one has waited already.
+  const since = needed < pool.targetSize ? Math.max(pool.changedAt, pool.demandedAt ?? 0) : now;
+  const aboveTargetSince = missing < 0 ? (pool.aboveTargetSince ?? since) : null;
   const calm = { fill: 0, shrink: [], aboveTargetSince, trouble: null, retryAt: null };
-  if (missing < 0) return { ...calm, shrink: listSurplus(pool, aboveTargetSince ?? now, ready, now) };
+  if (missing < 0) return { ...calm, shrink: listSurplus(pool, aboveTargetSince ?? now, ready - needed, now) };
   if (missing === 0) return calm;
   const failures = countFailures(pool.instances.filter(({ createdAt }) => createdAt >= pool.changedAt));
   const why = failures.reason === null ? '' : `: ${failures.reason}`;
@@ -104,13 +120,13 @@ export function decidePool(pool: PoolView, room: PoolRoom, now: number): PoolDec
   return { ...calm, fill, trouble: trouble ?? describeBound(pool, room, existing) };
 }
 
-/** The dearest first, of equally dear ones the oldest; never so many that fewer than the target are ready. */
-function listSurplus(pool: PoolView, since: number, ready: number, now: number): string[] {
+/** The dearest first, of equally dear ones the oldest; never more than `most`. */
+function listSurplus(pool: PoolView, since: number, most: number, now: number): string[] {
   const idle = pool.instances
     .filter(isClaimable)
     .filter(({ readyAt }) => now - Math.max(since, readyAt ?? since) >= pool.idleShrinkAfterMs)
     .sort((a, b) => compare(b.priceMicroUsdPerHour ?? 0n, a.priceMicroUsdPerHour ?? 0n) || a.createdAt - b.createdAt);
-  return idle.slice(0, Math.max(0, ready - pool.targetSize)).map(({ id }) => id);
+  return idle.slice(0, Math.max(0, most)).map(({ id }) => id);
 }
 
 function countAffordable(pool: PoolView, room: PoolRoom): number {

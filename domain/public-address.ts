@@ -29,6 +29,21 @@ const CLOSED_V6: readonly [string, number][] = [
   ['3fff::', 20],
 ];
 
+/**
+ * From where a URL's host can be reached, as far as its text says (nothing is looked up): `self` from this machine only, `private` from
+ * networks like ours, `public` from everywhere. IPv6 with or without brackets.
+ */
+export function reachOfHost(host: string): 'self' | 'private' | 'public' {
+  const name = host
+    .toLowerCase()
+    .replace(/^\[|\]$/g, '')
+    .replace(/\.$/, '');
+  if (/^(localhost|.*\.localhost|127(\.\d+){3}|0\.0\.0\.0|::1?|::ffff:(127\.|7f).*)$/.test(name)) return 'self';
+  const isAddress = parseV4(name) !== null || name.includes(':');
+  if (isAddress) return isPublicAddress(name) ? 'public' : 'private';
+  return !name.includes('.') || /\.(local|internal|lan|home\.arpa)$/.test(name) ? 'private' : 'public';
+}
+
 /** false for every address that is not public, and for text that is no address (a name must be looked up first). */
 export function isPublicAddress(text: string): boolean {
   const v4 = parseV4(text);

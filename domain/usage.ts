@@ -111,6 +111,11 @@ function costUntil(interval: UsageInterval, moment: number, asOf: number): Micro
 /** All of time. */
 export const EVER: Period = { from: -Infinity, to: Infinity };
 
+/** What intervals cost together, of all time. */
+export function totalCost(intervals: readonly UsageInterval[], asOf: number): MicroUsd {
+  return intervals.reduce((sum, interval) => sum + usageCost(interval, EVER, asOf), 0n);
+}
+
 /**
  * The price that a believable listing says is charged now; null where it says none. A machine that is not stopped costs something: a
  * price of 0 is a reading that failed. A stopped one costs what the listing says, its disk mostly.

@@ -21,6 +21,24 @@ export interface HttpReply {
   json: unknown;
 }
 
+export type Json = Record<string, unknown>;
+
+export function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+const LONGEST_SHOWN = 300;
+
+/** What of an answer's text is shown to people: one line without markup; `nothing` where there is none. */
+export function excerptOf(text: string): string {
+  const line = text
+    .replace(/<[^>]*>/g, ' ')
+    .replace(/\s+/g, ' ')
+    .trim();
+  if (line === '') return 'nothing';
+  return line.length > LONGEST_SHOWN ? `${line.slice(0, LONGEST_SHOWN)}…` : line;
+}
+
 export type HttpFailureReason = 'aborted' | 'timeout' | 'connection' | 'too_large';
 
 /** No complete answer. `mayHaveArrived` is false only where the request certainly never reached the other side. */

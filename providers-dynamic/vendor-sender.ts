@@ -7,9 +7,11 @@ import type { ProviderName } from '../domain/provider.ts';
 import { HttpFailure, sendHttp, type HttpReply, type HttpRequest } from './http.ts';
 import type { ProviderSettings, RateLimiter } from './provider-client.ts';
 
+/** `purchase` may have bought; `write` may have changed something and may be repeated; `read` changes nothing. */
+export type CallKind = 'purchase' | 'write' | 'read';
+
 export interface VendorCall {
-  /** `write`: changes something and is no purchase. */
-  kind: 'read' | 'write' | 'purchase';
+  kind: CallKind;
   method: HttpRequest['method'];
   path: string;
   body?: unknown;
@@ -29,6 +31,8 @@ export interface VendorRules<Call extends VendorCall> {
   /** Whether this is the good answer to the call. */
   isAnswer(call: Call, reply: HttpReply): boolean;
   classify(call: Call, reply: HttpReply): ProviderError;
+  /** How long to stay away after a good answer, in milliseconds: its headers may say that the next call would be turned away. Default 0. */
+  pauseAfter?(reply: HttpReply): number;
   /** How long to stay away after a 429 that does not say; doubled each time. */
   rateLimitPauseMs: number;
   /** How many times longer than other calls a purchase may take. Default 1. */
@@ -41,6 +45,8 @@ export type Send<Call extends VendorCall> = (call: Call) => Promise<unknown>;
 const DEFAULT_TIMEOUT_MS = 30_000;
 /** A call that the vendor's rate limit turned away is tried so often in all. */
 const RATE_LIMIT_TRIES = 4;
+/** The caller hears of a longer wait instead of standing in it. */
+const MAX_SILENT_WAIT_MS = 90_000;
 /** After a cancel, a purchase under way gets this long to answer: knowing is cheaper than looking it up. */
 const PURCHASE_CANCEL_GRACE_MS = 5_000;
 
@@ -52,7 +58,7 @@ export function createVendorSender<Call extends VendorCall>(
   const { provider, title } = rules;
   const timeoutMs = settings.requestTimeoutMs ?? DEFAULT_TIMEOUT_MS;
   const headers = { Authorization: `Bearer ${settings.apiKey}`, Accept: 'application/json' };
-  const base = settings.baseUrl.replace(/\/+$/, '');
+  const base = baseUrlOf(settings);
 
   const sendOnce = async (call: Call): Promise<unknown> => {
     for (const lane of rules.lanesOf(call)) await limiter.acquire(provider, lane, call.signal);
@@ -69,7 +75,12 @@ export function createVendorSender<Call extends VendorCall>(
     }).catch((error: unknown) => {
       throw errorOfFailure(title, call.kind, error);
     });
-    if (rules.isAnswer(call, reply)) return reply.json;
+    if (rules.isAnswer(call, reply)) {
+      const pauseMs = rules.pauseAfter?.(reply) ?? 0;
+      // What was answered stands, whether or not the others hear of the pause.
+      if (pauseMs > 0) await limiter.slowDown(provider, rules.lanesOf(call)[0], pauseMs).catch(() => {});
+      return reply.json;
+    }
     throw withoutSecrets(rules.classify(call, reply), [settings.apiKey, ...(call.secrets ?? [])]);
   };
 
@@ -81,13 +92,18 @@ export function createVendorSender<Call extends VendorCall>(
         if (!(error instanceof ProviderError) || error.httpStatus !== 429) throw error;
         const waitMs = error.retryAfterMs ?? rules.rateLimitPauseMs * 2 ** (tried - 1);
         await limiter.slowDown(provider, rules.lanesOf(call)[0], waitMs);
-        if (error.kind !== 'rate_limited' || tried >= RATE_LIMIT_TRIES) throw error;
+        if (error.kind !== 'rate_limited' || tried >= RATE_LIMIT_TRIES || waitMs > MAX_SILENT_WAIT_MS) throw error;
       }
     }
   };
 }
 
-function errorOfFailure(title: string, kind: VendorCall['kind'], error: unknown): unknown {
+/** Scheme, host and port; calls add the path. */
+export function baseUrlOf(settings: ProviderSettings): string {
+  return settings.baseUrl.replace(/\/+$/, '');
+}
+
+function errorOfFailure(title: string, kind: CallKind, error: unknown): unknown {
   if (!(error instanceof HttpFailure)) return error;
   if (kind !== 'read' && error.mayHaveArrived) return new ProviderError('unknown', `${title}: ${error.message}`);
   return new ProviderError(error.reason === 'aborted' ? 'canceled' : 'retryable', `${title}: ${error.message}`);

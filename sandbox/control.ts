@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
+import { GPU_TROUBLES } from './agent/fake-smi.ts';
 import { CALL_FAULT_KINDS, type FaultInput, isMachineFault, MACHINE_FAULT_KINDS } from './faults.ts';
 import { type HttpListener, type HttpReply, listenHttp, readBody, sendReply, toErrorReply } from './http-listener.ts';
 import { renderPage } from './page.ts';
@@ -57,6 +58,11 @@ const machineSchema = z.strictObject({
   label: z.string(),
   origin: z.enum(['foreign', 'orphan']).default('orphan'),
   state: z.enum(['running', 'stopped']).default('running'),
+});
+const gpuTroubleSchema = z.strictObject({
+  provider: z.string(),
+  instanceId: z.union([z.number().int(), z.string()]),
+  trouble: z.enum(GPU_TROUBLES).nullable(),
 });
 const nothingSchema = z.strictObject({});
 
@@ -140,6 +146,19 @@ const ROUTES: readonly ControlRoute[] = [
         body,
         async ({ provider, label, origin, state }) =>
           ok({ id: await sandbox.placeMachine(provider, { label, origin, isStopped: state === 'stopped' }) }, 201),
+      ),
+  },
+  {
+    method: 'POST',
+    pattern: /^\/__sandbox\/gpus$/,
+    handle: (sandbox, body) =>
+      withBody(
+        gpuTroubleSchema.extend({ provider: providerSchema(sandbox.vendors) }),
+        body,
+        ({ provider, instanceId, trouble }) =>
+          sandbox.troubleGpus(provider, instanceId, trouble)
+            ? ok({ provider, instanceId, trouble })
+            : notFound(`no agent runs on ${provider}/${instanceId}`),
       ),
   },
   {

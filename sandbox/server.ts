@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import type { ProviderName } from '../domain/provider.ts';
+import type { GpuTrouble } from './agent/fake-smi.ts';
 import { type ClockPosition, createClock, type SandboxClock, type TimeMode } from './clock.ts';
 import { startControlServer } from './control.ts';
 import { createFaultBook, type Fault, type FaultBook, type FaultInput, isMachineFault } from './faults.ts';
@@ -61,6 +62,8 @@ export interface Sandbox {
   switches(provider: ProviderName): Record<string, unknown>;
   /** Returns the vendor's id. */
   placeMachine(provider: ProviderName, input: PlacedMachine): Promise<number | string>;
+  /** What the agent of a running machine sees of its GPUs; null: they work again. false: no agent runs there. */
+  troubleGpus(provider: ProviderName, instanceId: number | string, trouble: GpuTrouble | null): boolean;
   now(): number;
   advance(ms: number): Promise<void>;
   /** Everything as on the first day, faults and switches included. */
@@ -227,6 +230,8 @@ function createHandle({ options, apiKey, at, vendors, clouds, current, replace }
       await current().clock.settle();
       return id;
     },
+    troubleGpus: (provider, instanceId, trouble) =>
+      options.machineWatch?.troubleGpus?.(`${provider}/${instanceId}`, trouble) ?? false,
     now: () => current().clock.now(),
     async advance(ms) {
       const { clock, journal } = current();

@@ -4,6 +4,7 @@
  */
 import type { z } from 'zod';
 import type { ProviderName } from '../domain/provider.ts';
+import type { GpuTrouble } from './agent/fake-smi.ts';
 import type { SandboxClock } from './clock.ts';
 import type { Fault, FaultBook, MachineFaultKind } from './faults.ts';
 import type { HttpListener } from './http-listener.ts';
@@ -73,6 +74,8 @@ export interface MachineWatch {
   onRunning(machine: RunningMachine): void;
   /** It runs no more: stopped, rebooting, its host lost, or destroyed. Once for each onRunning. */
   onGone(machine: RunningMachine): void;
+  /** Makes the GPUs that its program sees fail, or (null) work again. false: no program runs on that machine. Absent: none does at all. */
+  troubleGpus?(machine: string, trouble: GpuTrouble | null): boolean;
 }
 
 /** What runs on a machine may know, as it is while the machine runs. */

@@ -10,7 +10,7 @@ import { constants } from 'node:os';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 const REPEAT_MS = 2_000;
-/** The child promises to stop within 10 s. */
+/** The child promises to stop within 10 s, unless it says otherwise. */
 const STOP_LIMIT_MS = 15_000;
 const PARENT_CHECK_MS = 500;
 
@@ -44,11 +44,14 @@ export function stopWithUs(child) {
 function forwardSignals(child) {
   const forwardedAt = new Map();
   let killer;
+  let limitMs = STOP_LIMIT_MS;
+  // Sent by a child whose stop gives back what costs money: it may take longer.
+  child.on('message', (message) => (limitMs = Number(message?.stopLimitMs) || limitMs));
   const release = onStop((signal) => {
     if (Date.now() - (forwardedAt.get(signal) ?? -Infinity) < REPEAT_MS) return;
     forwardedAt.set(signal, Date.now());
     child.kill(signal);
-    killer ??= setTimeout(() => child.kill('SIGKILL'), STOP_LIMIT_MS);
+    killer ??= setTimeout(() => child.kill('SIGKILL'), limitMs);
   });
   return () => {
     clearTimeout(killer);

@@ -252,3 +252,44 @@ describe('the configuration', () => {
     execFileSync(process.execPath, [script, '--check'], { stdio: 'pipe' });
   });
 });
+
+describe('agents', () => {
+  const agents = (env: Record<string, string>) => {
+    const { agents, warnings } = loadConfig(env);
+    return { isOn: agents.isOn, warning: warnings.find((text) => /agent/i.test(text)) ?? null };
+  };
+
+  it('are on in the sandbox without a word, and off when told so', () => {
+    expect(agents({})).toEqual({ isOn: true, warning: null });
+    expect(agents({ MUSTER_AGENT: 'off' })).toEqual({ isOn: false, warning: null });
+  });
+
+  it('are on for real machines where those can reach us', () => {
+    for (const url of ['https://muster.example.com', 'http://8.8.8.8:8080'])
+      expect(agents({ ...LIVE, MUSTER_PUBLIC_URL: url })).toEqual({ isOn: true, warning: null });
+  });
+
+  it('are off, and the start says why, where real machines cannot reach us, whatever is asked for', () => {
+    expect(agents(LIVE)).toEqual({ isOn: false, warning: expect.stringMatching(/without MUSTER_PUBLIC_URL/) });
+    for (const host of ['localhost', '127.0.0.1', '[::1]', '0.0.0.0'])
+      expect(agents({ ...LIVE, MUSTER_AGENT: 'on', MUSTER_PUBLIC_URL: `http://${host}:8080` })).toEqual({
+        isOn: false,
+        warning: expect.stringMatching(/this very machine's own address/),
+      });
+    expect(agents({ ...LIVE, MUSTER_AGENT: 'off' }).warning).toBeNull();
+  });
+
+  it('are off on a private network until asked for in words, because such a machine would never be ready', () => {
+    for (const host of ['10.0.0.8', '192.168.1.2', 'control', 'box.local', '[fd00::1]']) {
+      const env = { ...LIVE, MUSTER_PUBLIC_URL: `http://${host}:8080` };
+      expect(agents(env)).toEqual({
+        isOn: false,
+        warning: expect.stringMatching(/^Agents are off: .*private network/),
+      });
+      expect(agents({ ...env, MUSTER_AGENT: 'on' })).toEqual({
+        isOn: true,
+        warning: expect.stringMatching(/only machines in it become ready/),
+      });
+    }
+  });
+});

@@ -144,6 +144,13 @@ export const attempt = z
     gpuCount: z.int().nullable(),
     region: z.string().nullable(),
     priceMicroUsdPerHour: microUsd.nullable(),
+    bidMicroUsdPerHour: microUsd
+      .nullable()
+      .meta({ description: 'What is bid now for its GPUs, its disk not included; null: it is rented on demand' }),
+    interruptions: z.int().meta({ description: 'How often its provider took it away so far' }),
+    interruptedAt: time
+      .nullable()
+      .meta({ description: 'Since when it is taken away; null: it is not. Its disk may go on billing' }),
     accruedMicroUsd: microUsd,
     purchaseCalls: z.int(),
     refusals: z.array(z.object({ providerOfferId: z.string(), machineId: z.string().nullable(), reason: z.string() })),

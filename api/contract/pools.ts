@@ -20,8 +20,13 @@ const maxSize = z.int().min(0).max(MAX_SIZE).meta({
   description: 'Of all that may exist for it, those being destroyed included. Default: twice the target, at least 1',
 });
 const idleShrinkAfter = duration(60_000, 86_400_000 * 30, 'from 1 minute to 30 days').meta({
-  description: 'How long more than the target is kept',
+  description: 'How long more than is needed is kept: above the target, or while nobody asks for it',
   example: '10 minutes',
+});
+
+const idleSize = z.int().min(0).max(MAX_SIZE).meta({
+  description:
+    'How many of the target are kept while no serverless request has asked for them for `idleShrinkAfter`; the next request brings the target back',
 });
 
 export const createPoolBody = z
@@ -38,9 +43,14 @@ export const createPoolBody = z
     targetSize,
     maxSize: maxSize.optional(),
     idleShrinkAfter: idleShrinkAfter.default('10 minutes'),
+    idleSize: idleSize.default(1),
     consumer: consumer
       .optional()
       .meta({ description: "To whom it costs until it is claimed. Default: the pool's name" }),
+    dryRun: z
+      .boolean()
+      .default(false)
+      .meta({ description: 'Answers with what it would cost, and keeps and buys nothing' }),
   })
   .meta({ id: 'CreatePool' });
 export type CreatePoolInput = z.input<typeof createPoolBody>;
@@ -60,6 +70,7 @@ export const changePoolBody = z
     targetSize: targetSize.optional(),
     maxSize: maxSize.optional(),
     idleShrinkAfter: idleShrinkAfter.optional(),
+    idleSize: idleSize.optional(),
     consumer: consumer.optional(),
   })
   .meta({ id: 'ChangePool' });
@@ -79,14 +90,21 @@ export const pool = z
     targetSize: z.int(),
     maxSize: z.int(),
     idleShrinkAfterMs: z.int(),
+    idleSize: z.int(),
+    needed: z.int().meta({ description: 'How many it keeps now: its target, or while idle its idle size' }),
+    demandedAt: time
+      .nullable()
+      .meta({ description: 'When a request last asked for what it keeps; null: not for long' }),
     consumer: z.string(),
+    maxPriceAtTargetMicroUsdPerHour: microUsd.meta({ description: 'At most, with as many as its target' }),
+    maxPriceAtTargetMicroUsdPer30Days: microUsd,
     counts: z.object({
       ready: z.int().meta({ description: 'Can be claimed now' }),
       filling: z.int().meta({ description: 'On their way' }),
       claimed: z.int().meta({ description: 'Ever' }),
       existing: z.int().meta({ description: 'All that may exist for it, those being destroyed included' }),
     }),
-    burnMicroUsdPerHour: microUsd.meta({ description: 'What its warm instances cost now' }),
+    burnMicroUsdPerHour: microUsd.meta({ description: 'What those cost now that can be claimed' }),
     trouble: z.string().nullable().meta({ description: 'What keeps it from its target' }),
     retryAt: time.nullable().meta({ description: 'After failures: when it is tried again' }),
     refilledAt: time.nullable().meta({ description: 'When it was last looked at' }),
@@ -95,6 +113,35 @@ export const pool = z
   .meta({ id: 'Pool' });
 export type Pool = z.infer<typeof pool>;
 export const poolPage = pageOf(pool).meta({ id: 'PoolPage' });
+
+export const poolPlan = z
+  .object({
+    targetSize: z.int(),
+    maxSize: z.int(),
+    fittingOffers: z.int(),
+    fittingMachines: z.int(),
+    priceMicroUsdPerHour: microUsd.meta({
+      description: 'Of what would be bought now to reach the target, as far as it is offered',
+    }),
+    priceMicroUsdPer30Days: microUsd,
+    maxPriceAtTargetMicroUsdPerHour: microUsd.meta({
+      description: 'At most, with as many as its target, whatever the prices become',
+    }),
+    maxPriceAtTargetMicroUsdPer30Days: microUsd,
+    p50ReadyMs: z
+      .int()
+      .nullable()
+      .meta({ description: 'From purchase to ready of the slowest; null: nothing is known' }),
+    p95ReadyMs: z.int().nullable(),
+    room: z
+      .object({ instances: z.int(), burnMicroUsdPerHour: microUsd })
+      .meta({ description: "What the deployment's caps leave" }),
+    fillNow: z.int().meta({ description: 'How many it would buy at once within the caps' }),
+    shortage: z.string().nullable().meta({ description: 'Why too little is offered now' }),
+    trouble: z.string().nullable().meta({ description: 'What would keep it from its target besides' }),
+  })
+  .meta({ id: 'PoolPlan' });
+export type PoolPlan = z.infer<typeof poolPlan>;
 
 export const poolDeleted = z
   .object({

@@ -1,12 +1,12 @@
 /** A finding as the API shows it. */
 import { accrueFinding, allowedFindingActions, type FindingAction } from '../../domain/finding.ts';
-import type { AttemptRow } from '../../db/attempts.ts';
+import type { UsageInterval } from '../../domain/usage.ts';
 import type { FindingRow } from '../../db/findings.ts';
 import type { Finding } from '../contract/findings.ts';
 import { iso, isoOrNull, micro, microOrNull } from '../reply-values.ts';
 
-/** @param attempt the one that the finding names; undefined where no row of it is left */
-export function findingReply(row: FindingRow, attempt: AttemptRow | undefined, now: number): Finding {
+/** @param usage of the attempt that the finding names */
+export function findingReply(row: FindingRow, usage: readonly UsageInterval[], now: number): Finding {
   return {
     id: row.id,
     orgId: row.org_id,
@@ -18,7 +18,16 @@ export function findingReply(row: FindingRow, attempt: AttemptRow | undefined, n
     label: row.label,
     detail: row.detail,
     priceMicroUsdPerHour: microOrNull(row.price_micro_usd_per_hour),
-    accruedMicroUsd: micro(accruedBy(row, attempt, now)),
+    accruedMicroUsd: micro(
+      accrueFinding({
+        class: row.class,
+        priceMicroUsdPerHour: row.price_micro_usd_per_hour,
+        firstSeenAt: row.first_seen_at.getTime(),
+        endedAt: row.resolved_at?.getTime() ?? null,
+        usage,
+        now,
+      }),
+    ),
     sightings: row.sightings,
     status: row.status,
     resolution: row.resolution,
@@ -38,22 +47,5 @@ export function actionsOf(row: FindingRow): FindingAction[] {
     status: row.status,
     hasMachine: row.provider_instance_id !== null && row.label !== null,
     priceMicroUsdPerHour: row.price_micro_usd_per_hour,
-  });
-}
-
-function accruedBy(row: FindingRow, attempt: AttemptRow | undefined, now: number): bigint {
-  return accrueFinding({
-    class: row.class,
-    priceMicroUsdPerHour: row.price_micro_usd_per_hour,
-    firstSeenAt: row.first_seen_at.getTime(),
-    endedAt: row.resolved_at?.getTime() ?? null,
-    attempt: attempt
-      ? {
-          priceMicroUsdPerHour: attempt.price_micro_usd_per_hour,
-          purchasedAt: attempt.purchased_at?.getTime() ?? null,
-          goneAt: attempt.gone_at?.getTime() ?? null,
-        }
-      : null,
-    now,
   });
 }

@@ -2,7 +2,7 @@
 import { isWanted } from '../../domain/attempt.ts';
 import { allowedActions } from '../../domain/instance.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
-import { EVER, unprovenCost, usageCost, type UsageInterval } from '../../domain/usage.ts';
+import { EVER, totalCost, unprovenCost, usageCost, type UsageInterval } from '../../domain/usage.ts';
 import type { AttemptRow } from '../../db/attempts.ts';
 import type { InstanceRow } from '../../db/instances.ts';
 import type { OwnedInterval, UsageByAttempt } from '../../db/usage.ts';
@@ -18,7 +18,7 @@ export function instanceReply(row: InstanceRow, attempts: AttemptRow[], usage: U
     name: row.name,
     status: row.status,
     phase: row.phase,
-    phaseAt: Object.fromEntries(Object.entries(row.phase_at).map(([phase, at]) => [phase, iso(new Date(at))])),
+    phaseAt: phaseTimes(row),
     note: row.note,
     allowedActions: allowedActions(row.status),
     provider: shown?.provider ?? null,
@@ -32,7 +32,7 @@ export function instanceReply(row: InstanceRow, attempts: AttemptRow[], usage: U
     interruptible: request.interruptible,
     priceMicroUsdPerHour: microOrNull(shown?.price_micro_usd_per_hour ?? null),
     maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
-    accruedMicroUsd: micro(accruedBy(usageOf(row, attempts, usage), now)),
+    accruedMicroUsd: micro(totalCost(usageOf(row, attempts, usage), now)),
     ssh: sshOf(shown),
     region: shown?.region ?? null,
     strategy: request.strategy,
@@ -62,7 +62,7 @@ export function instanceCostReply(
   const all = usageOf(row, attempts, usage);
   return {
     instanceId: row.id,
-    accruedMicroUsd: micro(accruedBy(all, now)),
+    accruedMicroUsd: micro(totalCost(all, now)),
     unprovenMicroUsd: micro(all.reduce((sum, interval) => sum + unprovenCost(interval, EVER, now), 0n)),
     burnMicroUsdPerHour: micro(
       all.reduce((sum, interval) => sum + (interval.isOpen ? interval.priceMicroUsdPerHour : 0n), 0n),
@@ -75,7 +75,7 @@ export function instanceCostReply(
         provider: attempt.provider,
         status: attempt.status,
         priceMicroUsdPerHour: microOrNull(own.at(-1)?.priceMicroUsdPerHour ?? attempt.price_micro_usd_per_hour),
-        accruedMicroUsd: micro(accruedBy(own, now)),
+        accruedMicroUsd: micro(totalCost(own, now)),
         from: isoOrNull(attempt.purchased_at),
         to: isoOrNull(attempt.gone_at),
         usage: own.map((interval) => usageReply(interval, now)),
@@ -99,6 +99,11 @@ export function sshOf(attempt: AttemptRow | undefined): Instance['ssh'] {
   return { host: attempt.ssh_host, port: attempt.ssh_port, user: attempt.ssh_user ?? 'root' };
 }
 
+/** When each phase began. */
+export function phaseTimes(row: Pick<InstanceRow, 'phase_at'>): Record<string, string> {
+  return Object.fromEntries(Object.entries(row.phase_at).map(([phase, at]) => [phase, iso(new Date(at))]));
+}
+
 /** The machine that stands for the instance: its winner, or the only one that may still become it. */
 export function attemptShown(row: InstanceRow, attempts: AttemptRow[]): AttemptRow | undefined {
   const winner = attempts.find((attempt) => attempt.id === row.winner_attempt_id);
@@ -117,12 +122,7 @@ function ownUsage(row: InstanceRow, usage: readonly OwnedInterval[] | undefined)
   return (usage ?? []).filter(({ instanceId }) => instanceId === row.id);
 }
 
-/** From purchase until proven gone: what is being destroyed still bills. */
-function accruedBy(usage: readonly UsageInterval[] | undefined, now: number): bigint {
-  return (usage ?? []).reduce((sum, interval) => sum + usageCost(interval, EVER, now), 0n);
-}
-
-function attemptReply(attempt: AttemptRow, usage: readonly UsageInterval[] | undefined, now: number): Attempt {
+function attemptReply(attempt: AttemptRow, usage: readonly UsageInterval[], now: number): Attempt {
   return {
     id: attempt.id,
     status: attempt.status,
@@ -133,7 +133,10 @@ function attemptReply(attempt: AttemptRow, usage: readonly UsageInterval[] | und
     gpuCount: attempt.gpu_count,
     region: attempt.region,
     priceMicroUsdPerHour: microOrNull(attempt.price_micro_usd_per_hour),
-    accruedMicroUsd: micro(accruedBy(usage, now)),
+    accruedMicroUsd: micro(totalCost(usage, now)),
+    bidMicroUsdPerHour: microOrNull(attempt.bid_micro_usd_per_hour),
+    interruptions: attempt.interruptions,
+    interruptedAt: isoOrNull(attempt.interrupted_at),
     purchaseCalls: attempt.purchase_calls,
     refusals: attempt.refusals,
     observedStatus: attempt.observed_status,

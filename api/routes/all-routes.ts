@@ -6,6 +6,7 @@ import { costRoutes } from './costs.ts';
 import { findingRoutes } from './findings.ts';
 import { fleetRoutes } from './fleet.ts';
 import { healthRoutes } from './health.ts';
+import { instanceMetricRoutes } from './instance-metrics.ts';
 import { instanceRoutes } from './instances.ts';
 import { inventoryRoutes } from './inventory.ts';
 import { machineRoutes } from './machines.ts';
@@ -31,6 +32,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...spotRoutes,
   ...sourcingRoutes,
   ...instanceRoutes,
+  ...instanceMetricRoutes,
   ...poolRoutes,
   ...sessionRoutes,
   ...nodeRoutes,

@@ -8,11 +8,12 @@ import { toBase32 } from '../../domain/ids.ts';
 import { resolveLifetime } from '../../domain/lifetime.ts';
 import { acceptAdopt } from '../../db/accept-adopt.ts';
 import { acceptFoundDestroy } from '../../db/accept-found-destroy.ts';
-import { listAttemptsById, listAttemptsOfInstances } from '../../db/attempts.ts';
+import { listAttemptsOfInstances } from '../../db/attempts.ts';
 import { appendAudit } from '../../db/audit.ts';
 import type { Executor, Tx } from '../../db/database.ts';
 import { changeFinding, findFinding, listFindings, lockFinding, type FindingRow } from '../../db/findings.ts';
 import { findOrg } from '../../db/orgs.ts';
+import { readUsageOfAttempts } from '../../db/usage.ts';
 import type { ApiContext } from '../api-deps.ts';
 import type { Caller } from '../caller.ts';
 import {
@@ -218,9 +219,9 @@ async function reload(tx: Tx, findingId: string): Promise<Finding> {
 
 async function prepareReply(executor: Executor, rows: FindingRow[]): Promise<(row: FindingRow) => Finding> {
   const ids = rows.flatMap((row) => (row.attempt_id === null ? [] : [row.attempt_id]));
-  const attempts = new Map((await listAttemptsById(executor, [...new Set(ids)])).map((one) => [one.id, one]));
+  const usage = await readUsageOfAttempts(executor, [...new Set(ids)]);
   const now = Date.now();
-  return (row) => findingReply(row, attempts.get(row.attempt_id ?? ''), now);
+  return (row) => findingReply(row, usage.get(row.attempt_id ?? '') ?? [], now);
 }
 
 function auditFinding(

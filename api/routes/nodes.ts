@@ -1,4 +1,6 @@
 /** Routes of nodes: what people see of them, and what their agents call. */
+import { basename, dirname } from 'node:path';
+import type { Response } from 'express';
 import { z } from 'zod';
 import { MusterError } from '../../domain/error-table.ts';
 import { appendAudit } from '../../db/audit.ts';
@@ -6,6 +8,7 @@ import { inTransaction } from '../../db/database.ts';
 import { deleteNode, findNode, listNodes, recordHeartbeat, registerNode, type NodeRow } from '../../db/nodes.ts';
 import { AGENT_TOKEN_PREFIX, hashAgentToken } from '../../secrets/agent-token.ts';
 import { agentCredentialOf } from '../authentication.ts';
+import { AGENT_PLATFORMS } from '../contract/agent-runtime.ts';
 import {
   heartbeatBody,
   heartbeatReply,
@@ -72,7 +75,10 @@ export const nodeRoutes: Route[] = [
     area: AREA,
     summary: 'The script that installs the agent on a machine',
     replies: { 200: 'text/x-shellscript' },
-    handle: async ({ deps }) => ({ status: 200, body: renderInstallScript((await deps.agents.bundle()).sha256) }),
+    handle: async ({ deps }) => ({
+      status: 200,
+      body: renderInstallScript((await deps.agents.bundle()).sha256, await deps.agents.nodePrograms.digests()),
+    }),
   }),
   route({
     method: 'get',
@@ -87,6 +93,22 @@ export const nodeRoutes: Route[] = [
       response.setHeader('x-muster-sha256', sha256);
       response.setHeader('x-muster-agent-version', version);
       return { status: 200, body: text };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/nodes/runtime/:platform',
+    access: 'public',
+    area: AREA,
+    summary: 'Node for a machine that has none, compressed by gzip',
+    description: 'The SHA-256 of the unpacked program is in the install script.',
+    params: z.object({ platform: z.enum(AGENT_PLATFORMS) }),
+    replies: { 200: 'application/gzip' },
+    handle: async ({ params: { platform }, deps, response }) => {
+      const file = await deps.agents.nodePrograms.compressed(platform);
+      if (file === null) throw new MusterError('not_found', `there is no Node for ${platform} here`);
+      await sendFile(response, file);
+      return undefined;
     },
   }),
   route({
@@ -209,6 +231,18 @@ export const nodeRoutes: Route[] = [
     },
   }),
 ];
+
+/** Resolves when it is sent, and also when whoever asked has gone. */
+function sendFile(response: Response, file: string): Promise<void> {
+  response.type('application/gzip');
+  const { promise, resolve } = Promise.withResolvers<void>();
+  // By its name in its folder, because a folder on the way may begin with a dot.
+  response.sendFile(basename(file), { root: dirname(file), maxAge: '1h' }, (error) => {
+    if (error && !response.headersSent) response.destroy(error);
+    resolve();
+  });
+  return promise;
+}
 
 function requireNode(row: NodeRow | undefined, nodeId: string): NodeRow {
   if (!row) throw new MusterError('not_found', `there is no node ${nodeId}`);

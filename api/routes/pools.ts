@@ -2,8 +2,8 @@
 import { z } from 'zod';
 import { parseDuration } from '../../domain/duration.ts';
 import { MusterError } from '../../domain/error-table.ts';
-import { parseUsd } from '../../domain/money.ts';
-import { countPool, isClaimable, type WarmInstance } from '../../domain/pool.ts';
+import { parseUsd, per30Days } from '../../domain/money.ts';
+import { countNeeded, countPool, isClaimable, type WarmInstance } from '../../domain/pool.ts';
 import { acceptPoolDelete } from '../../db/accept-pool.ts';
 import { appendAudit } from '../../db/audit.ts';
 import type { Executor, Tx } from '../../db/database.ts';
@@ -14,12 +14,17 @@ import {
   listPools,
   listWarmInstances,
   lockPool,
+  readDemand,
   updatePool,
   type PoolFields,
   type PoolRow,
 } from '../../db/pools.ts';
-import { changePoolBody, createPoolBody, pool, poolDeleted, poolPage, type Pool } from '../contract/pools.ts';
+import { refillPool } from '../../db/refill-pool.ts';
+import type { ApiContext } from '../api-deps.ts';
+import { changePoolBody, createPoolBody, pool, poolDeleted, poolPage, poolPlan, type Pool } from '../contract/pools.ts';
 import { id, pageQuery } from '../contract/values.ts';
+import { awaitFreshOffers } from '../fresh-offers.ts';
+import { planPool } from '../pool-plan.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
 import { operationRefReply } from '../replies/operation-reply.ts';
 import { iso, isoOrNull, micro } from '../reply-values.ts';
@@ -61,19 +66,21 @@ export const poolRoutes: Route[] = [
     area: AREA,
     summary: 'Keep instances warm',
     description:
-      'It is filled within 30 seconds, by ordinary instances without an end; requests of strategy `serverless` claim those that fit, and what was claimed is refilled at once.',
+      'It is filled by ordinary instances without an end, within the caps of the deployment; requests of strategy `serverless` claim those that fit, and what was claimed is refilled at once. With `dryRun` it answers what the pool would cost.',
     body: createPoolBody,
     isIdempotent: true,
-    replies: { 201: pool },
+    replies: { 200: poolPlan, 201: pool },
     problems: ['conflict'],
     handle: async ({ body, caller, actor, deps, once }) => {
-      const { name, targetSize, maxSize, maxPriceUsdPerHour, idleShrinkAfter, consumer, ...wanted } = body;
+      const { name, targetSize, maxSize, maxPriceUsdPerHour, idleShrinkAfter, idleSize, consumer, dryRun, ...wanted } =
+        body;
       const fields: PoolFields = {
         name,
         targetSize,
         maxSize: maxSize ?? Math.max(1, 2 * targetSize),
         maxPriceMicroUsdPerHour: parseUsd(maxPriceUsdPerHour) as bigint,
         idleShrinkAfterMs: parseDuration(idleShrinkAfter) as number,
+        idleSize,
         consumer: consumer ?? name,
         wanted: {
           ...wanted,
@@ -82,12 +89,18 @@ export const poolRoutes: Route[] = [
         },
       };
       assertSizes(fields);
-      return once(async (tx) => {
+      if (dryRun) {
+        await awaitFreshOffers(deps, caller, body.providers);
+        return { status: 200, body: await planPool(deps.database.kysely, fields, deps.bootTimeoutMs) };
+      }
+      const made = await once(async (tx) => {
         const row = await insertPool(tx, { ...fields, orgId: caller.orgId, createdBy: caller.id });
         if (row === null) throw nameTaken(name);
         await auditPool(tx, actor, row, 'pool.create');
         return { status: 201, body: (await poolsReply(tx, [row]))[0] };
       });
+      await fillAtOnce(deps, (made.body as Pool).id);
+      return made;
     },
   }),
   route({
@@ -118,7 +131,7 @@ export const poolRoutes: Route[] = [
     problems: ['conflict'],
     handle: async ({ params, body, caller, actor, deps }) => {
       const resolved = body.gpu === undefined ? body : { ...body, gpu: await deps.gpus.resolve(body.gpu) };
-      return deps.database.kysely
+      const answer = await deps.database.kysely
         .transaction()
         .execute(async (tx) => {
           const row = await requirePool(tx, caller.orgId, params.id);
@@ -132,6 +145,8 @@ export const poolRoutes: Route[] = [
           if ((error as { constraint?: string }).constraint === 'pools_name') throw nameTaken(body.name ?? '');
           throw error;
         });
+      await fillAtOnce(deps, params.id);
+      return answer;
     },
   }),
   route({
@@ -154,6 +169,14 @@ export const poolRoutes: Route[] = [
   }),
 ];
 
+/** What this does not buy, the cron does: the pool stands either way. */
+async function fillAtOnce({ database, queue, bootTimeoutMs, logger }: ApiContext, poolId: string): Promise<void> {
+  const services = { db: database.kysely, queue, bootTimeoutMs, now: () => new Date() };
+  await refillPool(services, poolId).catch((error: unknown) => {
+    logger.warn({ err: error, pool: poolId }, 'a pool could not be filled at once');
+  });
+}
+
 async function requirePool(tx: Tx, orgId: string, poolId: string): Promise<PoolRow> {
   const row = await lockPool(tx, poolId);
   if (row?.org_id !== orgId) throw noPool(poolId);
@@ -171,7 +194,7 @@ function assertSizes({ targetSize, maxSize }: PoolFields): void {
 }
 
 function changedFields(row: PoolRow, body: z.output<typeof changePoolBody>): PoolFields {
-  const { name, targetSize, maxSize, maxPriceUsdPerHour, idleShrinkAfter, consumer, ...wanted } = body;
+  const { name, targetSize, maxSize, maxPriceUsdPerHour, idleShrinkAfter, idleSize, consumer, ...wanted } = body;
   const given = Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined));
   return {
     name: name ?? row.name,
@@ -181,6 +204,7 @@ function changedFields(row: PoolRow, body: z.output<typeof changePoolBody>): Poo
       maxPriceUsdPerHour === undefined ? row.max_price_micro_usd_per_hour : (parseUsd(maxPriceUsdPerHour) as bigint),
     idleShrinkAfterMs:
       idleShrinkAfter === undefined ? Number(row.idle_shrink_after_ms) : (parseDuration(idleShrinkAfter) as number),
+    idleSize: idleSize ?? row.idle_size,
     consumer: consumer ?? row.consumer,
     wanted: { ...row.wanted, ...given },
   };
@@ -211,20 +235,41 @@ function nameTaken(name: string): MusterError {
 
 async function poolsReply(executor: Executor, rows: PoolRow[]): Promise<Pool[]> {
   const ids = rows.map((row) => row.id);
-  const [warm, claimed] = [await listWarmInstances(executor, ids), await countClaimed(executor, ids)];
-  return rows.map((row) => poolReply(row, warm.get(row.id) ?? [], claimed.get(row.id) ?? 0));
+  const warm = await listWarmInstances(executor, ids);
+  const claimed = await countClaimed(executor, ids);
+  const demand = await readDemand(executor, ids);
+  return rows.map((row) =>
+    poolReply(row, warm.get(row.id) ?? [], {
+      claimed: claimed.get(row.id) ?? 0,
+      demandedAt: demand.get(row.id) ?? null,
+    }),
+  );
 }
 
-function poolReply(row: PoolRow, instances: readonly WarmInstance[], claimed: number): Pool {
+function poolReply(
+  row: PoolRow,
+  instances: readonly WarmInstance[],
+  { claimed, demandedAt }: { claimed: number; demandedAt: Date | null },
+): Pool {
+  const atMost = row.max_price_micro_usd_per_hour * BigInt(row.target_size);
+  const sizes = {
+    targetSize: row.target_size,
+    idleSize: row.idle_size,
+    idleShrinkAfterMs: Number(row.idle_shrink_after_ms),
+  };
+  const asked = { demandedAt: demandedAt?.getTime() ?? null, changedAt: row.changed_at.getTime() };
   return {
     id: row.id,
     name: row.name,
     ...row.wanted,
     maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
-    targetSize: row.target_size,
+    ...sizes,
     maxSize: row.max_size,
-    idleShrinkAfterMs: Number(row.idle_shrink_after_ms),
+    needed: countNeeded({ ...sizes, ...asked }, Date.now()),
+    demandedAt: isoOrNull(demandedAt),
     consumer: row.consumer,
+    maxPriceAtTargetMicroUsdPerHour: micro(atMost),
+    maxPriceAtTargetMicroUsdPer30Days: micro(per30Days(atMost)),
     counts: { ...countPool(instances), claimed },
     burnMicroUsdPerHour: micro(
       instances.filter(isClaimable).reduce((sum, one) => sum + (one.priceMicroUsdPerHour ?? 0n), 0n),

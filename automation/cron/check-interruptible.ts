@@ -3,15 +3,15 @@
  * that was outbid is seen within a reconcile tick. What follows is the request's policy (domain/interruption.ts); it is done by
  * ordinary operations.
  */
-import type { Logger } from 'pino';
 import { decideInterruption, type InterruptionAction } from '../../domain/interruption.ts';
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
+import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
-import { markDestroying, recordObservation, type AttemptRow } from '../../db/attempts.ts';
+import { recordObservation, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
-import { inTransaction, type Db, type Tx } from '../../db/database.ts';
+import { inTransaction, type Tx } from '../../db/database.ts';
 import { lockInstance, setInstanceStatus, updateInstance, type InstanceRow } from '../../db/instances.ts';
 import {
   beginReplacement,
@@ -23,20 +23,11 @@ import {
   recordResumed,
 } from '../../db/interruptible.ts';
 import { acceptOperation, appendEvents, lockOperation } from '../../db/operations.ts';
-import type { Queue } from '../../db/queue.ts';
-import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
 import { recordBelief, takeListing } from '../readiness/list-instances.ts';
-import { forEachProvider } from './each-provider.ts';
+import { forEachProvider, type FleetCronOptions } from './each-provider.ts';
 import type { Cron, TickCounts } from './scheduler.ts';
 
-export interface InterruptibleOptions {
-  db: Db;
-  queue: Queue;
-  client: (provider: ProviderName) => ProviderClient;
-  providers: ProviderName[];
-  listLagMs: (provider: ProviderName) => number;
-  now: () => Date;
-  log: Logger;
+export interface InterruptibleOptions extends Omit<FleetCronOptions, 'everyMs'> {
   /** @default 60000 */
   everyMs?: number;
 }
@@ -192,17 +183,8 @@ async function replace(
     winnerAttemptId: null,
   });
   if (!isMoved) return;
-  await markDestroying(tx, [attempt.id], { code: 'interrupted', detail: reason });
-  await acceptOperation(tx, options.queue, {
-    orgId: instance.org_id,
-    kind: 'destroy_machine',
-    targetKind: 'attempt',
-    targetId: attempt.id,
-    stackId: instance.stack_id,
-    input: { reason },
-    deterministicKey: `destroy:${attempt.id}`,
-    createdBy: ACTOR,
-  });
+  const failure = { code: 'interrupted', detail: reason };
+  await acceptAttemptDestroy(tx, options.queue, attempt, { failure, by: ACTOR });
   const operation = await acceptOperation(tx, options.queue, {
     orgId: instance.org_id,
     kind: 'provision_instance',

@@ -3,9 +3,23 @@
  * it took is cut off at a bound, so that it cannot hold up the next tick for all.
  */
 import type { Logger } from 'pino';
-import { isConnectionError } from '../../db/database.ts';
+import { isConnectionError, type Db } from '../../db/database.ts';
+import type { Queue } from '../../db/queue.ts';
 import type { ProviderName } from '../../domain/provider.ts';
+import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
 import type { TickCounts } from './scheduler.ts';
+
+/** What crons that look at the providers' machines work with. */
+export interface FleetCronOptions {
+  db: Db;
+  queue: Queue;
+  client: (provider: ProviderName) => ProviderClient;
+  providers: ProviderName[];
+  listLagMs: (provider: ProviderName) => number;
+  now: () => Date;
+  everyMs: number;
+  log: Logger;
+}
 
 /** Far above a listing of many pages under the vendors' rate limits. */
 const MAX_PROVIDER_MS = 120_000;

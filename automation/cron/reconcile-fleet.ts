@@ -3,7 +3,6 @@
  * records findings and enqueues what is to be done; an orphan is destroyed by an ordinary operation after two believable listings and
  * its grace.
  */
-import type { Logger } from 'pino';
 import { readLabel, type LabelMac } from '../../domain/label.ts';
 import { foundMachine } from '../../domain/found-machine.ts';
 import { PROVIDER_FACTS, type ProviderName } from '../../domain/provider.ts';
@@ -18,30 +17,20 @@ import {
 import { acceptFoundDestroy } from '../../db/accept-found-destroy.ts';
 import { listAttemptsWithImage, recordMissing, recordObservation, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
-import { inTransaction, type Db } from '../../db/database.ts';
+import { inTransaction } from '../../db/database.ts';
 import { listFindings, resolveUnseen, sightFinding, type FindingRow } from '../../db/findings.ts';
-import type { Queue } from '../../db/queue.ts';
-import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
 import { listBelievably } from '../readiness/list-instances.ts';
 import { recordLost } from '../readiness/outcomes.ts';
-import { forEachProvider } from './each-provider.ts';
+import { forEachProvider, type FleetCronOptions } from './each-provider.ts';
 import type { Cron, TickCounts } from './scheduler.ts';
 
 /** Open findings compared with; more at once means that a person must look anyway. */
 const MAX_FINDINGS = 5_000;
 
-export interface ReconcileOptions {
-  db: Db;
-  queue: Queue;
-  client: (provider: ProviderName) => ProviderClient;
-  providers: ProviderName[];
-  listLagMs: (provider: ProviderName) => number;
-  now: () => Date;
-  everyMs: number;
+export interface ReconcileOptions extends FleetCronOptions {
   deploymentId: string;
   labelMac: LabelMac;
   orphans: { policy: 'destroy' | 'alert'; graceMs: number };
-  log: Logger;
 }
 
 export function createReconcileCron(options: ReconcileOptions): Cron {

@@ -1,6 +1,6 @@
 /** The refill-pools cron: every pool is brought nearer to its target by ordinary operations. What was claimed is refilled at once besides (operations/hand-over.ts). */
 import { listPools } from '../../db/pools.ts';
-import { refillPool, type RefillServices } from '../pools/refill.ts';
+import { refillPool, type RefillServices } from '../../db/refill-pool.ts';
 import type { Cron } from './scheduler.ts';
 
 const EVERY_MS = 30_000;

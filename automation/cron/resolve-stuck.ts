@@ -3,11 +3,11 @@
  * What is driven has its own deadlines: purchases in the provision, boots by their boot deadline, destroys none, they never end.
  */
 import type { Logger } from 'pino';
+import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
-import { markDestroying, type AttemptRow } from '../../db/attempts.ts';
+import type { AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { inTransaction, type Db } from '../../db/database.ts';
-import { acceptOperation } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
 import { listStuckAttempts, listStuckInstances } from '../../db/stuck.ts';
 import type { Cron } from './scheduler.ts';
@@ -45,16 +45,6 @@ export function createResolveStuckCron(db: Db, queue: Queue, log: Logger, everyM
 function destroyAttempt(db: Db, queue: Queue, attempt: AttemptRow): Promise<void> {
   return inTransaction(db, async (tx) => {
     const detail = `it was ${attempt.status} and nothing worked on it`;
-    await markDestroying(tx, [attempt.id], { code: 'internal', detail });
-    await acceptOperation(tx, queue, {
-      orgId: attempt.org_id,
-      kind: 'destroy_machine',
-      targetKind: 'attempt',
-      targetId: attempt.id,
-      stackId: attempt.stack_id,
-      input: { reason: detail },
-      deterministicKey: `destroy:${attempt.id}`,
-      createdBy: 'resolve-stuck',
-    });
+    await acceptAttemptDestroy(tx, queue, attempt, { failure: { code: 'internal', detail }, by: 'resolve-stuck' });
   });
 }

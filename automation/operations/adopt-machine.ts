@@ -4,7 +4,6 @@
  * other; nothing is bought in its place.
  */
 import { finishOperation, findOperation, withClaim } from '../../db/operations.ts';
-import { setInstanceStatus } from '../../db/instances.ts';
 import { findProvider } from '../../db/providers.ts';
 import type { ErrorCode } from '../../domain/error-table.ts';
 import { loadStack } from './run-update.ts';
@@ -18,15 +17,9 @@ export async function adoptMachine(context: StepContext): Promise<StepResult> {
   if (row?.cancel_requested_at != null) return endCanceled(context, row.cancel_reason ?? 'canceled');
   if (context.cancel.aborted) return { kind: 'release' };
   const { instances, attempts } = await loadStack(context, context.operation.stack_id as string);
-  const [instance] = instances;
   const [attempt] = attempts;
-  if (!instance || !attempt) throw new Error(`${context.operation.id} has no instance to adopt`);
-  if (attempt.status === 'ready') {
-    await withClaim(context.db, context.claim, (tx) =>
-      setInstanceStatus(tx, instance.id, 'ready', { phase: 'active', note: null, winnerAttemptId: attempt.id }),
-    );
-    return { kind: 'done', note: 'adopted: it answers SSH and shows its GPUs' };
-  }
+  if (instances.length === 0 || !attempt) throw new Error(`${context.operation.id} has no instance to adopt`);
+  if (attempt.status === 'ready') return { kind: 'done', note: 'adopted: it answers SSH and shows its GPUs' };
   if (attempt.status !== 'bought' || attempt.failure_code !== null) {
     const code = (attempt.failure_code ?? 'lost') as ErrorCode;
     return { kind: 'fail', error: { code, detail: attempt.failure_detail ?? `its machine is ${attempt.status}` } };

@@ -1,4 +1,5 @@
 /** Candidates: which offer an attempt tries now. Assigned under the claim and recorded before the child may use it. */
+import { isWanted } from '../../domain/attempt.ts';
 import { purchasePrice } from '../../domain/bid.ts';
 import { specOf, type ProvisionRequest } from '../../domain/provision-request.ts';
 import { nextCandidates } from '../../domain/provisioning/plan.ts';
@@ -78,6 +79,7 @@ export async function assignCandidate(
   return withClaim(context.db, context.claim, async (tx) => {
     const attempt = await findAttemptByLabel(tx, question.label);
     if (!attempt) throw new Error(`no attempt has the label ${question.label}`);
+    if (!isWanted(attempt.status)) return null; // a rival was ready before this was sent
     if (!(await claimProbe(tx, attempt.provider, attempt.id)))
       throw new ProviderError(
         'rate_limited',

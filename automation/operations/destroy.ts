@@ -17,7 +17,14 @@ import { destroyVerified } from '../../providers-dynamic/destroy-machine.ts';
 import type { UpdateOutcome } from '../engine/stack-runner.ts';
 import type { StackState } from '../engine/state-backend.ts';
 import { listBelievably } from '../readiness/list-instances.ts';
-import { loadStack, runStackUpdate, type StackView } from './run-update.ts';
+import {
+  applyFound,
+  loadStack,
+  machineOfListing,
+  machineOfState,
+  runStackUpdate,
+  type StackView,
+} from './run-update.ts';
 import { listedProvider, type StepContext, type StepResult } from './step.ts';
 
 const ENGINE_WAIT_MS = 2_000;
@@ -52,6 +59,7 @@ async function removeDestroying(context: StepContext, stackId: string): Promise<
   const view = await loadStack(context, stackId);
   const destroying = view.attempts.filter((attempt) => attempt.status === 'destroying');
   const state = await context.runner.readState(view.stackName);
+  await applyUnrecorded(context, destroying, state);
   let failures: Record<string, { reason: string }> = {};
   if (destroying.length > 0 && needsEngine(state, destroying)) {
     if (!context.engineReady()) return waitFor(context, ENGINE_WAIT_MS, 'waiting for the engine');
@@ -66,6 +74,20 @@ async function removeDestroying(context: StepContext, stackId: string): Promise<
   await apply(context, view, gone);
   if (trouble) return retry(context, trouble);
   return settleStack(context, stackId);
+}
+
+/** The engine bought it and nobody lived to record it: it is recorded before it is destroyed, so that it is charged. */
+async function applyUnrecorded(
+  context: StepContext,
+  destroying: AttemptRow[],
+  state: StackState | null,
+): Promise<void> {
+  const held = new Map(state?.resources.map((resource) => [resource.name, resource]));
+  for (const attempt of destroying) {
+    const resource = held.get(attempt.id);
+    if (attempt.purchased_at !== null || !resource?.id) continue;
+    await applyFound(context, attempt, machineOfState(resource.id, resource.outputs));
+  }
 }
 
 function needsEngine(state: StackState | null, destroying: AttemptRow[]): boolean {
@@ -136,14 +158,12 @@ async function destroyByLabel(context: StepContext, attempt: AttemptRow): Promis
   const endsAt = performance.now() + context.listLagMs(provider);
   for (;;) {
     for (const found of await client.findByLabel(attempt.label, context.kill)) {
+      await applyFound(context, attempt, machineOfListing(found));
       await destroyVerified(
         client,
         { providerInstanceId: found.providerInstanceId, label: attempt.label },
         context.destroyTimings,
-        {
-          signal: context.kill,
-          crashPoint: context.crashPoint,
-        },
+        { signal: context.kill, crashPoint: context.crashPoint },
       );
     }
     const leftMs = endsAt - performance.now();

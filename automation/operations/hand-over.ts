@@ -7,14 +7,15 @@ import type { ProviderName } from '../../domain/provider.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
 import { judgeProbe } from '../../domain/readiness.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { findExceededCap } from '../../db/accept-provision.ts';
 import { listAttemptsById, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { retryWhileAway } from '../../db/database.ts';
 import { findInstance, lockInstance, setInstanceStatus, updateInstance, type InstanceRow } from '../../db/instances.ts';
 import { appendEvents, withClaim } from '../../db/operations.ts';
+import { refillPool } from '../../db/refill-pool.ts';
 import { claimWarm, handOver, listClaimedFor } from '../../db/warm-instances.ts';
 import { openEnv } from '../../secrets/instance-env.ts';
-import { refillPool } from '../pools/refill.ts';
 import { probeSsh } from '../readiness/probe-ssh.ts';
 import { handOverScript } from './hand-over-script.ts';
 import type { StackView } from './run-update.ts';
@@ -177,6 +178,7 @@ async function claimNext(context: StepContext, instance: InstanceRow): Promise<I
   return 'cold';
 }
 
+/** What it claimed was rented already; what is bought for it now is not: the caps are asked as for a request. */
 async function startCold(context: StepContext, instance: InstanceRow): Promise<void> {
   await apply(context, async (tx) => {
     const note = 'no warm instance was left: it starts cold';
@@ -184,6 +186,17 @@ async function startCold(context: StepContext, instance: InstanceRow): Promise<v
     await appendEvents(tx, context.operation.id, [
       { type: 'progress', data: { instanceId: instance.id, severity: 'info', message: note } },
     ]);
+    const exceeded = await findExceededCap(tx, { instances: 1, reserved: instance.reserved_micro_usd_per_hour });
+    if (exceeded === null) return;
+    const detail = `${note}, but ${exceeded.detail}`;
+    await acceptDestroy(tx, context.queue, {
+      orgId: null,
+      instanceId: instance.id,
+      actor: SYSTEM,
+      reason: detail,
+      failure: { code: 'cap_exceeded', detail },
+      askedBy: context.operation.id,
+    });
   });
 }
 

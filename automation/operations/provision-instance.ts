@@ -2,6 +2,7 @@
  * Provisioning: plan, reserve and record, let the engine buy, apply, wait for readiness, plan again; until every instance of the
  * request has its winner or has failed. Whatever is given up is destroyed by a destroy operation of its own.
  */
+import { isWanted } from '../../domain/attempt.ts';
 import { openingBid, purchasePrice } from '../../domain/bid.ts';
 import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
 import { formatLabel } from '../../domain/label.ts';
@@ -9,12 +10,12 @@ import type { ProviderName } from '../../domain/provider.ts';
 import { plan } from '../../domain/provisioning/plan.ts';
 import type { PlanAction, PlanInput } from '../../domain/provisioning/planner.ts';
 import { destroyInstancesOf } from '../../db/accept-cancel.ts';
+import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
 import {
   insertAttempt,
   listAttemptsById,
   lockAttemptStatus,
-  markDestroying,
   markEngineRun,
   markGone,
   type AttemptRow,
@@ -22,13 +23,20 @@ import {
 import { SYSTEM } from '../../db/audit.ts';
 import { claimProbe, recordProviderOutcome } from '../../db/circuits.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
-import { listInstancesOfOperation, setInstanceStatus, updateInstance, type InstanceRow } from '../../db/instances.ts';
+import {
+  listInstancesOfOperation,
+  lockInstance,
+  setInstanceStatus,
+  updateInstance,
+  type InstanceRow,
+} from '../../db/instances.ts';
 import { newId } from '../../db/new-id.ts';
 import { reserveOffer } from '../../db/offers.ts';
-import { acceptOperation, appendEvents, findOperation, finishOperation, withClaim } from '../../db/operations.ts';
+import { findOperation, finishOperation, withClaim } from '../../db/operations.ts';
 import type { UpdateOutcome } from '../engine/stack-runner.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
 import { isListingBelieved } from '../readiness/list-instances.ts';
+import { declareWinner } from '../readiness/winner.ts';
 import { readPlanInput } from './candidates.ts';
 import { equipAgent } from './equip-agent.ts';
 import { handOverClaimed } from './hand-over.ts';
@@ -114,13 +122,13 @@ async function applyActions(
         await reserveAttempt(context, tx, view, input, action);
         break;
       case 'win':
-        await declareWinner(tx, context, action.instanceId, action.attemptId);
+        await declareWinner(tx, context.queue, action);
         break;
       case 'abandon':
         await abandonAttempt(context, tx, view, action);
         break;
       case 'fail':
-        await failInstance(context, tx, action.instanceId, { code: action.code, detail: action.reason });
+        await failInstance(context, tx, action);
         break;
       case 'wait':
         break;
@@ -131,17 +139,23 @@ async function applyActions(
 async function failInstance(
   context: StepContext,
   tx: Tx,
-  instanceId: string,
-  failure: { code: ErrorCode; detail: string },
+  { instanceId, code, reason }: Extract<PlanAction, { kind: 'fail' }>,
 ): Promise<void> {
+  if (await hasWinner(tx, instanceId)) return;
   await acceptDestroy(tx, context.queue, {
     orgId: null,
     instanceId,
     actor: SYSTEM,
-    reason: failure.detail,
-    failure,
+    reason,
+    failure: { code, detail: reason },
     askedBy: context.operation.id,
   });
+}
+
+/** Since the plan was read a machine that it gave up may have been found ready: then nothing else is bought, and nothing has failed. */
+async function hasWinner(tx: Tx, instanceId: string): Promise<boolean> {
+  const instance = await lockInstance(tx, instanceId);
+  return instance?.winner_attempt_id != null;
 }
 
 /** The attempt and its label are committed before anything is sent: record before you buy. */
@@ -152,6 +166,7 @@ async function reserveAttempt(
   input: PlanInput,
   action: Extract<PlanAction, { kind: 'buy' }>,
 ): Promise<void> {
+  if (await hasWinner(tx, action.instanceId)) return;
   // Refused where somebody began to destroy the instance since the plan was made.
   if (!(await setInstanceStatus(tx, action.instanceId, 'creating', { phase: 'purchasing', note: null }))) return;
   const id = newId('attempt');
@@ -175,13 +190,6 @@ async function reserveAttempt(
   // Every candidate was taken by another operation in between: the next plan sees that.
 }
 
-async function declareWinner(tx: Tx, context: StepContext, instanceId: string, attemptId: string): Promise<void> {
-  await setInstanceStatus(tx, instanceId, 'ready', { phase: 'active', note: null, winnerAttemptId: attemptId });
-  await appendEvents(tx, context.operation.id, [
-    { type: 'instance', data: { instanceId, status: 'ready', attemptId } },
-  ]);
-}
-
 async function abandonAttempt(
   context: StepContext,
   tx: Tx,
@@ -190,18 +198,9 @@ async function abandonAttempt(
 ): Promise<void> {
   // What was found ready since the plan was read must not be destroyed for a deadline: the next plan sees it.
   const planned = view.attempts.find((attempt) => attempt.id === action.attemptId);
-  if ((await lockAttemptStatus(tx, action.attemptId)) !== planned?.status) return;
-  await markDestroying(tx, [action.attemptId], describeAbandoning(view, action));
-  await acceptOperation(tx, context.queue, {
-    orgId: context.operation.org_id,
-    kind: 'destroy_machine',
-    targetKind: 'attempt',
-    targetId: action.attemptId,
-    stackId: view.stackId,
-    input: { reason: action.reason },
-    deterministicKey: `destroy:${action.attemptId}`,
-    createdBy: context.operation.id,
-  });
+  if (!planned || (await lockAttemptStatus(tx, action.attemptId)) !== planned.status) return;
+  const failure = describeAbandoning(view, action);
+  await acceptAttemptDestroy(tx, context.queue, planned, { failure, by: context.operation.id });
 }
 
 /** Where nothing was missing but the agent, the reason says so: what helps then is no other machine but a way from it to us. */
@@ -233,16 +232,28 @@ async function buy(context: StepContext, view: StackView, toBuy: AttemptRow[]): 
     10_000,
   );
   const fresh = await loadStack(context, view.stackId);
+  const left = new Set(fresh.attempts.flatMap(({ id, status }) => (isWanted(status) ? [id] : [])));
+  const buying = toBuy.filter((attempt) => left.has(attempt.id)); // some may have lost their race
+  if (buying.length === 0) return undefined;
   // What is being destroyed stays in the program: destroying is its own operation's work.
   const held = new Set((await context.runner.readState(view.stackName))?.resources.map((resource) => resource.name));
-  const wanted = new Set(toBuy.map((attempt) => attempt.id));
+  const wanted = new Set(buying.map((attempt) => attempt.id));
   const inProgram = fresh.attempts.filter((attempt) => wanted.has(attempt.id) || held.has(attempt.id));
   const outcome = await runStackUpdate(context, fresh, inProgram);
   if (context.kill.aborted) return { kind: 'release' };
-  const unresolved = await applyOutcome(context, fresh, toBuy, outcome);
-  if (unresolved === 0 && !hasUnfinished(outcome, toBuy)) return undefined;
+  const unresolved = await applyOutcome(context, fresh, buying, outcome);
+  const open = await keepWanted(context, buying);
+  if (!unresolved.some(({ id }) => open.some((one) => one.id === id)) && !hasUnfinished(outcome, open))
+    return undefined;
   if (context.cancel.aborted) return (await isCancelRequested(context)) ? undefined : { kind: 'release' };
   return troubleResult(context, outcome);
+}
+
+/** Without those that lost their race while the engine ran: their destroys resolve what is not known of them. */
+async function keepWanted(context: StepContext, attempts: AttemptRow[]): Promise<AttemptRow[]> {
+  const ids = attempts.map((attempt) => attempt.id);
+  const now = await retryWhileAway(() => listAttemptsById(context.db, ids), 10_000);
+  return now.filter((attempt) => isWanted(attempt.status));
 }
 
 /**
@@ -282,13 +293,13 @@ function hasUnfinished(outcome: UpdateOutcome, wanted: AttemptRow[]): boolean {
   return (outcome.state?.resources ?? []).some((resource) => ids.has(resource.name) && resource.initErrors.length > 0);
 }
 
-/** Applies what became of each purchase; returns how many are still unknown. */
+/** Applies what became of each purchase; returns those of which that is still unknown. */
 async function applyOutcome(
   context: StepContext,
   view: StackView,
   toBuy: AttemptRow[],
   outcome: UpdateOutcome,
-): Promise<number> {
+): Promise<AttemptRow[]> {
   const inState = new Map((outcome.state?.resources ?? []).map((resource) => [resource.name, resource]));
   const bought = toBuy.flatMap((attempt) => {
     const resource = inState.get(attempt.id);
@@ -320,7 +331,8 @@ async function applyOutcome(
       }),
     10_000,
   );
-  return toBuy.length - bought.length - refused.length;
+  const known = new Set([...bought, ...refused].map(({ attempt }) => attempt.id));
+  return toBuy.filter((attempt) => !known.has(attempt.id));
 }
 
 /**

@@ -3,10 +3,18 @@
  * them, candidates are assigned from our reservations, and every question of the child is answered under the claim.
  */
 import { isWanted } from '../../domain/attempt.ts';
+import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
-import { listAttemptsOfStack, recordPurchase, type AttemptRow } from '../../db/attempts.ts';
+import { priceCharged } from '../../domain/usage.ts';
+import {
+  listAttemptsOfStack,
+  recordFound,
+  recordPurchase,
+  type AttemptRow,
+  type BoughtMachine,
+} from '../../db/attempts.ts';
 import { retryWhileAway } from '../../db/database.ts';
 import { listInstancesOfStack, setInstanceStatus, type InstanceRow } from '../../db/instances.ts';
 import { saveProgress, withClaim } from '../../db/operations.ts';
@@ -171,7 +179,10 @@ async function resolvePending(
   const endsAt = performance.now() + context.listLagMs(provider);
   for (;;) {
     const [found] = await client.findByLabel(attempt.label, context.kill);
-    if (found) return found.providerInstanceId;
+    if (found) {
+      if (!isWanted(attempt.status)) await applyFound(context, attempt, machineOfListing(found));
+      return found.providerInstanceId;
+    }
     const leftMs = endsAt - performance.now();
     if (leftMs <= 0) return null;
     await new Promise((resolve) => setTimeout(resolve, Math.min(leftMs, 2_000)));
@@ -210,17 +221,7 @@ export async function applyBought(
       withClaim(context.db, context.claim, async (tx) => {
         for (const { attempt, id, outputs } of bought) {
           const request = (instances.get(attempt.instance_id) as InstanceRow).request as ProvisionRequest;
-          const price = outputs['priceMicroUsdPerHour'];
-          await recordPurchase(
-            tx,
-            attempt.id,
-            {
-              providerInstanceId: id,
-              machineId: typeof outputs['machineId'] === 'string' ? outputs['machineId'] : null,
-              priceMicroUsdPerHour: typeof price === 'number' ? BigInt(price) : null,
-            },
-            request.bootTimeoutMs,
-          );
+          await recordPurchase(tx, attempt.id, machineOfState(id, outputs), request.bootTimeoutMs);
           if (isWanted(attempt.status))
             await setInstanceStatus(tx, attempt.instance_id, 'booting', { phase: 'starting' });
         }
@@ -228,6 +229,38 @@ export async function applyBought(
     APPLY_PATIENCE_MS,
   );
   context.crashPoint('purchase_applied');
+}
+
+/** Records the machine of a purchase that nobody waits for any more: before it is destroyed, so that it is charged whatever happens. */
+export async function applyFound(context: StepContext, attempt: AttemptRow, machine: BoughtMachine): Promise<void> {
+  await retryWhileAway(
+    () => withClaim(context.db, context.claim, (tx) => recordFound(tx, attempt.id, machine)),
+    APPLY_PATIENCE_MS,
+  );
+}
+
+export function machineOfListing(observed: ObservedInstance): BoughtMachine {
+  return {
+    providerInstanceId: observed.providerInstanceId,
+    machineId: observed.machineId,
+    priceMicroUsdPerHour: priceCharged(observed),
+    startedAt: readStart(observed.startedAt),
+  };
+}
+
+export function machineOfState(id: string, outputs: Record<string, unknown>): BoughtMachine {
+  const { machineId, priceMicroUsdPerHour: price } = outputs;
+  return {
+    providerInstanceId: id,
+    machineId: typeof machineId === 'string' ? machineId : null,
+    priceMicroUsdPerHour: typeof price === 'number' ? BigInt(price) : null,
+    startedAt: readStart(outputs['startedAt']),
+  };
+}
+
+function readStart(value: unknown): Date | null {
+  const at = typeof value === 'string' ? new Date(value) : null;
+  return at === null || Number.isNaN(at.getTime()) ? null : at;
 }
 
 function describe(resource: ResourceProgress, attempts: Map<string, AttemptRow>): Record<string, unknown> {

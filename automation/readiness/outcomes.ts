@@ -1,23 +1,34 @@
 /** What is recorded when a machine turned out ready, failed or lost: the attempt, the machine's history, and a wake-up of whoever waits. */
 import type { ErrorCode } from '../../domain/error-table.ts';
 import type { ProviderName } from '../../domain/provider.ts';
+import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
-import { markAttemptReady, markDestroying, markLost, type AttemptRow } from '../../db/attempts.ts';
+import { lockAttemptStatus, markAttemptReady, markLost, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { inTransaction, type Db, type Tx } from '../../db/database.ts';
-import { findInstance, setInstanceStatus, updateInstance } from '../../db/instances.ts';
+import { findInstance, lockInstance, reportBoot, setInstanceStatus } from '../../db/instances.ts';
 import { recordOutcome } from '../../db/machines.ts';
-import { acceptOperation, lockOperation, wakeOperation } from '../../db/operations.ts';
+import { lockOperation, wakeOperation } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
 import { recordReadySample } from '../../db/ready-samples.ts';
+import { declareWinner } from './winner.ts';
 
-export async function recordReady(db: Db, queue: Queue, attempt: AttemptRow, now: Date): Promise<void> {
-  await inTransaction(db, async (tx) => {
+/** The first of its instance wins. Returns what that made of its rivals; null where it won nothing: a rival had, or it is being destroyed. */
+export async function recordReady(
+  db: Db,
+  queue: Queue,
+  attempt: AttemptRow,
+  now: Date,
+): Promise<{ losers: number } | null> {
+  return inTransaction(db, async (tx) => {
     await lockProvision(tx, attempt);
-    await markAttemptReady(tx, attempt.id);
+    await lockInstance(tx, attempt.instance_id);
+    if (!(await markAttemptReady(tx, attempt.id))) return null;
     const purchasedAt = attempt.purchased_at ?? attempt.created_at;
     await countForMachine(tx, attempt, { kind: 'ready', readyMs: now.getTime() - purchasedAt.getTime() }, null, now);
+    const won = await declareWinner(tx, queue, { instanceId: attempt.instance_id, attemptId: attempt.id });
     await wakeProvision(tx, queue, attempt);
+    return won;
   });
 }
 
@@ -31,19 +42,10 @@ export async function recordFailed(
 ): Promise<void> {
   await inTransaction(db, async (tx) => {
     await lockProvision(tx, attempt);
-    await markDestroying(tx, [attempt.id], failure);
-    await acceptOperation(tx, queue, {
-      orgId: attempt.org_id,
-      kind: 'destroy_machine',
-      targetKind: 'attempt',
-      targetId: attempt.id,
-      stackId: attempt.stack_id,
-      input: { reason: failure.detail },
-      deterministicKey: `destroy:${attempt.id}`,
-      createdBy: 'watch-readiness',
-    });
+    if ((await lockAttemptStatus(tx, attempt.id)) !== 'bought') return; // somebody gave it up meanwhile
+    await acceptAttemptDestroy(tx, queue, attempt, { failure, by: 'watch-readiness' });
     await countForMachine(tx, attempt, { kind: 'failed' }, failure, now);
-    await updateInstance(tx, attempt.instance_id, { note: failure.detail });
+    await reportBoot(tx, attempt.instance_id, { note: failure.detail });
     await wakeProvision(tx, queue, attempt);
   });
 }

@@ -1,8 +1,9 @@
 /**
  * The readiness watcher: while something boots, one listing per provider and tick for all that boot; what runs is probed over SSH.
- * It records what it finds and wakes who waits; what follows is the planner's and the destroy operation's.
+ * It records what it finds, the winner included, and wakes who waits; what follows is the planner's and the destroy operation's. Each
+ * provider is a cron of its own: one that answers slowly holds up its own next tick and nobody else's.
  */
-import type { Logger } from 'pino';
+import type { CrashPoint } from '../../domain/crash-points.ts';
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import { judgeReadiness, type SshProbe } from '../../domain/readiness.ts';
@@ -13,10 +14,8 @@ import {
   recordObservation,
   type AttemptRow,
 } from '../../db/attempts.ts';
-import type { Db } from '../../db/database.ts';
-import { updateInstance } from '../../db/instances.ts';
-import type { Queue } from '../../db/queue.ts';
-import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
+import { reportBoot } from '../../db/instances.ts';
+import type { FleetCronOptions } from '../cron/each-provider.ts';
 import type { Cron, TickCounts } from '../cron/scheduler.ts';
 import { recordBelief, takeListing } from './list-instances.ts';
 import { recordFailed, recordReady } from './outcomes.ts';
@@ -26,45 +25,34 @@ import { probeSsh } from './probe-ssh.ts';
 const MAX_PROBES = 16;
 const PROBE_TIMEOUT_MS = 10_000;
 
-export interface ReadinessOptions {
-  db: Db;
-  queue: Queue;
-  client: (provider: ProviderName) => ProviderClient;
-  providers: ProviderName[];
-  listLagMs: (provider: ProviderName) => number;
-  now: () => Date;
-  log: Logger;
-  everyMs: number;
+export interface ReadinessOptions extends FleetCronOptions {
   sshPrivateKey: string;
+  crashPoint?: CrashPoint;
 }
 
-export function createReadinessCron(options: ReadinessOptions): Cron {
-  return {
-    name: 'watch-readiness',
+/** One for each provider. */
+export function createReadinessCrons(options: ReadinessOptions): Cron[] {
+  return options.providers.map((provider) => ({
+    name: `watch-readiness-${provider}`,
     everyMs: options.everyMs,
-    hasWork: async () => (await listBooting(options.db)).length > 0,
-    async run(signal) {
-      const counts = { booting: 0, ready: 0, failed: 0, quarantined: 0 };
-      for (const provider of options.providers) await watchProvider(options, provider, signal, counts);
-      return counts satisfies TickCounts;
-    },
-  };
+    hasWork: async () => (await listBooting(options.db, provider)).length > 0,
+    run: (signal) => watchProvider(options, provider, signal),
+  }));
 }
 
 async function watchProvider(
   options: ReadinessOptions,
   provider: ProviderName,
   signal: AbortSignal,
-  counts: { booting: number; ready: number; failed: number; quarantined: number },
-): Promise<void> {
-  const booting = (await listBooting(options.db)).filter((attempt) => attempt.provider === provider);
-  if (booting.length === 0) return;
-  counts.booting += booting.length;
+): Promise<TickCounts> {
+  const booting = await listBooting(options.db, provider);
+  const counts = { booting: booting.length, ready: 0, failed: 0, quarantined: 0 };
+  if (booting.length === 0) return counts;
   const listed = { ...options, provider, client: options.client(provider), lagMs: options.listLagMs(provider) };
   const listing = await takeListing(listed, signal);
   if (!listing) {
     counts.quarantined++;
-    return;
+    return counts;
   }
   const byId = new Map(listing.observed.map((instance) => [instance.providerInstanceId, instance]));
   const pending = [...booting];
@@ -77,6 +65,7 @@ async function watchProvider(
   await Promise.all(Array.from({ length: Math.min(MAX_PROBES, pending.length) }, judge));
   // Only now: a planner that believes again gives up whatever is past its deadline and was not found ready.
   if (!signal.aborted) await recordBelief(listed, listing);
+  return counts;
 }
 
 async function judgeOne(
@@ -87,7 +76,7 @@ async function judgeOne(
   const { db, queue } = options;
   if (observed) await recordObservation(db, attempt.id, observed);
   // The phase of its own that a look at a registered machine is, however short.
-  if (attempt.agent_registered_at) await updateInstance(db, attempt.instance_id, { phase: 'verifying' });
+  if (attempt.agent_registered_at) await reportBoot(db, attempt.instance_id, { phase: 'verifying' });
   const ssh = observed?.status === 'running' && observed.ssh ? await probe(observed.ssh, options.sshPrivateKey) : null;
   const now = options.now();
   const isCarrier = attempt.agent_sealed !== null;
@@ -109,14 +98,17 @@ async function judgeOne(
     reason: verdict.kind === 'ready' ? null : verdict.kind === 'failed' ? verdict.reason : verdict.note,
   });
   switch (verdict.kind) {
-    case 'ready':
-      await recordReady(db, queue, attempt, now);
+    case 'ready': {
+      const won = await recordReady(db, queue, attempt, now);
+      if (won) options.crashPoint?.('instance_ready_applied');
+      if (won && won.losers > 0) options.crashPoint?.('losers_marked');
       break;
+    }
     case 'failed':
       await recordFailed(db, queue, attempt, { code: verdict.code, detail: verdict.reason }, now);
       break;
     case 'not_yet':
-      await updateInstance(db, attempt.instance_id, { phase: verdict.phase, note: verdict.note });
+      await reportBoot(db, attempt.instance_id, { phase: verdict.phase, note: verdict.note });
   }
   return verdict.kind;
 }

@@ -157,7 +157,7 @@ async function showDryRun(context: Context, body: CreateInstancesInput): Promise
   const plan = await askForPlan(context, body);
   if (context.terminal.isJson) context.terminal.printJson(plan);
   else await showPlan(context, plan);
-  return plan.candidates.length === 0 ? EXIT.noCapacity : EXIT.done;
+  return isEmpty(plan) ? EXIT.noCapacity : EXIT.done;
 }
 
 /** How often a plan that changed while it was read is shown again. */
@@ -188,11 +188,16 @@ async function agree(context: Context, body: CreateInstancesInput, isAgreed: boo
   const plan = await askForPlan(context, body);
   await showPlan(context, plan);
   if (isAgreed) return null;
-  if (plan.candidates.length === 0) throw new CliError('Nothing fits now; nothing was rented.', EXIT.noCapacity);
+  if (isEmpty(plan)) throw new CliError('Nothing fits now; nothing was rented.', EXIT.noCapacity);
   const price = formatMicroUsd(plan.priceMicroUsdPerHour);
   const question = `Rent ${plan.count === 1 ? 'it' : `these ${plan.count}`} for about ${price} an hour?`;
   if (!(await terminal.confirm(question, 'Say --yes.'))) throw new CliError('Nothing was rented.', EXIT.failed);
   return plan.planHash;
+}
+
+/** Nothing could be had: neither bought nor, warm, claimed. */
+function isEmpty(plan: ProvisionPlan): boolean {
+  return plan.candidates.length === 0 && plan.warm.length === 0;
 }
 
 function askForPlan(context: Context, body: CreateInstancesInput): Promise<ProvisionPlan> {
@@ -231,10 +236,12 @@ async function showPlan(context: Context, plan: ProvisionPlan): Promise<void> {
       formatShare(candidate.chanceOfSuccess),
       formatSpan(candidate.expectedReadyMs),
     ]);
+  for (const { instanceId, provider, region, priceMicroUsdPerHour } of plan.warm)
+    tell(`Warm: ${instanceId} at ${provider} ${orDash(region)}, ${formatMicroUsd(priceMicroUsdPerHour)} an hour.`);
   if (rows.length > 0) tell(await formatTable(CANDIDATE_HEAD, rows));
   tell(`${plan.fittingOffers} offers on ${plan.fittingMachines} machines fit.`);
   if (plan.shortage !== null) tell(`Short: ${plan.shortage}`);
-  if (rows.length === 0) return;
+  if (isEmpty(plan)) return;
   const hour = formatMicroUsd(plan.priceMicroUsdPerHour);
   tell(
     `${plan.count === 1 ? 'One instance' : `${plan.count} instances`}: about ${hour} an hour, ${formatSum(plan.priceMicroUsdPer30Days)} in 30 days;`,
@@ -244,7 +251,7 @@ async function showPlan(context: Context, plan: ProvisionPlan): Promise<void> {
     const cost = formatMicroUsd(plan.worstCaseRaceCostMicroUsd);
     tell(`A race of ${plan.raceWidth} machines each: the losers cost at most ${cost} until they are gone.`);
   }
-  tell(describeOdds(plan));
+  if (plan.warm.length < plan.count) tell(describeOdds(plan));
 }
 
 function describeOdds(plan: ProvisionPlan): string {

@@ -48,6 +48,21 @@ export function racerCeiling(spec: ProvisionSpec, budget: MicroUsd, width: numbe
   return ceiling < maximum ? ceiling : maximum;
 }
 
+/**
+ * What an instance may cost by the hour before it has a winner, whatever the strategy: all racers of the dearest wave together. What
+ * an earlier wave left to be destroyed comes on top.
+ */
+export function highestBurn(spec: ProvisionSpec, instanceCount: number): MicroUsd {
+  const widest = spec.strategy === 'race' ? Math.max(1, spec.raceWidth) : 1;
+  const budget = remainingRaceBudget(spec, instanceCount, []);
+  let highest = 0n;
+  for (let width = 1; width <= widest; width += 1) {
+    const burn = BigInt(width) * racerCeiling(spec, budget, width);
+    if (burn > highest) highest = burn;
+  }
+  return highest;
+}
+
 /** What one machine at this price costs if it never becomes ready, rounded up. */
 export function worstCaseCost(spec: ProvisionSpec, price: MicroUsd): MicroUsd {
   return (price * racerLifeMs(spec) + MS_PER_HOUR - 1n) / MS_PER_HOUR;

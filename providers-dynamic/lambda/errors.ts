@@ -3,17 +3,14 @@
  * code. A purchase without a definite refusal is `unknown`.
  */
 import { ProviderError, type ProviderErrorKind } from '../../domain/provider-error.ts';
-import type { HttpReply } from '../http.ts';
-import { isObject, text } from './wire.ts';
-
-/** `purchase`: a launch. `write`: any other call that changes something. */
-export type LambdaCall = 'read' | 'write' | 'purchase';
+import { excerptOf, isObject, type HttpReply } from '../http.ts';
+import type { CallKind } from '../vendor-sender.ts';
+import { text } from './wire.ts';
 
 /** A launch that was turned away for its rate may be repeated after this long; the vendor does not say it in its answer. */
 const LAUNCH_SPACING_MS = 12_000;
-const LONGEST_SHOWN = 300;
 
-export function classifyLambdaError(call: LambdaCall, reply: HttpReply): ProviderError {
+export function classifyLambdaError(call: CallKind, reply: HttpReply): ProviderError {
   const body = isObject(reply.json) && isObject(reply.json.error) ? reply.json.error : {};
   const code = text(body.code);
   const said = [code, text(body.message)].filter((part) => part !== null).join(': ');
@@ -25,12 +22,12 @@ export function classifyLambdaError(call: LambdaCall, reply: HttpReply): Provide
       : undefined;
   return new ProviderError(
     kindOf(call, reply.status, code),
-    `Lambda answered ${reply.status}: ${shorten(said === '' ? reply.text : said) || 'nothing'}`,
+    `Lambda answered ${reply.status}: ${excerptOf(said === '' ? reply.text : said)}`,
     { httpStatus: reply.status, ...(reply.status === 429 && pauseMs !== undefined ? { retryAfterMs: pauseMs } : {}) },
   );
 }
 
-function kindOf(call: LambdaCall, status: number, code: string | null): ProviderErrorKind {
+function kindOf(call: CallKind, status: number, code: string | null): ProviderErrorKind {
   if (status === 429 || code === 'global/too-many-requests') return call === 'purchase' ? 'unknown' : 'rate_limited';
   if (status >= 500) return call === 'read' ? 'retryable' : 'unknown';
   switch (code) {
@@ -56,12 +53,4 @@ function kindOf(call: LambdaCall, status: number, code: string | null): Provider
   if (status === 401) return 'auth';
   // Redirects, pages of proxies, JSON of another shape: nobody said no.
   return call === 'purchase' ? 'unknown' : 'unbelievable';
-}
-
-function shorten(said: string): string {
-  const line = said
-    .replace(/<[^>]*>/g, ' ')
-    .replace(/\s+/g, ' ')
-    .trim();
-  return line.length > LONGEST_SHOWN ? `${line.slice(0, LONGEST_SHOWN)}…` : line;
 }

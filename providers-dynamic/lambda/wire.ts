@@ -8,8 +8,7 @@ import { ProviderError } from '../../domain/provider-error.ts';
 import { readGpuModel } from './gpu-names.ts';
 import { toOfferId } from './offer-id.ts';
 import { countryOf } from './regions.ts';
-
-export type Json = Record<string, unknown>;
+import { isObject, type Json } from '../http.ts';
 
 /** Carries our label besides the name, because a name can be changed at the vendor's console. */
 export const LABEL_TAG = 'muster-label';
@@ -216,10 +215,6 @@ function readRefusal(actions: unknown): string | null {
 function dataOf(reply: unknown): unknown {
   if (!isObject(reply) || reply.data === undefined) throw unbelievable('the answer has no data');
   return reply.data;
-}
-
-export function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** null for anything but a text with something in it. */

@@ -9,7 +9,8 @@ import { ProviderError } from '../../domain/provider-error.ts';
 import type { OfferQuery } from '../provider-client.ts';
 import { countryOfDataCenter } from './data-centers.ts';
 import { canonicalGpuName } from './gpu-names.ts';
-import { DISK_MICRO_USD_PER_GIB_HOUR, isObject, number, text, unbelievable, type Json } from './wire.ts';
+import { isObject, type Json } from '../http.ts';
+import { DISK_MICRO_USD_PER_GIB_HOUR, number, text, unbelievable } from './wire.ts';
 
 /** What an offer's id says: all that its purchase needs. */
 export interface OfferPlace {

@@ -1,21 +1,19 @@
 /** What RunPod's refusals mean. All sniffing of the vendor's texts happens in `classifyRunpodError`. */
 import { ProviderError, type ProviderErrorKind } from '../../domain/provider-error.ts';
-import type { HttpReply } from '../http.ts';
+import { excerptOf, isObject, type HttpReply } from '../http.ts';
+import type { CallKind } from '../vendor-sender.ts';
 import { waitOfRefusal } from './rate-limits.ts';
-import { isObject, text } from './wire.ts';
-
-/** `purchase` may have bought; `write` may have changed something and may be repeated; `read` changes nothing. */
-export type RunpodCall = 'purchase' | 'write' | 'read';
+import { text } from './wire.ts';
 
 /**
  * The error of an answer that is not the one wanted. A definite refusal is the vendor's problem document (RFC 9457: `status`
  * as answered, and `detail`); a purchase refused in any other form is `unknown`.
  */
-export function classifyRunpodError(call: RunpodCall, reply: HttpReply): ProviderError {
+export function classifyRunpodError(call: CallKind, reply: HttpReply): ProviderError {
   const problem = readProblem(reply);
   const said = problem === null ? reply.text.slice(0, 500) : [problem.detail, ...problem.errors].join('; ');
   const retryAfterMs = reply.status === 429 ? waitOfRefusal(reply.headers) : undefined;
-  return new ProviderError(kindOf(call, reply.status, problem), `RunPod answered ${reply.status}: ${shorten(said)}`, {
+  return new ProviderError(kindOf(call, reply.status, problem), `RunPod answered ${reply.status}: ${excerptOf(said)}`, {
     httpStatus: reply.status,
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
   });
@@ -26,7 +24,7 @@ interface Problem {
   errors: string[];
 }
 
-function kindOf(call: RunpodCall, status: number, problem: Problem | null): ProviderErrorKind {
+function kindOf(call: CallKind, status: number, problem: Problem | null): ProviderErrorKind {
   if (status === 401) return 'auth';
   if (status === 429) return call === 'purchase' ? 'unknown' : 'rate_limited';
   if (status >= 500) return call === 'read' ? 'retryable' : 'unknown';
@@ -60,7 +58,7 @@ function kindOf(call: RunpodCall, status: number, problem: Problem | null): Prov
  * and when all were refused the caller shows these texts. Taking a missing GPU for our mistake would end what another offer
  * can serve. Starting a stopped pod is refused for want of a GPU too.
  */
-function kindOfBadRequest(call: RunpodCall, detail: string): ProviderErrorKind {
+function kindOfBadRequest(call: CallKind, detail: string): ProviderErrorKind {
   if (/\b(no longer|available|availability|capacity|enough|stock|placed)\b/i.test(detail)) return 'no_capacity';
   if (call !== 'purchase') return 'invalid';
   const isOurs =
@@ -84,13 +82,4 @@ function readProblem(reply: HttpReply): Problem | null {
   if (detail === null) return null;
   const errors = Array.isArray(reply.json.errors) ? reply.json.errors.filter((each) => typeof each === 'string') : [];
   return { detail, errors };
-}
-
-function shorten(said: string): string {
-  const line = said
-    .replace(/<[^>]*>/g, ' ')
-    .replace(/\s+/g, ' ')
-    .trim();
-  if (line === '') return 'nothing';
-  return line.length > 300 ? `${line.slice(0, 300)}…` : line;
 }

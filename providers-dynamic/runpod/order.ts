@@ -5,7 +5,7 @@
 import { ProviderError } from '../../domain/provider-error.ts';
 import type { PurchaseOrder } from '../provider-client.ts';
 import type { OfferPlace } from './catalogue.ts';
-import type { Json } from './wire.ts';
+import type { Json } from '../http.ts';
 
 /** From the older API's file; REST v2 names no limit. */
 const MAX_NAME_LENGTH = 191;

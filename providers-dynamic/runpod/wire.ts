@@ -7,8 +7,7 @@ import type { ObservedInstance, ObservedStatus } from '../../domain/observed-ins
 import { ProviderError } from '../../domain/provider-error.ts';
 import { countryOfDataCenter } from './data-centers.ts';
 import { canonicalGpuName } from './gpu-names.ts';
-
-export type Json = Record<string, unknown>;
+import { isObject, type Json } from '../http.ts';
 
 /** Dollars per GB and month: a disk while the pod runs; the volume of a stopped pod. The vendor's page "Pod pricing". */
 const RUNNING_DISK_USD_PER_MONTH = 0.1;
@@ -161,10 +160,6 @@ export function readAccountKeys(body: unknown): { id: string; publicKey: string 
   if (!Array.isArray(keys) || !keys.every((key) => typeof key === 'string'))
     throw unbelievable('the answer is no list of SSH keys');
   return keys.map((key) => ({ id: key, publicKey: key }));
-}
-
-export function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** Empty is null. */

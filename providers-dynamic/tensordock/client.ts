@@ -5,13 +5,14 @@
 import { createHash } from 'node:crypto';
 import { canonicalGpuKey } from '../../domain/offer.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
+import { isObject } from '../http.ts';
 import type { OfferQuery, ProviderClient, ProviderSettings, PurchaseOrder, RateLimiter } from '../provider-client.ts';
 import { createRowCompletion } from './instance-details.ts';
 import { readOffers } from './offers.ts';
 import { checkOrder, purchaseBody, secretsOf } from './order.ts';
 import { createSender } from './sender.ts';
 import * as wire from './wire.ts';
-import { isObject, text } from './wire-value.ts';
+import { text } from './wire-value.ts';
 
 const DEFAULT_DISK_GIB = 40;
 

@@ -1,10 +1,8 @@
 /** What TensorDock's refusals mean. All sniffing of the vendor's texts happens in `classifyTensordockError`. */
 import { ProviderError, type ProviderErrorKind } from '../../domain/provider-error.ts';
-import type { HttpReply } from '../http.ts';
-import { isObject, number, text } from './wire-value.ts';
-
-/** `purchase` may have bought; `write` may have changed something and may be repeated; `read` changes nothing. */
-export type TensordockCall = 'purchase' | 'write' | 'read';
+import { excerptOf, isObject, type HttpReply } from '../http.ts';
+import type { CallKind } from '../vendor-sender.ts';
+import { number, text } from './wire-value.ts';
 
 /** A refusal in the vendor's own words. */
 interface VendorWords {
@@ -27,22 +25,22 @@ export function isErrorBody(body: unknown): boolean {
 }
 
 /** The error of an answer that is not the one wanted: a status that is no success, an error body, or a body that is no JSON. */
-export function classifyTensordockError(call: TensordockCall, reply: HttpReply): ProviderError {
+export function classifyTensordockError(call: CallKind, reply: HttpReply): ProviderError {
   const words = readWords(reply.json);
   const status = reply.status >= 300 ? reply.status : (words?.status ?? (words === null ? reply.status : 400));
   const createdInstanceId = call === 'purchase' && words !== null ? idIn(reply.json) : null;
   const kind = createdInstanceId === null ? kindOf(call, status, words) : 'no_capacity';
-  const said = shorten(words?.said ?? reply.text.slice(0, 500));
+  const said = excerptOf(words?.said ?? reply.text.slice(0, 500));
   const claim = status === reply.status ? '' : ` (in a body of ${reply.status})`;
   const retryAfterMs = status === 429 ? readRetryAfter(reply.headers) : null;
-  return new ProviderError(kind, `TensorDock answered ${status}${claim}: ${said || 'nothing'}`, {
+  return new ProviderError(kind, `TensorDock answered ${status}${claim}: ${said}`, {
     httpStatus: status,
     ...(createdInstanceId === null ? {} : { createdInstanceId }),
     ...(retryAfterMs === null ? {} : { retryAfterMs }),
   });
 }
 
-function kindOf(call: TensordockCall, status: number, words: VendorWords | null): ProviderErrorKind {
+function kindOf(call: CallKind, status: number, words: VendorWords | null): ProviderErrorKind {
   const said = words?.said ?? '';
   if (status === 401) return 'auth';
   if (status === 429 || /too many requests|rate limit/i.test(said))
@@ -135,14 +133,6 @@ function readRetryAfter(headers: Headers): number | null {
 /** The limit is one of a minute: nobody is kept waiting longer than two. */
 function bounded(seconds: number): number {
   return Math.min(120_000, Math.max(0, Math.ceil(seconds * 1_000)));
-}
-
-function shorten(said: string): string {
-  const line = said
-    .replace(/<[^>]*>/g, ' ')
-    .replace(/\s+/g, ' ')
-    .trim();
-  return line.length > 300 ? `${line.slice(0, 300)}…` : line;
 }
 
 export function unbelievable(message: string): ProviderError {

@@ -9,7 +9,8 @@ import { readGpuModel } from './gpu-names.ts';
 import { chooseSize, MIN_STORAGE_GB, type MachineSize, type SizeLimits } from './machine-size.ts';
 import { formatOfferId, isOfferable } from './offer-id.ts';
 import { unbelievable } from './errors.ts';
-import { isObject, number, text, type Json } from './wire-value.ts';
+import { isObject, type Json } from '../http.ts';
+import { number, text } from './wire-value.ts';
 
 /** Hosts report what is free, with some delay. */
 const HOST_CONFIDENCE = 0.7;

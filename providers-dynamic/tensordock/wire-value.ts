@@ -1,11 +1,5 @@
 /** Values of TensorDock's bodies, read tolerantly: what is missing or of another type is null. */
 
-export type Json = Record<string, unknown>;
-
-export function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 /** Empty text is null. */
 export function text(value: unknown): string | null {
   if (typeof value === 'number' && Number.isFinite(value)) return String(value);

@@ -6,7 +6,8 @@ import { microUsdFromVendorFloat } from '../../domain/money.ts';
 import type { ObservedInstance, ObservedStatus } from '../../domain/observed-instance.ts';
 import { unbelievable } from './errors.ts';
 import { readGpuModel } from './gpu-names.ts';
-import { isObject, number, text, type Json } from './wire-value.ts';
+import { isObject, type Json } from '../http.ts';
+import { number, text } from './wire-value.ts';
 
 export interface InstanceRow {
   observed: ObservedInstance;

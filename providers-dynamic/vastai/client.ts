@@ -4,11 +4,12 @@
  */
 import { canonicalGpuKey } from '../../domain/offer.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
-import { sendHttp } from '../http.ts';
+import { isObject, sendHttp, type Json } from '../http.ts';
 import type { OfferQuery, ProviderClient, ProviderSettings, PurchaseOrder, RateLimiter } from '../provider-client.ts';
+import { baseUrlOf } from '../vendor-sender.ts';
 import { listAllInstances } from './instance-list.ts';
 import { checkOrder, purchaseBody } from './order.ts';
-import { baseUrl, createSender } from './sender.ts';
+import { createSender } from './sender.ts';
 import * as wire from './wire.ts';
 
 /** Without a limit the vendor returns a small page; this asks for everything, as gpuhunt does. */
@@ -20,7 +21,7 @@ export function createVastaiClient(settings: ProviderSettings, limiter: RateLimi
   const send = createSender(settings, limiter);
   const vendorGpuName = createGpuNames(settings);
 
-  const change = (id: string, body: wire.Json, signal: AbortSignal | undefined): Promise<unknown> =>
+  const change = (id: string, body: Json, signal: AbortSignal | undefined): Promise<unknown> =>
     send({
       endpoint: 'change',
       kind: 'write',
@@ -61,7 +62,7 @@ export function createVastaiClient(settings: ProviderSettings, limiter: RateLimi
         secrets: Object.values(order.env),
         beforeSending,
       });
-      const id = wire.isObject(reply) ? wire.text(reply.new_contract) : null;
+      const id = isObject(reply) ? wire.text(reply.new_contract) : null;
       if (id === null) throw new ProviderError('unknown', 'Vast.ai accepted the purchase without naming the instance');
       return { providerInstanceId: id };
     },
@@ -139,7 +140,7 @@ function createGpuNames(settings: ProviderSettings): (gpu: string, signal?: Abor
   let known: { names: Map<string, string>; atMs: number } | undefined;
   return async (gpu, signal) => {
     if (known === undefined || performance.now() - known.atMs > GPU_NAMES_KEPT_MS) {
-      const url = `${baseUrl(settings)}/api/v0/gpu_names/unique/`;
+      const url = `${baseUrlOf(settings)}/api/v0/gpu_names/unique/`;
       const reply = await sendHttp({ method: 'GET', url, headers: {}, timeoutMs: 5_000, signal }).catch(() => null);
       const names = reply?.status === 200 ? wire.readGpuNames(reply.json) : null;
       if (names)
@@ -150,7 +151,7 @@ function createGpuNames(settings: ProviderSettings): (gpu: string, signal?: Abor
   };
 }
 
-function searchBody(query: OfferQuery, gpuName: string | undefined): wire.Json {
+function searchBody(query: OfferQuery, gpuName: string | undefined): Json {
   const diskGib = query.diskGib ?? 40;
   return {
     verified: { eq: true },

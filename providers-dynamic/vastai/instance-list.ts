@@ -4,7 +4,7 @@
  * launched again and again.
  */
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
-import type { Send } from './sender.ts';
+import type { VastaiSend } from './sender.ts';
 import { readInstancePage, unbelievable, type InstancePage } from './wire.ts';
 
 /** The vendor's maximum. */
@@ -14,7 +14,7 @@ const MAX_PAGES = 400;
 
 /** @param label only instances with exactly this label; null: all of the account */
 export async function listAllInstances(
-  send: Send,
+  send: VastaiSend,
   label: string | null,
   signal?: AbortSignal,
 ): Promise<ObservedInstance[]> {

@@ -6,11 +6,10 @@ import { microUsdFromVendorFloat } from '../../domain/money.ts';
 import type { ObservedInstance, ObservedStatus } from '../../domain/observed-instance.ts';
 import type { Offer } from '../../domain/offer.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
+import { isObject, type Json } from '../http.ts';
 
 /** Each offer is one machine's own; about one in ten is gone when it is bought. */
 const LISTING_CONFIDENCE = 0.9;
-
-export type Json = Record<string, unknown>;
 
 /** One page of the instance list, as the vendor counts it. Counts are null where the vendor gave none. */
 export interface InstancePage {
@@ -195,10 +194,6 @@ export function readAccountReply(body: unknown): { accountId: string; creditMicr
   const accountId = isObject(body) ? text(body.id) : null;
   if (!isObject(body) || accountId === null) throw unbelievable('the answer is no account');
   return { accountId, creditMicroUsd: microUsdFromVendorFloat(body.credit) };
-}
-
-export function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** Ids come as integers, names as strings; both become text. Empty is null. */

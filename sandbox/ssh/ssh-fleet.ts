@@ -8,6 +8,7 @@ import { type AddressInfo, createServer, type Server as NetServer, type Socket }
 import { dirname } from 'node:path';
 import ssh2 from 'ssh2';
 import type { AuthContext, Connection, ParsedKey, ServerChannel } from 'ssh2';
+import { findKeysInScript } from '../public-keys.ts';
 import { type MachineFacts, runCommandLine } from './command-line.ts';
 
 /** The vendor's id of a machine; only its text counts. */
@@ -47,9 +48,14 @@ interface OpenMachine {
   port: number;
   sockets: Set<Socket>;
   server: InstanceType<typeof ssh2.Server> | null;
+  /** Public keys that scripts put on the machine over SSH, until it stops listening. */
+  letIn: Set<string>;
 }
 
 const HOST = '127.0.0.1';
+/** A shell that takes its commands from standard input. */
+const SCRIPTED = /^(sudo -n )?(ba)?sh -s$/;
+const MAX_SCRIPT_BYTES = 1024 * 1024;
 
 export function createSshFleet({ hostKeyPath, now, describe }: SshFleetOptions): SshFleet {
   const hostKey = parsePrivateKey(loadHostKey(hostKeyPath));
@@ -63,14 +69,18 @@ export function createSshFleet({ hostKeyPath, now, describe }: SshFleetOptions):
     if (described === undefined || described.answers === 'refused' || now() < answersFromMs)
       return void socket.destroy();
     if (described.answers === 'silent') return void socket.resume();
-    machine.server ??= createSshServer(machineId);
+    machine.server ??= createSshServer(machineId, machine);
     machine.server.injectSocket(socket);
   }
 
-  function createSshServer(machineId: SshMachineId): InstanceType<typeof ssh2.Server> {
+  function createSshServer(machineId: SshMachineId, { letIn }: OpenMachine): InstanceType<typeof ssh2.Server> {
+    const current = (): SshMachine | undefined => {
+      const machine = describe(machineId);
+      return machine && { ...machine, publicKeys: [...machine.publicKeys, ...letIn] };
+    };
     // A parsed key is taken as it is, which the types do not say: parsing it for each machine would be waste.
     const config = { hostKeys: [{ key: hostKey as unknown as string }], ident: 'OpenSSH_8.9p1' };
-    const server = new ssh2.Server(config, (client) => serveClient(client, () => describe(machineId)));
+    const server = new ssh2.Server(config, (client) => serveClient(client, current, letIn));
     server.on('error', () => {});
     return server;
   }
@@ -85,6 +95,7 @@ export function createSshFleet({ hostKeyPath, now, describe }: SshFleetOptions):
         port: 0,
         sockets: new Set(),
         server: null,
+        letIn: new Set(),
       };
       machine.listener.on('connection', (socket) => acceptSocket(machineId, machine, answersFromMs, socket));
       machine.port = await listenOn(machine.listener, preferredPort);
@@ -125,7 +136,7 @@ async function listenOn(listener: NetServer, preferredPort: number | null): Prom
   return (listener.address() as AddressInfo).port;
 }
 
-function serveClient(client: Connection, current: () => SshMachine | undefined): void {
+function serveClient(client: Connection, current: () => SshMachine | undefined, letIn: Set<string>): void {
   client.on('error', () => client.end());
   client.on('authentication', (context) => decideLogin(context, current()));
   client.on('session', (accept) => {
@@ -136,6 +147,7 @@ function serveClient(client: Connection, current: () => SshMachine | undefined):
       const machine = current();
       const channel = acceptExec();
       if (machine === undefined) return channel.close();
+      if (SCRIPTED.test(info.command)) return serveScript(channel, letIn);
       const result = runCommandLine(info.command, { ...machine.facts, user: machine.user });
       if (result.stderr !== '') channel.stderr.write(result.stderr);
       channel.write(result.stdout);
@@ -143,6 +155,24 @@ function serveClient(client: Connection, current: () => SshMachine | undefined):
       channel.end();
     });
     session.on('shell', (acceptShell) => serveShell(acceptShell(), current));
+  });
+}
+
+/**
+ * There is no shell to run a script from standard input: of what it would do, only the keys that it lets in are there afterwards, as with
+ * the start scripts of machines.
+ */
+function serveScript(channel: ServerChannel, letIn: Set<string>): void {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  channel.on('data', (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes <= MAX_SCRIPT_BYTES) parts.push(chunk);
+  });
+  channel.on('end', () => {
+    for (const key of findKeysInScript(Buffer.concat(parts).toString('utf8'))) letIn.add(key);
+    channel.exit(0);
+    channel.end();
   });
 }
 

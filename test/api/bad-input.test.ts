@@ -42,7 +42,7 @@ describe('POST /instances refuses', () => {
     ['too many at once', { count: 101 }, ['count'], /100/],
     ['a bad variable name', { env: { 'A B': 'x' } }, ['env.A B'], /environment variable/],
     ['a long variable', { env: { A: 'x'.repeat(257) } }, ['env.A'], /256/],
-    ['long start commands', { onStart: 'x'.repeat(3777) }, ['onStart'], /3776/],
+    ['long start commands', { onStart: 'x'.repeat(3777) }, ['onStart'], /3616/],
     ['a lifetime that is none', { maxLifetime: '12' }, ['maxLifetime'], /duration/],
     ['a longer lifetime without a reason', { maxLifetime: '13 hours' }, ['overrideReason'], /is needed/],
     ['an unbounded lifetime without a reason', { maxLifetime: null }, ['overrideReason'], /is needed/],

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createBundleCache, type AgentBundle } from '../../agent/bundle-cache.ts';
 import { bundleAgent } from '../../agent/bundle.ts';
@@ -12,18 +13,35 @@ import { until } from '../support/fleet-database.ts';
 import { recordMachine } from '../support/node-token.ts';
 
 const BOUND_MS = 20_000;
+const PLATFORM = `linux-${process.arch}`;
 
 let root: string;
 let directory: string;
 let server: ApiServer;
 let real: AgentBundle;
 let served: Promise<AgentBundle>;
+let programs: { file: string; sha256: string };
 beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), 'muster-install-'));
   directory = join(root, 'agent');
   real = await createBundleCache(join(root, 'cache'))();
   served = Promise.resolve(real);
-  server = await startApiServer({ agents: { bundle: () => served, intervalMs: 500, rotateKeyAfterMs: 86_400_000 } });
+  programs = { file: join(root, 'node.gz'), sha256: '' };
+  // In place of 120 MB: a program that is this Node all the same.
+  const program = `#!/bin/sh\nexec "${process.execPath}" "$@"\n`;
+  writeFileSync(programs.file, gzipSync(program));
+  programs.sha256 = createHash('sha256').update(program).digest('hex');
+  server = await startApiServer({
+    agents: {
+      bundle: () => served,
+      nodePrograms: {
+        digests: () => Promise.resolve(programs.sha256 === '' ? {} : { [PLATFORM]: programs.sha256 }),
+        compressed: () => Promise.resolve(programs.file),
+      },
+      intervalMs: 500,
+      rotateKeyAfterMs: 86_400_000,
+    },
+  });
   await listOffers(server, [{}]);
 });
 afterAll(async () => {
@@ -86,6 +104,54 @@ describe('the bundle', () => {
     expect(imports.length).toBeGreaterThan(0);
     expect(imports.filter((name) => !name?.startsWith('node:'))).toEqual([]);
     expect(real.text).toContain(JSON.stringify(real.version));
+  });
+});
+
+describe('the Node that is served', () => {
+  it('is public, can be asked for in parts, and is not there for another platform', async () => {
+    const path = `${server.url}/api/v1/nodes/runtime`;
+    const whole = await fetch(`${path}/${PLATFORM}`);
+    expect(whole.headers.get('content-type')).toBe('application/gzip');
+    expect(whole.headers.get('content-encoding')).toBeNull();
+    const bytes = Buffer.from(await whole.arrayBuffer());
+    expect(createHash('sha256').update(gunzipSync(bytes)).digest('hex')).toBe(programs.sha256);
+    const part = await fetch(`${path}/${PLATFORM}`, { headers: { range: 'bytes=10-19' } });
+    expect([part.status, Buffer.from(await part.arrayBuffer())]).toEqual([206, bytes.subarray(10, 20)]);
+    expect((await fetch(`${path}/windows-x64`)).status).toBe(404);
+    expect((await fetch(`${path}/..%2f..%2fetc%2fpasswd`)).status).toBe(404);
+  });
+});
+
+describe('on a machine without Node, the install script', () => {
+  const served = (sha256: string, token: string) => {
+    const good = programs.sha256;
+    programs.sha256 = sha256;
+    return fetchScript()
+      .then(() => install([], { MUSTER_AGENT_NODE: 'served', MUSTER_AGENT_TOKEN: token }))
+      .finally(() => (programs.sha256 = good));
+  };
+
+  it('says so where the control plane has none for it, and refuses one with another checksum', async () => {
+    const { token } = await recordMachine(server);
+    const none = await served('', token);
+    expect(none.code).not.toBe(0);
+    expect(none.output).toMatch(/the control plane has none for Linux \w+: install one/);
+    const other = await served('0'.repeat(64), token);
+    expect(other.code).not.toBe(0);
+    expect(other.output).toMatch(/the downloaded Node has the checksum [0-9a-f]{64} instead of 0{64}/);
+    expect(existsSync(join(directory, 'node'))).toBe(false);
+    expect(existsSync(join(directory, 'agent.mjs'))).toBe(false);
+  });
+
+  it("downloads the control plane's once, runs the agent with it, and removes it with everything else", async () => {
+    const { token, attemptId } = await recordMachine(server);
+    const first = await served(programs.sha256, token);
+    expect(first).toMatchObject({ code: 0, output: expect.stringMatching(/downloading the control plane's/) });
+    await until(async () => (await heartbeat(attemptId))?.heartbeat_at != null, 'a heartbeat', BOUND_MS);
+    expect(readFileSync(join(directory, 'keep.sh'), 'utf8')).toContain(`"${directory}/node"`);
+    expect((await served(programs.sha256, token)).output).not.toMatch(/downloading/);
+    expect((await install(['uninstall'])).code).toBe(0);
+    expect(existsSync(directory)).toBe(false);
   });
 });
 

@@ -2,7 +2,14 @@ import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Gpu, HeartbeatBody } from '../../api/contract/nodes.ts';
 import { makeAgentToken } from '../../secrets/agent-token.ts';
-import { listOffers, startApiServer, type ApiServer, type Loose, type Reply } from '../support/api-server.ts';
+import {
+  listOffers,
+  NO_PROGRAMS,
+  startApiServer,
+  type ApiServer,
+  type Loose,
+  type Reply,
+} from '../support/api-server.ts';
 import { recordMachine } from '../support/node-token.ts';
 
 let server: ApiServer;
@@ -11,6 +18,7 @@ beforeAll(async () => {
   server = await startApiServer({
     agents: {
       bundle: () => Promise.resolve({ text: 'console.log(1)\n', sha256: SHA256, version: '1.2.3' }),
+      nodePrograms: NO_PROGRAMS,
       intervalMs: 10_000,
       get rotateKeyAfterMs() {
         return rotation.rotateKeyAfterMs;
@@ -151,6 +159,30 @@ describe('registering', () => {
     const ended = await recordMachine(server);
     await kysely.updateTable('attempts').set({ status: 'destroying' }).where('id', '=', ended.attemptId).execute();
     expect((await register(ended.token)).body.detail).toMatch(/being destroyed or gone/);
+  });
+
+  it('makes the node of the machine that the token was made for, whoever sends it and from wherever', async () => {
+    const mine = await recordMachine(server);
+    const other = await recordMachine(server);
+    // An agent that got hold of another machine's token speaks for that machine, never for its own: addresses and names match nothing.
+    const { body } = await register(other.token);
+    expect(await seen(body.nodeId)).toMatchObject({ attemptId: other.attemptId, instanceId: other.instanceId });
+    const own = await register(mine.token);
+    expect(own.body.nodeId).not.toBe(body.nodeId);
+    expect(await seen(own.body.nodeId)).toMatchObject({ attemptId: mine.attemptId, instanceId: mine.instanceId });
+  });
+
+  it('is refused for ever to a node that was forgotten: neither its key, nor its token and nonce, bring it back', async () => {
+    const { nodeId, attemptId, token, key } = await registered();
+    const { kysely } = server.database;
+    await kysely.updateTable('attempts').set({ status: 'gone' }).where('id', '=', attemptId).execute();
+    expect((await server.call('DELETE', `/api/v1/nodes/${nodeId}`)).status).toBe(204);
+    expect((await register(token)).status).toBe(401);
+    // Not even where the machine were there again.
+    await kysely.updateTable('attempts').set({ status: 'ready' }).where('id', '=', attemptId).execute();
+    expect((await register(token)).body.detail).toBe('the token was used already');
+    expect((await asAgent('heartbeat', key, beat())).status).toBe(401);
+    expect(await kysely.selectFrom('nodes').select('id').where('attempt_id', '=', attemptId).execute()).toEqual([]);
   });
 
   it('is written into the audit log with the agent as actor, without the token and the key', async () => {
@@ -294,6 +326,34 @@ describe("a node's key", () => {
     expect((await asAgent('heartbeat', key, beat({ sequence: 5 }))).status).toBe(401);
   });
 
+  it('that was replaced can neither report nor register, and its replacement outlives the one-time token', async () => {
+    const { key, token, attemptId } = await registered();
+    rotation.rotateKeyAfterMs = 0;
+    const next = (await asAgent('heartbeat', key, beat({ sequence: 1 }))).body.key as string;
+    rotation.rotateKeyAfterMs = 86_400_000;
+    await server.database.kysely
+      .updateTable('node_tokens')
+      .set({ expires_at: new Date(0) })
+      .where('attempt_id', '=', attemptId)
+      .execute();
+    expect((await asAgent('heartbeat', next, beat({ sequence: 2 }))).body.accepted).toBe(true);
+    expect((await asAgent('heartbeat', key, beat({ sequence: 3 }))).status).toBe(401);
+    expect((await register(key)).status).toBe(401);
+    expect((await register(token)).status).toBe(401);
+  });
+
+  it('is nowhere in the database, nor is the token: only what they hash to', async () => {
+    const { key, token, nodeId } = await registered();
+    const { kysely } = server.database;
+    const rows = [
+      await kysely.selectFrom('nodes').selectAll().where('id', '=', nodeId).execute(),
+      await kysely.selectFrom('node_tokens').selectAll().execute(),
+    ];
+    const dump = JSON.stringify(rows, (_key, value: unknown) => (typeof value === 'bigint' ? value.toString() : value));
+    expect(dump).not.toContain(key);
+    expect(dump).not.toContain(token);
+  });
+
   it('opens no other route', async () => {
     const { key } = await registered();
     const ways: Record<string, string>[] = [{ 'x-agent-api-key': key }, { authorization: `Bearer ${key}` }];
@@ -362,5 +422,72 @@ describe('what a machine downloads', () => {
     const file = await server.call<string>('GET', '/api/v1/nodes/agent.mjs', { key: null });
     expect(file.headers.get('x-muster-sha256')).toBe(SHA256);
     expect(createHash('sha256').update(file.body).digest('hex')).toBe(SHA256);
+  });
+});
+
+describe('the metrics of an instance', () => {
+  const metrics = (instanceId: string, query = '') =>
+    server.call('GET', `/api/v1/instances/${instanceId}/metrics${query}`);
+
+  it('are the samples of its node with the phases of the instance, and unknown is null', async () => {
+    const { instanceId, nodeId, key } = await registered();
+    await asAgent('heartbeat', key, beat({}, [{ ...GPU, powerW: null }]));
+    const { status, body } = await metrics(instanceId);
+    expect(status).toBe(200);
+    expect(body).toMatchObject({
+      instanceId,
+      nodeId,
+      nodeStatus: 'online',
+      health: 'healthy',
+      note: null,
+      phaseAt: { queued: expect.any(String) },
+      samples: [
+        { verdict: 'healthy', gpuPercent: 3, gpuMemoryUsedMib: 512, gpuTemperatureC: 41, gpuPowerW: null, load1: 0.5 },
+      ],
+    });
+  });
+
+  it('reach back as far as is asked, oldest first, and a day at most', async () => {
+    const { instanceId, nodeId, key } = await registered();
+    await asAgent('heartbeat', key, beat());
+    const { kysely } = server.database;
+    const sample = await kysely
+      .selectFrom('node_samples')
+      .selectAll()
+      .where('node_id', '=', nodeId)
+      .executeTakeFirstOrThrow();
+    const ago = (minutes: number) => new Date(Date.now() - minutes * 60_000);
+    await kysely
+      .insertInto('node_samples')
+      .values(
+        [30, 90, 1_500].map((minutes) => ({ ...sample, slot: (sample.slot + minutes) % 1_440, at: ago(minutes) })),
+      )
+      .execute();
+    expect((await metrics(instanceId)).body.samples).toHaveLength(2);
+    const day = (await metrics(instanceId, '?minutes=1440')).body.samples as { at: string }[];
+    expect(day).toHaveLength(3);
+    expect(day.map(({ at }) => at)).toEqual(day.map(({ at }) => at).toSorted());
+    for (const wrong of ['0', '1441', 'x']) expect((await metrics(instanceId, `?minutes=${wrong}`)).status).toBe(422);
+  });
+
+  it('say why there are none: no machine, no agent, not registered', async () => {
+    const bare = await recordMachine(server);
+    expect((await metrics(bare.instanceId)).body).toMatchObject({
+      nodeId: null,
+      health: 'unknown',
+      note: 'its machine carries no agent',
+      samples: [],
+    });
+    const { kysely } = server.database;
+    await kysely.updateTable('attempts').set({ agent_sealed: 'x' }).where('id', '=', bare.attemptId).execute();
+    expect((await metrics(bare.instanceId)).body.note).toBe('its agent has not registered');
+    await kysely.updateTable('attempts').set({ status: 'gone' }).where('id', '=', bare.attemptId).execute();
+    expect((await metrics(bare.instanceId)).body.note).toBe('no machine of it is chosen');
+  });
+
+  it('of another org are not there', async () => {
+    const { instanceId } = await registered();
+    const { key } = await server.makeKey('owner');
+    expect((await server.call('GET', `/api/v1/instances/${instanceId}/metrics`, { key })).status).toBe(404);
   });
 });

@@ -191,6 +191,24 @@ describe('opening a session', () => {
     });
   });
 
+  it('counts against the caps in the same transaction: beyond one nothing of it is kept', async () => {
+    const caps = server.database.kysely.updateTable('deployment');
+    const count = () =>
+      server.database.kysely
+        .selectFrom(['sessions'])
+        .select((eb) => eb.fn.countAll<bigint>().as('count'))
+        .executeTakeFirstOrThrow();
+    const before = await count();
+    await caps.set({ max_instances: 0 }).execute();
+    try {
+      const reply = await call('POST', '/sessions', { offerId: offerIds[0], hours: 2 });
+      expect(reply).toMatchObject({ status: 507, body: { code: 'cap_exceeded', cap: 'instances', maxInstances: 0 } });
+    } finally {
+      await caps.set({ max_instances: 1_000 }).execute();
+    }
+    expect(await count()).toEqual(before);
+  });
+
   it('is done once for an Idempotency-Key', async () => {
     const headers = { 'idempotency-key': 'open-once' };
     const body = { offerId: offerIds[0], hours: 1 };

@@ -56,6 +56,19 @@ describe('lists', () => {
   });
 });
 
+describe('instances metrics', () => {
+  it('shows what the agent measured, and a dash for what it could not', async () => {
+    server.instances.set(READY, makeInstance(READY, 'train-1', 'ready'));
+    const { code, stdout } = await run('instances', 'metrics', READY, '--minutes', '5');
+    expect(code).toBe(0);
+    const [line, head, row] = stdout.trimEnd().split('\n') as [string, string, string];
+    expect(line).toBe('nod_aaaaaaaaaaaaaaaa online, GPUs failed: a GPU fell off the bus');
+    expect(head).toMatch(/^AT +GPUS +GPU % +GPU MIB +C +W +LOAD +FREE MIB$/);
+    expect(row).toMatch(/^2026-11-21T09:00:00.000Z +failed +- +- +41 +- +0\.50 +30000$/);
+    expect((await run('instances', 'metrics', 'ins_cccccccccccccccc')).code).toBe(4);
+  });
+});
+
 describe('instances get', () => {
   it('shows one instance with what may be done to it', async () => {
     server.instances.set(READY, makeInstance(READY, 'train-1', 'ready'));

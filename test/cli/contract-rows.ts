@@ -1,6 +1,7 @@
 /** Rows as the contract has them, for the tests of the command line. */
 import type { Instance, ProvisionPlan } from '../../api/contract/instances.ts';
 import type { InventorySource, Offer } from '../../api/contract/inventory.ts';
+import type { InstanceMetrics } from '../../api/contract/metrics.ts';
 import type { Operation, OperationEvent } from '../../api/contract/operations.ts';
 import type { Provider } from '../../api/contract/providers.ts';
 
@@ -158,6 +159,33 @@ export function makeInstance(id: string, name: string, status: Instance['status'
     operationId: 'op_createcreatecrea',
     stackId: 'stk_aaaaaaaaaaaaaaaa',
     consumer: null,
+  };
+}
+
+/** One sample of a sick reading: only the temperature is known. */
+export function makeMetrics(instanceId: string): InstanceMetrics {
+  return {
+    instanceId,
+    phase: 'active',
+    phaseAt: { queued: NOW },
+    nodeId: 'nod_aaaaaaaaaaaaaaaa',
+    nodeStatus: 'online',
+    health: 'failed',
+    note: 'a GPU fell off the bus',
+    lastHeartbeatAt: NOW,
+    samples: [
+      {
+        at: NOW,
+        verdict: 'failed',
+        gpuPercent: null,
+        gpuMemoryUsedMib: null,
+        gpuMemoryTotalMib: null,
+        gpuTemperatureC: 41.4,
+        gpuPowerW: null,
+        load1: 0.5,
+        memoryAvailableMib: 30_000,
+      },
+    ],
   };
 }
 

@@ -19,13 +19,22 @@ import {
 } from '../../api/contract/instances.ts';
 import type { Instance } from '../../api/contract/instances.ts';
 import { inventoryQuery, offerPage } from '../../api/contract/inventory.ts';
+import { instanceMetrics } from '../../api/contract/metrics.ts';
 import { operation, operationEvent } from '../../api/contract/operations.ts';
 import type { Operation, OperationEvent } from '../../api/contract/operations.ts';
 import { problem } from '../../api/contract/problem.ts';
 import { providerPage } from '../../api/contract/providers.ts';
 import { ERROR_TABLE } from '../../domain/error-table.ts';
 import type { ErrorCode } from '../../domain/error-table.ts';
-import { makeInstance, makeOffer, makeOperation, makePlan, makeProvider, makeSource } from './contract-rows.ts';
+import {
+  makeInstance,
+  makeMetrics,
+  makeOffer,
+  makeOperation,
+  makePlan,
+  makeProvider,
+  makeSource,
+} from './contract-rows.ts';
 
 export const API_KEY = `mk_${'t'.repeat(40)}`;
 export const PASSWORD = 'correct horse battery';
@@ -150,6 +159,7 @@ export async function startContractServer(): Promise<ContractServer> {
       const ssh = { host: '127.0.0.1', port: 41022, user: 'root', command: 'ssh -p 41022 root@127.0.0.1' };
       return send(instanceSsh, ssh);
     }
+    if (verb === 'metrics') return send(instanceMetrics, makeMetrics(id));
     if (method !== 'DELETE') return send(instance, found as Instance);
     const made = makeOperation('op_destroydestroyde', 'destroy_instance', id);
     state.operations.set(made.id, made);

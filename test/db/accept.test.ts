@@ -37,7 +37,22 @@ describe('accepting a provision', () => {
       requestedMicroUsdPerHour: 600_000,
       maxBurnMicroUsdPerHour: 2_000_000,
     });
-    expect((await measureFleet(capped.db)).burnMicroUsdPerHour).toBe(1_800_000n);
+    expect(await measureFleet(capped.db)).toMatchObject({
+      burnMicroUsdPerHour: 0n,
+      committedMicroUsdPerHour: 1_800_000n,
+    });
+    await capped.close();
+  });
+
+  it('counts all racers of a race against the cap on burn, as far as what they may cost together allows', async () => {
+    const capped = await createFleetDatabase({ maxBurnMicroUsdPerHour: 2_000_000n });
+    const race = { strategy: 'race' as const, raceWidth: 4 };
+    await expect(capped.provision(race)).rejects.toMatchObject({
+      code: 'cap_exceeded',
+      facts: { cap: 'burn', requestedMicroUsdPerHour: 2_400_000 },
+    });
+    await capped.provision({ ...race, maxRaceCostMicroUsd: 0 });
+    expect((await measureFleet(capped.db)).committedMicroUsdPerHour).toBe(600_000n);
     await capped.close();
   });
 

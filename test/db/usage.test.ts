@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createMeterUsageCron } from '../../automation/cron/meter-usage.ts';
 import { insertAttempt, markGone, recordObservation, recordPurchase } from '../../db/attempts.ts';
@@ -107,6 +108,52 @@ describe('a usage record', () => {
     expect(first?.proven_until).toEqual(first?.ended_at);
     expect(second).toMatchObject({ is_open: false, price_micro_usd_per_hour: 9_000n, started_at: first?.ended_at });
     expect((second?.ended_at.getTime() ?? 0) - (second?.proven_until.getTime() ?? 0)).toBeGreaterThanOrEqual(HOUR - 1);
+  });
+
+  it('is proven as far as the agent of the very machine has been heard of, and replaying changes nothing', async () => {
+    const { id, instanceId } = await buy();
+    const other = await buy();
+    const nodeId = newId('node');
+    await fleet.db
+      .insertInto('nodes')
+      .values({
+        id: nodeId,
+        org_id: fleet.orgId,
+        attempt_id: id,
+        instance_id: instanceId,
+        key_hash: Buffer.from(id),
+        agent_version: '1',
+      })
+      .execute();
+    const beat = () =>
+      fleet.db
+        .updateTable('nodes')
+        .set({ heartbeat_at: sql<Date>`now()` })
+        .where('id', '=', nodeId)
+        .execute();
+    const again = () => fleet.db.transaction().execute((tx) => meterAttempts(tx, [id]));
+    const provenMs = async (attemptId: string) => {
+      const [record] = await records(attemptId);
+      return (record?.proven_until.getTime() ?? 0) - (record?.started_at.getTime() ?? 0);
+    };
+    await fleet.passTime(HOUR);
+    await beat();
+    await fleet.passTime(HOUR);
+    await tick();
+    expect(Math.round((await provenMs(id)) / HOUR)).toBe(1);
+    expect(await provenMs(other.id)).toBe(0);
+    await gone(id);
+    // What comes after the end, or from a clock that runs ahead, proves no more than there is.
+    await fleet.passTime(HOUR);
+    await beat();
+    await again();
+    const [closed] = await records(id);
+    expect(closed).toMatchObject({ is_open: false, proven_until: closed?.ended_at });
+    expect(Math.round(((closed?.ended_at.getTime() ?? 0) - (closed?.started_at.getTime() ?? 0)) / HOUR)).toBe(2);
+    await fleet.db.deleteFrom('nodes').where('id', '=', nodeId).execute();
+    expect(await again()).toBe(0);
+    expect(await records(id)).toEqual([closed]);
+    await gone(other.id);
   });
 
   it('is made by the next tick for what was bought before there were any, once however many replicas tick', async () => {

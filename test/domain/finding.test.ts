@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { accrueFinding, allowedFindingActions, type FindingCost } from '../../domain/finding.ts';
+import type { UsageInterval } from '../../domain/usage.ts';
 
 const HOUR = 3_600_000;
 const NOW = 1_800_000_000_000;
@@ -34,7 +35,7 @@ describe('what the machine of a finding has cost', () => {
       priceMicroUsdPerHour: 600_000n,
       firstSeenAt: NOW - 2 * HOUR,
       endedAt: null,
-      attempt: null,
+      usage: [],
       now: NOW,
       ...change,
     });
@@ -44,18 +45,24 @@ describe('what the machine of a finding has cost', () => {
     expect(cost({ endedAt: NOW - HOUR })).toBe(600_000n);
   });
 
-  it('adds what the attempt behind an orphan had cost before it was called gone', () => {
-    const attempt = { priceMicroUsdPerHour: 600_000n, purchasedAt: NOW - 5 * HOUR, goneAt: NOW - 4 * HOUR };
-    expect(cost({ attempt })).toBe(1_800_000n);
+  const usage = (price: bigint, from: number, to: number | null): UsageInterval => ({
+    from,
+    to: to ?? from,
+    provenUntil: from,
+    priceMicroUsdPerHour: price,
+    isOpen: to === null,
   });
 
-  it('is the attempt’s where a row accounts for the machine', () => {
-    const attempt = { priceMicroUsdPerHour: 500_000n, purchasedAt: NOW - 3 * HOUR, goneAt: null };
-    for (const kind of ['ghost', 'stuck', 'mismatch']) expect(cost({ class: kind, attempt })).toBe(1_500_000n);
+  it('adds what the attempt behind an orphan had cost before it was called gone', () => {
+    expect(cost({ usage: [usage(600_000n, NOW - 5 * HOUR, NOW - 4 * HOUR)] })).toBe(1_800_000n);
+  });
+
+  it('is the attempt’s where a row accounts for the machine, at each price for as long as it held', () => {
+    const live = [usage(500_000n, NOW - 3 * HOUR, NOW - HOUR), usage(700_000n, NOW - HOUR, null)];
+    for (const kind of ['ghost', 'stuck', 'mismatch']) expect(cost({ class: kind, usage: live })).toBe(1_700_000n);
   });
 
   it('of a duplicate leaves out the machine that is wanted', () => {
-    const attempt = { priceMicroUsdPerHour: 500_000n, purchasedAt: NOW - 3 * HOUR, goneAt: null };
-    expect(cost({ class: 'duplicate', attempt })).toBe(1_200_000n);
+    expect(cost({ class: 'duplicate', usage: [usage(500_000n, NOW - 3 * HOUR, null)] })).toBe(1_200_000n);
   });
 });

@@ -8,4 +8,12 @@ describe('the nearest names', () => {
     expect(nearestNames('h100', known, 1)).toEqual(['H100 SXM']);
     expect(nearestNames('x', [], 3)).toEqual([]);
   });
+
+  it('begin with those of which it is a part', () => {
+    expect(nearestNames('h100', ['H200', 'A100', 'H100 SXM', 'H100 PCIE'], 3)).toEqual([
+      'H100 SXM',
+      'H100 PCIE',
+      'A100',
+    ]);
+  });
 });

@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { INSTANCE_STATUSES } from '../../domain/instance.ts';
-import { countPool, decidePool, isClaimable, type PoolView, type WarmInstance } from '../../domain/pool.ts';
+import {
+  countNeeded,
+  countPool,
+  decidePool,
+  isClaimable,
+  type PoolView,
+  type WarmInstance,
+} from '../../domain/pool.ts';
 
 const NOW = 10_000_000;
 const ROOM = { instances: 100, burnMicroUsdPerHour: 1_000_000_000n };
@@ -29,6 +36,8 @@ function pool(instances: WarmInstance[], change: Partial<PoolView> = {}): PoolVi
     maxSize: 5,
     maxPriceMicroUsdPerHour: 600_000n,
     idleShrinkAfterMs: 600_000,
+    idleSize: 1,
+    demandedAt: NOW,
     aboveTargetSince: null,
     changedAt: 0,
     instances,
@@ -96,6 +105,29 @@ describe('a pool', () => {
   });
 });
 
+describe('a pool that nobody asks for', () => {
+  const all = [warm(3, { priceMicroUsdPerHour: 500_000n }), warm(2), warm(1)];
+  const idle = (change: Partial<PoolView> = {}) => pool(all, { demandedAt: NOW - 600_000, changedAt: 0, ...change });
+
+  it('keeps only its idle size, once as long as that has passed, the dearest given back first', () => {
+    expect(decidePool(idle(), ROOM, NOW - 1)).toMatchObject({ fill: 0, shrink: [], aboveTargetSince: null });
+    expect(decidePool(idle(), ROOM, NOW).shrink).toEqual(['ins_3', 'ins_1']);
+    expect(decidePool(idle({ idleSize: 0 }), ROOM, NOW).shrink).toHaveLength(3);
+    expect(decidePool(idle({ idleSize: 9 }), ROOM, NOW).shrink).toEqual([]);
+    expect(decidePool(idle({ demandedAt: null }), ROOM, NOW).shrink).toHaveLength(2);
+  });
+
+  it('is not refilled above that, and back at its target with the next request', () => {
+    const one = pool([warm(1)], { demandedAt: NOW - 600_000 });
+    expect(decidePool(one, ROOM, NOW)).toMatchObject({ fill: 0, shrink: [], trouble: null });
+    expect(decidePool({ ...one, demandedAt: NOW }, ROOM, NOW)).toMatchObject({ fill: 2 });
+  });
+
+  it('counts a change of what is wanted like a request', () => {
+    expect(decidePool(idle({ changedAt: NOW - 1_000 }), ROOM, NOW)).toMatchObject({ fill: 0, shrink: [] });
+  });
+});
+
 describe('whatever a pool looks like', () => {
   const anyWarm = fc.record({
     status: fc.constantFrom(...INSTANCE_STATUSES),
@@ -110,12 +142,14 @@ describe('whatever a pool looks like', () => {
       targetSize: fc.integer({ min: 0, max: 10 }),
       extra: fc.integer({ min: 0, max: 5 }),
       above: fc.option(fc.integer({ min: 0, max: 2_000_000 }), { nil: null }),
+      idleSize: fc.integer({ min: 0, max: 10 }),
+      demanded: fc.option(fc.integer({ min: 0, max: 2_000_000 }), { nil: null }),
       room: fc.record({
         instances: fc.integer({ min: -3, max: 10 }),
         burnMicroUsdPerHour: fc.bigInt({ min: -1_000_000n, max: 8_000_000n }),
       }),
     })
-    .map(({ all, targetSize, extra, above, room }) => ({
+    .map(({ all, targetSize, extra, above, idleSize, demanded, room }) => ({
       room,
       view: pool(
         all
@@ -130,7 +164,13 @@ describe('whatever a pool looks like', () => {
             }),
           )
           .sort((a, b) => b.createdAt - a.createdAt),
-        { targetSize, maxSize: targetSize + extra, aboveTargetSince: above === null ? null : NOW - above },
+        {
+          targetSize,
+          maxSize: targetSize + extra,
+          aboveTargetSince: above === null ? null : NOW - above,
+          idleSize,
+          demandedAt: demanded === null ? null : NOW - demanded,
+        },
       ),
     }));
 
@@ -148,7 +188,7 @@ describe('whatever a pool looks like', () => {
     );
   });
 
-  it('only idle, ready and unclaimed ones are given back, and never below the target', () => {
+  it('only idle, ready and unclaimed ones are given back, and never below what is needed', () => {
     fc.assert(
       fc.property(anyPool, ({ view, room }) => {
         const { shrink, fill } = decidePool(view, room, NOW);
@@ -160,7 +200,7 @@ describe('whatever a pool looks like', () => {
         }
         if (shrink.length === 0) return;
         expect(fill).toBe(0);
-        expect(countPool(view.instances).ready - shrink.length).toBeGreaterThanOrEqual(view.targetSize);
+        expect(countPool(view.instances).ready - shrink.length).toBeGreaterThanOrEqual(countNeeded(view, NOW));
       }),
     );
   });
@@ -170,7 +210,7 @@ describe('whatever a pool looks like', () => {
       fc.property(anyPool, ({ view, room }) => {
         const { ready, filling } = countPool(view.instances);
         const decision = decidePool(view, room, NOW);
-        if (ready + filling < view.targetSize && decision.fill === 0) expect(decision.trouble).not.toBeNull();
+        if (ready + filling < countNeeded(view, NOW) && decision.fill === 0) expect(decision.trouble).not.toBeNull();
       }),
     );
   });

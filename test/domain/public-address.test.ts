@@ -1,7 +1,7 @@
 import { BlockList, isIP } from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isPublicAddress } from '../../domain/public-address.ts';
+import { isPublicAddress, reachOfHost } from '../../domain/public-address.ts';
 
 describe('a public address', () => {
   it.each([
@@ -72,4 +72,23 @@ describe('a public address', () => {
       }),
     );
   });
+});
+
+describe('the reach of a host', () => {
+  it.each([
+    ['localhost', 'self'],
+    ['muster.localhost', 'self'],
+    ['127.0.0.9', 'self'],
+    ['0.0.0.0', 'self'],
+    ['[::1]', 'self'],
+    ['[::]', 'self'],
+    ['10.1.2.3', 'private'],
+    ['[fd12::1]', 'private'],
+    ['control', 'private'],
+    ['Box.Local.', 'private'],
+    ['8.8.8.8', 'public'],
+    ['[2606:4700::1111]', 'public'],
+    ['muster.example.com', 'public'],
+    ['127.example.com', 'public'],
+  ] as const)('of %s is %s', (host, reach) => expect(reachOfHost(host)).toBe(reach));
 });

@@ -43,6 +43,15 @@ describe('login', () => {
     await expect(exec(id, QUERY)).rejects.toThrow('authentication');
   });
 
+  it('works with a key that a script brings over SSH, as somebody does who lets others in', async () => {
+    const id = await boot();
+    await attach(id);
+    await expect(exec(id, QUERY, other.private)).rejects.toThrow('authentication');
+    const script = `set -eu\nlet_in '${other.public}'\n`;
+    expect(await exec(id, 'sh -s', mine.private, 'root', script)).toEqual({ stdout: '', stderr: '', exitCode: 0 });
+    expect(await exec(id, QUERY, other.private)).toMatchObject({ exitCode: 0 });
+  });
+
   it('works with an attached key only after the delay that is switched on', async () => {
     vendor.setSwitches('vastai', { keyDelayMs: 12_000 });
     const id = await boot();
@@ -218,6 +227,7 @@ async function exec(
   command: string,
   privateKey = mine.private,
   username = 'root',
+  input = '',
 ): Promise<{ stdout: string; stderr: string; exitCode: number }> {
   const client = await connect(directPort(await vendor.read(id)), privateKey, username);
   try {
@@ -229,6 +239,7 @@ async function exec(
         channel.stderr.on('data', (chunk: Buffer) => (result.stderr += chunk.toString()));
         channel.on('exit', (code: number) => (result.exitCode = code));
         channel.on('close', () => resolve(result));
+        channel.end(input);
       });
     });
   } finally {

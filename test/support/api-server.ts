@@ -68,6 +68,7 @@ export async function startApiServer(changes: Partial<ApiDeps> = {}): Promise<Ap
     deploymentId: 'sandbox',
     agents: {
       bundle: () => Promise.resolve({ text: '// the agent\n', sha256: 'f'.repeat(64), version: '0.0.0' }),
+      nodePrograms: NO_PROGRAMS,
       intervalMs: 10_000,
       rotateKeyAfterMs: 86_400_000,
     },
@@ -192,4 +193,10 @@ export async function listOffers(server: ApiServer, offers: Partial<Offer>[]): P
 }
 
 /** The least that POST /instances needs. */
+/** Machines without a Node get none. */
+export const NO_PROGRAMS: ApiDeps['agents']['nodePrograms'] = {
+  digests: () => Promise.resolve({}),
+  compressed: () => Promise.resolve(null),
+};
+
 export const ORDER = { gpu: 'RTX 4090', maxPriceUsdPerHour: '0.60' };

@@ -7,7 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { CrashPointName } from '../../domain/crash-points.ts';
+import type { ProviderName } from '../../domain/provider.ts';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
+import type { RentalMachineReport } from '../../sandbox/rental/report.ts';
+import type { MachineReport } from '../../sandbox/vastai/report.ts';
 import type { Armed } from './crash-hook.ts';
 import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from './muster-process.ts';
 
@@ -18,7 +21,10 @@ export interface CrashCell {
   seed: number;
   point: CrashPointName;
   victim: Victim;
-  strategy: 'coldstart' | 'race';
+  /** Where everything is bought. */
+  provider: ProviderName;
+  /** serverless: from a pool of one, made before the kill is armed and deleted in the end. */
+  strategy: 'coldstart' | 'race' | 'serverless';
   count: number;
   /** The vendor's answers to purchases that get lost, and offers that are stale, as probabilities. */
   lostResponses: number;
@@ -39,6 +45,8 @@ export interface CrashReport {
 }
 
 const BOUND_MS = 90_000;
+/** What a hand-over has to put on the machine. */
+const USER_KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbcdefghijklmnopqrstuvwxyz0123456789ABCDEFG user';
 
 interface InstanceReply {
   id: string;
@@ -65,8 +73,8 @@ export async function startCrashFleet(): Promise<CrashFleet> {
   });
   await muster.start();
   await waitFor(async () => (await muster.request('GET', '/ready')).status === 200, BOUND_MS, '/ready');
-  const foreign = () => sandbox.state().vastai.machines.filter((machine) => machine.origin === 'foreign');
-  const foreignBefore = foreign().length;
+  const machinesOf = (provider: ProviderName): (MachineReport | RentalMachineReport)[] =>
+    sandbox.state()[provider].machines;
 
   /** Restarts what was killed, lets the vendor's time pass, and asks. */
   async function until(check: () => Promise<boolean>, what: string): Promise<void> {
@@ -115,12 +123,12 @@ export async function startCrashFleet(): Promise<CrashFleet> {
         '/api/v1/instances',
         {
           name: `cell-${cell.seed}-${Math.random().toString(36).slice(2, 8)}`,
-          gpu: 'RTX 4090',
-          maxPriceUsdPerHour: '0.95',
+          ...wantedOf(cell),
           count: cell.count,
           strategy: cell.strategy,
           raceWidth: 2,
           maxRaceCostUsd: '2',
+          sshPublicKeys: [USER_KEY],
         },
         { 'idempotency-key': key },
       );
@@ -131,15 +139,46 @@ export async function startCrashFleet(): Promise<CrashFleet> {
     return ids;
   }
 
+  /** A pool with one warm instance; returns its id. */
+  async function warmUp(cell: CrashCell): Promise<string> {
+    const reply = await muster.request<{ id: string }>('POST', '/api/v1/pools', {
+      name: `pool-${cell.seed}-${Math.random().toString(36).slice(2, 8)}`,
+      ...wantedOf(cell),
+      targetSize: 1,
+      maxSize: 5,
+    });
+    if (reply.status !== 201) throw new Error(JSON.stringify(reply.body));
+    await untilWarm(reply.body.id);
+    return reply.body.id;
+  }
+
+  const untilWarm = (poolId: string) =>
+    until(async () => {
+      const { body } = await muster.request<{ counts: { ready: number } }>('GET', `/api/v1/pools/${poolId}`);
+      return body.counts.ready === 1;
+    }, 'the pool is warm');
+
+  /** All that are not destroyed; each cell starts with none. */
+  async function listInstances(): Promise<InstanceReply[]> {
+    const path = '/api/v1/instances?limit=500&status=requested,creating,booting,ready,lost,destroying';
+    const reply = await muster.request<{ items: InstanceReply[] }>('GET', path);
+    if (reply.status !== 200) throw new Error(`${reply.status}`);
+    return reply.body.items;
+  }
+
   return {
     sandbox,
     muster,
     async run(cell) {
       const problems: string[] = [];
-      const labelsBefore = new Set(sandbox.state().vastai.machines.map((machine) => machine.id));
+      const { provider } = cell;
+      const foreign = () => machinesOf(provider).filter((machine) => machine.origin === 'foreign');
+      const foreignBefore = foreign().length;
+      const before = new Set(machinesOf(provider).map((machine) => machine.id));
+      const poolId = cell.strategy === 'serverless' ? await warmUp(cell) : null;
       if (cell.lostResponses > 0) {
         await sandbox.addFault({
-          provider: 'vastai',
+          provider,
           endpoint: 'create',
           kind: 'lose_response',
           probability: cell.lostResponses,
@@ -147,7 +186,7 @@ export async function startCrashFleet(): Promise<CrashFleet> {
       }
       if (cell.staleOffers > 0) {
         await sandbox.addFault({
-          provider: 'vastai',
+          provider,
           endpoint: 'create',
           kind: 'stale_offer',
           probability: cell.staleOffers,
@@ -163,11 +202,15 @@ export async function startCrashFleet(): Promise<CrashFleet> {
       for (const one of await readInstances(ids)) {
         if (one.status !== 'ready') problems.push(`${one.id} was not rented: ${one.failureCode} ${one.failureDetail}`);
       }
-      const attempts = (await readInstances(ids)).flatMap((one) => one.attempts);
+      if (poolId !== null) await untilWarm(poolId);
+      let kept: InstanceReply[] = [];
+      await until(async () => {
+        kept = await listInstances();
+        return kept.every((one) => one.status === 'ready');
+      }, 'nothing is on its way');
+      const attempts = (await readInstances(kept.map(({ id }) => id))).flatMap((one) => one.attempts);
       const mine = () =>
-        sandbox
-          .state()
-          .vastai.machines.filter((machine) => !labelsBefore.has(machine.id) && machine.origin !== 'foreign');
+        machinesOf(provider).filter((machine) => !before.has(machine.id) && machine.origin !== 'foreign');
       const alive = mine().filter((machine) => machine.destroyedAtMs === null);
       for (const machine of alive) {
         const recorded = attempts.filter(
@@ -186,7 +229,13 @@ export async function startCrashFleet(): Promise<CrashFleet> {
         }
         return true;
       }, 'destroy accepted');
-      await until(async () => (await readInstances(ids)).every((one) => one.status === 'destroyed'), 'destroyed');
+      if (poolId !== null) {
+        await until(async () => {
+          const reply = await muster.request('DELETE', `/api/v1/pools/${poolId}`);
+          return reply.status === 202 || reply.status === 404;
+        }, 'the pool is deleted');
+      }
+      await until(async () => (await listInstances()).length === 0, 'destroyed');
       for (const machine of mine().filter((one) => one.destroyedAtMs === null)) {
         problems.push(`orphan: machine ${machine.id} (${machine.label}) is alive though everything is destroyed`);
       }
@@ -207,6 +256,10 @@ export async function startCrashFleet(): Promise<CrashFleet> {
       rmSync(dir, { recursive: true, force: true });
     },
   };
+}
+
+function wantedOf({ provider }: CrashCell): Record<string, unknown> {
+  return { gpu: 'RTX 4090', providers: [provider], maxPriceUsdPerHour: '0.95' };
 }
 
 function isSettled(attempt: { status: string }): boolean {

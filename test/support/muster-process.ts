@@ -12,6 +12,8 @@ export interface MusterProcessOptions {
   /** @default a free one, kept over restarts */
   port?: number;
   env?: Record<string, string>;
+  /** @default ADMIN_KEY, which everybody knows */
+  adminKey?: string;
   /** Module that node imports first. */
   preload?: string;
 }
@@ -35,6 +37,7 @@ export interface MusterProcess {
 export async function createMusterProcess(options: MusterProcessOptions): Promise<MusterProcess> {
   const port = options.port ?? (await findFreePort());
   const url = `http://127.0.0.1:${port}`;
+  const adminKey = options.adminKey ?? ADMIN_KEY;
   let child: ChildProcess | undefined;
   let output = '';
   const isRunning = () => child !== undefined && child.exitCode === null && child.signalCode === null;
@@ -63,7 +66,7 @@ export async function createMusterProcess(options: MusterProcessOptions): Promis
             MUSTER_DATA_DIR: options.dataDir,
             MUSTER_PORT: String(port),
             MUSTER_SANDBOX_PORT: String(options.sandboxPort),
-            MUSTER_ADMIN_API_KEY: ADMIN_KEY,
+            MUSTER_ADMIN_API_KEY: adminKey,
             MUSTER_LOG_LEVEL: 'info',
             // Machines with agents are real processes: only where a test is about them.
             MUSTER_AGENT: 'off',
@@ -97,7 +100,7 @@ export async function createMusterProcess(options: MusterProcessOptions): Promis
       const reply = await fetch(`${url}${path}`, {
         method,
         headers: {
-          authorization: `Bearer ${ADMIN_KEY}`,
+          authorization: `Bearer ${adminKey}`,
           ...(body === undefined ? {} : { 'content-type': 'application/json' }),
           ...headers,
         },

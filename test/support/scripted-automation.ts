@@ -5,11 +5,11 @@ import { createInterruptibleCron } from '../../automation/cron/check-interruptib
 import { createExpireCron } from '../../automation/cron/expire.ts';
 import { createReconcileCron, type ReconcileOptions } from '../../automation/cron/reconcile-fleet.ts';
 import { createSyncOffersCron } from '../../automation/cron/sync-offers.ts';
-import type { TickCounts } from '../../automation/cron/scheduler.ts';
+import type { Cron, TickCounts } from '../../automation/cron/scheduler.ts';
 import type { StepServices } from '../../automation/operations/step.ts';
 import { createWorker, type Worker } from '../../automation/operations/worker.ts';
 import { recordReady } from '../../automation/readiness/outcomes.ts';
-import { createReadinessCron } from '../../automation/readiness/watch-readiness.ts';
+import { createReadinessCrons } from '../../automation/readiness/watch-readiness.ts';
 import { acceptCancel } from '../../db/accept-cancel.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
 import type { AttemptRow } from '../../db/attempts.ts';
@@ -49,7 +49,7 @@ export interface ScriptedAutomation extends FleetDatabase {
   instance(id: string): Promise<InstanceRow>;
   attempts(): Promise<AttemptRow[]>;
   /** As the readiness watcher does when a machine has shown itself ready. */
-  recordReady(attempt: AttemptRow): Promise<void>;
+  recordReady(attempt: AttemptRow): Promise<{ losers: number } | null>;
   attempt(id: string): Promise<AttemptRow>;
   until: typeof until;
   untilGone(attemptId: string): Promise<AttemptRow>;
@@ -116,7 +116,7 @@ export async function createScriptedAutomation(): Promise<ScriptedAutomation> {
     },
     tick(name) {
       const cron = {
-        readiness: () => createReadinessCron({ ...shared, sshPrivateKey: SSH_KEY.private }),
+        readiness: () => createReadinessCrons({ ...shared, sshPrivateKey: SSH_KEY.private })[0] as Cron,
         reconcile: () =>
           createReconcileCron({ ...shared, deploymentId: DEPLOYMENT_ID, labelMac, orphans: made.orphans }),
         sync: () => createSyncOffersCron(shared),

@@ -1,8 +1,8 @@
 /** A pool with warm instances in the scripted automation. */
-import { refillPool } from '../../automation/pools/refill.ts';
 import type { AttemptRow } from '../../db/attempts.ts';
 import type { InstanceRow } from '../../db/instances.ts';
 import { insertPool, type PoolFields, type PoolRow } from '../../db/pools.ts';
+import { refillPool } from '../../db/refill-pool.ts';
 import { ACTOR, REQUEST } from './fleet-database.ts';
 import type { ScriptedAutomation } from './scripted-automation.ts';
 
@@ -15,6 +15,7 @@ export async function makePool(automation: ScriptedAutomation, change: Partial<P
       maxSize: 4,
       maxPriceMicroUsdPerHour: 600_000n,
       idleShrinkAfterMs: 600_000,
+      idleSize: 100,
       wanted: { gpu, gpuCount, minGpuMemoryGib, diskGib, image, providers: [], regions: [] },
       consumer: 'pool-team',
       ...change,
@@ -37,7 +38,7 @@ export function warmOf(automation: ScriptedAutomation, pool: PoolRow): Promise<I
     .execute();
 }
 
-/** Fills the pool and lets its machines become ready; needs a worker. */
+/** Fills the pool and lets its machines become ready, and waits until no step of it runs; needs a worker. */
 export async function warmUp(automation: ScriptedAutomation, pool: PoolRow): Promise<AttemptRow[]> {
   await refillPool(automation.services, pool.id);
   const bought = await automation.untilBought(pool.target_size);
@@ -47,5 +48,7 @@ export async function warmUp(automation: ScriptedAutomation, pool: PoolRow): Pro
     const warm = await warmOf(automation, pool);
     return warm.filter(({ status }) => status === 'ready').length === pool.target_size;
   }, `pool ${pool.name} is warm`);
+  // Time that passes while a step runs ends its lease.
+  for (const { operation_id: id } of await warmOf(automation, pool)) await automation.untilFinished(id);
   return bought;
 }

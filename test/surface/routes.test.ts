@@ -70,6 +70,7 @@ describe('every route', () => {
       'GET /api/v1/docs/errors',
       'GET /api/v1/nodes/agent.mjs',
       'GET /api/v1/nodes/install.sh',
+      'GET /api/v1/nodes/runtime/:platform',
       'GET /api/v1/openapi.json',
       'GET /health',
       'GET /ready',

@@ -15,14 +15,16 @@ import type {
 import type { CrashPoint } from '../../domain/crash-points.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
-import { buyOrAdopt } from '../../providers-dynamic/buy-machine.ts';
-import { destroyVerified, type DestroyTimings } from '../../providers-dynamic/destroy-machine.ts';
+import type { DestroyTimings } from '../../providers-dynamic/destroy-machine.ts';
+import { PartialFailure, type DynamicCrud, type Properties } from '../../providers-dynamic/dynamic-crud.ts';
+import { createMachineCrud, type CrudTimings } from '../../providers-dynamic/machine-crud.ts';
 import type { ProviderClient } from '../../providers-dynamic/provider-client.ts';
 import type { PurchaseRuntime } from '../../providers-dynamic/purchase-runtime.ts';
 import type { InstanceArgs, InstanceAttempt } from '../../stacks/instance/program.ts';
 
 /** The vendors of the world answer at once: what is not proven now is asked again by the operation, after its backoff. */
 export const INSTANT: DestroyTimings = { verifyMs: 0, firstPollMs: 0, maxPollMs: 0 };
+const TIMINGS: CrudTimings = { ...INSTANT, readBackPausesMs: [1] };
 
 interface Stack {
   resources: Map<string, StackResource>;
@@ -42,6 +44,7 @@ export interface WorldEngine {
 export function createWorldEngine(
   client: (provider: ProviderName) => ProviderClient,
   isCrash: (error: unknown) => boolean,
+  listLagMs: number,
 ): WorldEngine {
   const stacks = new Map<string, Stack>();
 
@@ -59,7 +62,7 @@ export function createWorldEngine(
         try {
           await act();
         } catch (error) {
-          if (isCrash(error) || life.signal.aborted) {
+          if (isCrash(error) || isCrash((error as Error).cause) || life.signal.aborted) {
             crash ??= error;
             life.abort();
             return;
@@ -109,68 +112,54 @@ export function createWorldEngine(
     hooks: UpdateHooks,
     life: AbortSignal,
   ): Promise<void> {
-    const bid = attempt.bidMicroUsdPerHour;
+    const crud = createMachineCrud(attempt.provider, runtime, TIMINGS);
+    const inputs = await checkedInputs(crud, attempt);
     const held = stack.resources.get(attempt.attemptId);
-    if (held) {
-      if (bid !== null && held.inputs['bidMicroUsdPerHour'] !== bid) {
-        await runtime.client(attempt.provider).changeBid(held.id as string, BigInt(bid));
-        held.inputs['bidMicroUsdPerHour'] = bid;
-      }
-      held.initErrors = [];
-      return;
+    const diff = held && (await crud.diff(held.id as string, held.outputs, inputs));
+    if (held && diff?.replaces.length === 0) {
+      if (!diff.changes && held.initErrors.length === 0) return;
+      return finish(held, crud.update(held.id as string, held.outputs, inputs), hooks, 'update');
     }
-    const resource = makeResource(attempt);
+    if (held) await remove(stack, held, runtime);
+    const resource = makeResource(attempt, inputs);
     // Written down before anything is sent, as the engine does.
     stack.pending.set(resource.name, resource);
-    runtime.crashPoint('create_entered');
     try {
-      const { requirements, image, env, onStart, provider, sshPublicKeys } = attempt;
-      const bought = await buyOrAdopt(
-        runtime,
-        {
-          provider,
-          label: attempt.label as string,
-          requirements: {
-            ...requirements,
-            maxPriceMicroUsdPerHour: BigInt(requirements.maxPriceMicroUsdPerHour),
-            providers: [],
-          },
-          order: {
-            image,
-            diskGib: requirements.diskGib,
-            env: env as Record<string, string>,
-            onStart,
-            interruptible: requirements.interruptible,
-            bidMicroUsdPerHour: bid === null ? null : BigInt(bid),
-            sshPublicKeys,
-          },
-        },
-        INSTANT,
-      );
-      const price = bought.candidate?.priceMicroUsdPerHour;
-      resource.id = bought.providerInstanceId;
-      resource.outputs = {
-        machineId: bought.candidate?.machineId ?? bought.observed?.machineId ?? null,
-        ...(price === undefined ? {} : { priceMicroUsdPerHour: Number(price) }),
-      };
-      stack.resources.set(resource.name, resource);
+      await finish(resource, crud.create(inputs), hooks, 'create', () => stack.resources.set(resource.name, resource));
     } catch (error) {
       // A handler that answered with an error ended its create; one whose process died did not.
       if (!isCrash(error) && !life.aborted) stack.pending.delete(resource.name);
       throw error;
     }
     stack.pending.delete(resource.name);
+  }
+
+  /** Keeps what came of it, half made machines too: the next update finishes those. */
+  async function finish(
+    resource: StackResource,
+    work: Promise<{ id?: string; outs: Record<string, unknown> }>,
+    hooks: UpdateHooks,
+    op: 'create' | 'update',
+    keep: () => void = () => {},
+  ): Promise<void> {
+    try {
+      const { id = resource.id, outs } = await work;
+      Object.assign(resource, { id, outputs: outs, initErrors: [] });
+      keep();
+    } catch (error) {
+      if (!(error instanceof PartialFailure) || isCrash(error.cause)) throw error;
+      Object.assign(resource, { id: error.id, outputs: error.properties, initErrors: error.reasons });
+      keep();
+      throw error;
+    }
     const { name, type, id, outputs } = resource;
-    hooks.onResources([{ name, type, op: 'create', status: 'done', outputs, id }]);
+    hooks.onResources([{ name, type, op, status: 'done', outputs, id: id as string }]);
   }
 
   async function remove(stack: Stack, resource: StackResource, runtime: PurchaseRuntime): Promise<void> {
-    runtime.crashPoint('delete_entered');
-    const provider = resource.inputs['provider'] as ProviderName;
-    const machine = { providerInstanceId: resource.id as string, label: resource.inputs['label'] as string };
-    await destroyVerified(runtime.client(provider), machine, INSTANT, { crashPoint: runtime.crashPoint });
+    const crud = createMachineCrud(resource.inputs['provider'] as ProviderName, runtime, TIMINGS);
+    await crud.delete(resource.id as string, { ...resource.inputs, ...resource.outputs });
     stack.resources.delete(resource.name);
-    runtime.crashPoint('delete_verified');
   }
 
   function makeRuntime(
@@ -193,7 +182,7 @@ export function createWorldEngine(
       assertMaySpend() {
         if (signals.kill.aborted) throw new ProviderError('canceled', 'the lease is over');
       },
-      listLagMs: () => 0,
+      listLagMs: () => listLagMs,
       deploymentSshPublicKeys: () => request.deploymentSshPublicKeys,
       signal: () => signals.cancel,
       progress: (label, message) => hooks.onDiagnostic('info', `${label}: ${message}`),
@@ -231,7 +220,25 @@ async function resolvePending(stack: Stack, hooks: UpdateHooks): Promise<void> {
   }
 }
 
-function makeResource(attempt: InstanceAttempt): StackResource {
+/** What rentMachine of the instance program and the resource's constructor make of an attempt. */
+async function checkedInputs(crud: DynamicCrud, attempt: InstanceAttempt): Promise<Properties> {
+  const { requirements, image, env, onStart, sshPublicKeys, label, bidMicroUsdPerHour } = attempt;
+  const news = {
+    ...requirements,
+    image,
+    env,
+    onStart,
+    sshPublicKeys,
+    label,
+    bidMicroUsdPerHour,
+    resourceKey: attempt.attemptId,
+  };
+  const { inputs, failures } = await crud.check({}, news);
+  if (failures.length > 0) throw new Error(`${attempt.attemptId}: ${JSON.stringify(failures)}`);
+  return inputs;
+}
+
+function makeResource(attempt: InstanceAttempt, inputs: Properties): StackResource {
   const type = `pulumi-nodejs:dynamic/${attempt.provider}:Instance`;
   return {
     urn: `urn:pulumi:world::muster::${type}::${attempt.attemptId}`,
@@ -240,7 +247,7 @@ function makeResource(attempt: InstanceAttempt): StackResource {
     id: null,
     parent: null,
     isProtected: false,
-    inputs: { label: attempt.label, provider: attempt.provider, bidMicroUsdPerHour: attempt.bidMicroUsdPerHour },
+    inputs: { ...inputs, provider: attempt.provider },
     outputs: {},
     initErrors: [],
   };

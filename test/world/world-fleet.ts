@@ -13,7 +13,7 @@ import type { Cron, TickCounts } from '../../automation/cron/scheduler.ts';
 import { createSyncOffersCron } from '../../automation/cron/sync-offers.ts';
 import type { StepServices } from '../../automation/operations/step.ts';
 import { createWorker, type Worker } from '../../automation/operations/worker.ts';
-import { createReadinessCron } from '../../automation/readiness/watch-readiness.ts';
+import { createReadinessCrons } from '../../automation/readiness/watch-readiness.ts';
 import { openDatabase, type Database } from '../../db/database.ts';
 import { registerDeployment } from '../../db/deployment.ts';
 import { StaleClaim } from '../../db/operations.ts';
@@ -22,12 +22,13 @@ import { registerProvider } from '../../db/providers.ts';
 import { createQueue, type Queue } from '../../db/queue.ts';
 import type { CrashPoint } from '../../domain/crash-points.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
-import { PROVIDER_NAMES, type ProviderName } from '../../domain/provider.ts';
+import { PROVIDER_NAMES } from '../../domain/provider.ts';
 import { createEnvelope } from '../../secrets/envelope.ts';
 import { createSeededRandom, type SeededRandom } from '../support/seeded-random.ts';
-import type { VirtualDatabase, VirtualServer } from '../support/virtual-database.ts';
+import { SSH_KEY } from '../support/ssh-machine.ts';
+import type { VirtualServer } from '../support/virtual-database.ts';
 import { createWorldEngine, INSTANT, type WorldEngine } from './world-engine.ts';
-import { createWorldVendor, type SshPlaces, type WorldVendor } from './world-vendor.ts';
+import { startWorldVendors, type WorldVendors } from './world-vendor.ts';
 
 export const DEPLOYMENT_ID = 'world';
 export const CAPS = { maxInstances: 25, maxBurnMicroUsdPerHour: 40_000_000n };
@@ -41,17 +42,18 @@ export const labelMac = (text: string): string =>
 const CRONS = ['sync', 'readiness', 'reconcile', 'interruptible', 'expire', 'stuck', 'usage'] as const;
 export type CronName = (typeof CRONS)[number];
 
-export interface WorldKeys {
-  privateKey: string;
-  publicKey: string;
+/** One for the database, the processes and the vendors. */
+export interface WorldClock {
+  now(): Date;
+  advance(ms: number): Promise<void>;
 }
 
 export interface WorldFleet {
   database: Database;
   queue: Queue;
-  clock: VirtualDatabase;
+  clock: WorldClock;
   engine: WorldEngine;
-  vendors: Map<ProviderName, WorldVendor>;
+  vendors: WorldVendors;
   orgId: string;
   random: SeededRandom;
   /** Chance of a crash at each crash point. */
@@ -65,30 +67,25 @@ export interface WorldFleet {
   close(): Promise<void>;
 }
 
-export async function startWorldFleet(
-  seed: number,
-  server: VirtualServer,
-  ssh: SshPlaces,
-  keys: WorldKeys,
-): Promise<WorldFleet> {
-  const clock = await server.create();
-  const database = openDatabase({ url: clock.url, applicationName: 'world', poolSize: 10 });
+export async function startWorldFleet(seed: number, server: VirtualServer): Promise<WorldFleet> {
+  const virtual = await server.create();
+  const vendors = await startWorldVendors(seed, () => virtual.now().getTime());
+  const clock: WorldClock = {
+    now: virtual.now,
+    async advance(ms) {
+      await virtual.advance(ms);
+      await vendors.advance(ms);
+    },
+  };
+  const database = openDatabase({ url: virtual.url, applicationName: 'world', poolSize: 10 });
   const db = database.kysely;
   const queue = createQueue(db);
   await queue.start();
   await registerDeployment(db, { deploymentId: DEPLOYMENT_ID, mode: 'sandbox', ...CAPS });
   const random = createSeededRandom(seed);
-  const vendors = new Map<ProviderName, WorldVendor>();
-  for (const [index, provider] of PROVIDER_NAMES.entries()) {
-    await registerProvider(db, provider, 'sandbox');
-    const own = createSeededRandom(seed * 31 + index);
-    vendors.set(
-      provider,
-      createWorldVendor(provider, own, () => clock.now().getTime(), ssh),
-    );
-  }
-  const client = (provider: ProviderName) => (vendors.get(provider) as WorldVendor).client;
-  const engine = createWorldEngine(client, (error) => error instanceof StaleClaim);
+  for (const provider of PROVIDER_NAMES) await registerProvider(db, provider, 'sandbox');
+  const { client, listLagMs } = vendors;
+  const engine = createWorldEngine(client, (error) => error instanceof StaleClaim, 2 * listLagMs);
   const orgId = (await db.transaction().execute((tx) => insertOrg(tx, 'world'))).id;
   const errors: string[] = [];
   const log = pino({ level: 'error' }, { write: (line: string) => void errors.push(line) });
@@ -105,7 +102,7 @@ export async function startWorldFleet(
     queue,
     client,
     providers: [...PROVIDER_NAMES],
-    listLagMs: () => 0,
+    listLagMs: () => 2 * listLagMs,
     now: clock.now,
     log,
     everyMs: 60_000,
@@ -121,8 +118,8 @@ export async function startWorldFleet(
     bootTimeoutMs: 15 * 60_000,
     labelMac,
     deploymentId: DEPLOYMENT_ID,
-    deploymentSshPublicKey: keys.publicKey,
-    deploymentSshPrivateKey: keys.privateKey,
+    deploymentSshPublicKey: SSH_KEY.public,
+    deploymentSshPrivateKey: SSH_KEY.private,
     destroyTimings: INSTANT,
     crashPoint,
   } satisfies StepServices & Record<string, unknown>;
@@ -132,7 +129,7 @@ export async function startWorldFleet(
   const orphans = { policy: 'destroy' as const, graceMs: 300_000 };
   const crons: Record<CronName, Cron> = {
     sync: createSyncOffersCron(shared),
-    readiness: createReadinessCron({ ...shared, sshPrivateKey: keys.privateKey }),
+    readiness: inTurn(createReadinessCrons({ ...shared, sshPrivateKey: SSH_KEY.private })),
     reconcile: createReconcileCron({ ...shared, deploymentId: DEPLOYMENT_ID, labelMac, orphans }),
     interruptible: createInterruptibleCron(shared),
     expire: createExpireCron(db, queue, clock.now),
@@ -163,14 +160,33 @@ export async function startWorldFleet(
       await Promise.all(workers.map((worker) => worker.drain()));
       await queue.stop();
       await database.close();
-      await clock.drop();
+      await vendors.close();
+      await virtual.drop();
     },
   };
   for (const worker of workers) await worker.start();
   return fleet;
 }
 
+/** Several crons as one, in an order that a seed gives again. */
+function inTurn(crons: Cron[]): Cron {
+  return {
+    name: 'in-turn',
+    everyMs: 60_000,
+    async run(signal) {
+      const counts: TickCounts = {};
+      for (const cron of crons) {
+        if (cron.hasWork && !(await cron.hasWork())) continue;
+        for (const [name, count] of Object.entries(await cron.run(signal)))
+          counts[name] = Number(counts[name] ?? 0) + Number(count);
+      }
+      return counts;
+    },
+  };
+}
+
 const SETTLE_MS = 60_000;
+const POLL_MS = 6;
 /** A step that was claimed begins to run within this. */
 const QUIET_MS = 25;
 /** A ring that nobody followed is repeated: it was for an operation whose stack was held. */
@@ -204,6 +220,6 @@ async function settle(fleet: WorldFleet, workers: Worker[]): Promise<void> {
     if (performance.now() - startedAt > SETTLE_MS) {
       throw new Error(`operations do not settle: ${rows.map((row) => `${row.id} (${row.note})`).join(', ')}`);
     }
-    await new Promise((resolve) => setTimeout(resolve, 3));
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }

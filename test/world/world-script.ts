@@ -10,11 +10,12 @@ import { newId } from '../../db/new-id.ts';
 import { setProviderEnabled } from '../../db/providers.ts';
 import { MusterError } from '../../domain/error-table.ts';
 import { formatLabel } from '../../domain/label.ts';
-import { PROVIDER_NAMES } from '../../domain/provider.ts';
+import { PROVIDER_NAMES, type ProviderName } from '../../domain/provider.ts';
 import { DEFAULT_IMAGE, type ProvisionRequest } from '../../domain/provision-request.ts';
 import type { SeededRandom } from '../support/seeded-random.ts';
 import { DEPLOYMENT_ID, labelMac, type WorldFleet } from './world-fleet.ts';
-import { SPELLS, type WorldVendor } from './world-vendor.ts';
+import { SPELL_NAMES } from './world-spells.ts';
+import type { WorldMachine } from './world-vendor.ts';
 
 const HOUR = 3_600_000;
 const ACTOR: Actor = { kind: 'user', id: 'usr_world' };
@@ -23,12 +24,13 @@ const DEEDS = {
   request: 34,
   destroy: 12,
   cancel: 4,
-  spell: 20,
+  spell: 22,
   foreign: 8,
-  host_loss: 6,
-  outbid: 5,
-  lose_rows: 3,
-  twin: 2,
+  misfortune: 10,
+  console: 4,
+  lose_rows: 5,
+  twin: 3,
+  revenant: 5,
   adopt: 3,
   toggle: 3,
 } as const;
@@ -52,15 +54,19 @@ export function writeScript(random: SeededRandom, lengthMs: number, deeds: numbe
   );
 }
 
-/** What the promises must know of it: machines that the script itself made ours without a row, or twice. */
+/** What the promises must know of it. */
 export interface Excuses {
+  /** Labels of machines that the script itself made ours without a row, or twice. */
   labels: Set<string>;
-  foreign: Map<string, string>;
+  /** Provider and id of machines of other people. */
+  foreign: Map<string, ProviderName>;
+  /** Ids of machines that somebody destroyed in the vendor's console. */
+  taken: Set<string>;
 }
 
 export async function doDeed(fleet: WorldFleet, deed: Deed, excuses: Excuses): Promise<void> {
-  const { random } = fleet;
-  const vendor = fleet.vendors.get(random.pick(PROVIDER_NAMES)) as WorldVendor;
+  const { random, vendors } = fleet;
+  const provider = random.pick(PROVIDER_NAMES);
   switch (deed) {
     case 'request':
       return request(fleet);
@@ -68,28 +74,34 @@ export async function doDeed(fleet: WorldFleet, deed: Deed, excuses: Excuses): P
       return destroyOne(fleet);
     case 'cancel':
       return cancelOne(fleet);
-    case 'spell': {
-      const until = fleet.clock.now().getTime() + (0.2 + random.next() * 3) * HOUR;
-      return void vendor.spells.set(random.pick(SPELLS), until);
-    }
+    case 'spell':
+      return vendors.cast(provider, random.pick(SPELL_NAMES), (0.2 + random.next() * 3) * HOUR);
     case 'foreign':
-      return liveForeign(vendor, random, excuses);
-    case 'host_loss':
-    case 'outbid':
-      return strikeMachine(vendor, random, deed);
+      return liveForeign(fleet, provider, excuses);
+    case 'misfortune':
+      return strikeMachine(fleet);
+    case 'console':
+      return useConsole(fleet, excuses);
     case 'lose_rows':
       return loseRows(fleet, excuses);
     case 'twin': {
-      const [machine] = [...vendor.machines.values()].filter((one) => !one.isForeign && one.label !== null);
+      const machine = pickOwn(fleet);
       if (!machine) return;
-      excuses.labels.add(machine.label as string);
-      return void vendor.place(machine.label, false);
+      excuses.labels.add(machine.label);
+      return void (await vendors.place(machine.provider, machine.label, false));
     }
+    case 'revenant':
+      return bringBack(fleet, excuses);
     case 'adopt':
       return adoptOne(fleet);
     case 'toggle':
-      return setProviderEnabled(fleet.database.kysely, vendor.provider, random.chance(0.7));
+      return setProviderEnabled(fleet.database.kysely, provider, random.chance(0.7));
   }
+}
+
+function pickOwn(fleet: WorldFleet): WorldMachine | null {
+  const own = fleet.vendors.machines().filter((machine) => !machine.isForeign && machine.goneAt === null);
+  return own.length === 0 ? null : fleet.random.pick(own);
 }
 
 async function request(fleet: WorldFleet): Promise<void> {
@@ -169,27 +181,39 @@ async function cancelOne(fleet: WorldFleet): Promise<void> {
   );
 }
 
-function liveForeign(vendor: WorldVendor, random: SeededRandom, excuses: Excuses): void {
-  const own = [...excuses.foreign].filter(([, provider]) => provider === vendor.provider);
-  if (own.length > 2 && random.chance(0.4)) {
-    const [id] = random.pick(own);
-    vendor.machines.delete(id);
+/** Somebody else with the same account rents a machine, some named like ours, or gives one back. */
+async function liveForeign({ vendors, random }: WorldFleet, provider: ProviderName, excuses: Excuses): Promise<void> {
+  const own = [...excuses.foreign].filter(([, of]) => of === provider).map(([id]) => id);
+  if (own.length > 4 && random.chance(0.4)) {
+    const id = random.pick(own);
+    const machine = vendors.machines().find((one) => one.provider === provider && one.id === id);
     excuses.foreign.delete(id);
-    return;
+    return machine && vendors.useConsole(machine, 'destroy');
   }
   const attemptId = newId('attempt');
   const forged = `${formatLabel(DEPLOYMENT_ID, attemptId, labelMac).slice(0, -3)}222`;
-  const label = random.pick([null, 'my box', formatLabel('other', attemptId, labelMac), forged]);
-  excuses.foreign.set(vendor.place(label, true).id, vendor.provider);
+  const label = random.pick(['my-box', formatLabel('other', attemptId, labelMac), forged]);
+  excuses.foreign.set(await vendors.place(provider, label, true), provider);
 }
 
-function strikeMachine(vendor: WorldVendor, random: SeededRandom, deed: 'host_loss' | 'outbid'): void {
-  const all = [...vendor.machines.values()].filter((one) => !one.isForeign);
-  const hit = deed === 'outbid' ? all.filter((one) => one.interruptible) : all;
-  if (hit.length === 0) return;
-  const machine = random.pick(hit);
-  if (deed === 'outbid') machine.isOutbid = true;
-  else vendor.machines.delete(machine.id);
+async function strikeMachine(fleet: WorldFleet): Promise<void> {
+  const machine = pickOwn(fleet);
+  if (!machine) return;
+  const take = machine.provider === 'vastai' ? 'outbid' : 'reclaim';
+  await fleet.vendors.strike(machine, fleet.random.pick(['host_loss', 'host_loss', 'host_return', take, take]));
+}
+
+/** Machines that vanish, that are stopped and bill on, or that start again without their GPUs. */
+async function useConsole({ vendors, random, clock }: WorldFleet, excuses: Excuses): Promise<void> {
+  const own = vendors.machines().filter((machine) => !machine.isForeign && machine.goneAt === null);
+  if (own.length === 0) return;
+  const machine = random.pick(own);
+  const what = random.pick(['destroy', 'stop', 'restart'] as const);
+  if (what === 'destroy') excuses.taken.add(machine.id);
+  if (what !== 'restart') return vendors.useConsole(machine, what);
+  await vendors.useConsole(machine, 'stop');
+  await clock.advance(1_000);
+  await vendors.useConsole(machine, 'start');
 }
 
 /** A restored backup: the rows say that it is gone, the engine's state has forgotten it, and the machine runs on. */
@@ -211,6 +235,20 @@ async function loseRows(fleet: WorldFleet, excuses: Excuses): Promise<void> {
     row.instance_id,
   ]);
   fleet.engine.forget(row.stack);
+}
+
+/** A machine with the label of one that was destroyed: the vendor's own restored backup, or a purchase that took a day. */
+async function bringBack(fleet: WorldFleet, excuses: Excuses): Promise<void> {
+  const rows = await fleet.database.kysely
+    .selectFrom('attempts')
+    .select(['label', 'provider'])
+    .where('status', '=', 'gone')
+    .orderBy('created_at')
+    .execute();
+  if (rows.length === 0) return;
+  const { label, provider } = fleet.random.pick(rows);
+  excuses.labels.add(label);
+  await fleet.vendors.place(provider as ProviderName, label, false);
 }
 
 async function adoptOne(fleet: WorldFleet): Promise<void> {

@@ -7,18 +7,17 @@
  */
 import type { TickCounts } from '../../automation/cron/scheduler.ts';
 import { setProviderEnabled } from '../../db/providers.ts';
+import { PROVIDER_NAMES } from '../../domain/provider.ts';
 import { createSeededRandom } from '../support/seeded-random.ts';
 import type { VirtualServer } from '../support/virtual-database.ts';
-import { startWorldFleet, type CronName, type WorldFleet, type WorldKeys } from './world-fleet.ts';
+import { startWorldFleet, type CronName, type WorldFleet } from './world-fleet.ts';
+import { collectEvidence } from './world-evidence.ts';
 import { createJudge, type Judge } from './world-promises.ts';
 import { doDeed, endInstance, writeScript, type Excuses, type ScriptedDeed } from './world-script.ts';
-import type { SshPlaces } from './world-vendor.ts';
 
 export interface WorldOptions {
   seed: number;
   server: VirtualServer;
-  ssh: SshPlaces;
-  keys: WorldKeys;
   hours?: number;
   deeds?: number;
   /** Told each step, for people who look for something. */
@@ -33,10 +32,11 @@ export interface WorldReport {
   bought: number;
   destroyed: number;
   ready: number;
+  orphans: number;
   findings: number;
   problems: string[];
-  /** Errors that replicas logged, the first few. */
-  errors: string[];
+  /** What is known of attempts and machines that the problems name, because the next run of the seed may go another way. */
+  evidence: string[];
 }
 
 const MINUTE = 60_000;
@@ -47,19 +47,23 @@ const CALM_STEPS = 60;
 const DEEDS_A_WEEK = 60;
 
 export async function runWorld(options: WorldOptions): Promise<WorldReport> {
-  const { seed, trace = () => {} } = options;
-  const fleet = await startWorldFleet(seed, options.server, options.ssh, options.keys);
+  const { seed } = options;
+  const fleet = await startWorldFleet(seed, options.server);
   const judge = createJudge(fleet);
-  const excuses: Excuses = { labels: new Set(), foreign: new Map() };
+  const excuses: Excuses = { labels: new Set(), foreign: new Map(), taken: new Set() };
   const problems: string[] = [];
+  const story: string[] = [];
+  const trace = (line: string): void => {
+    story.push(line);
+    options.trace?.(line);
+  };
   let steps = 0;
   try {
     const startedAt = fleet.clock.now().getTime();
     const lengthMs = (options.hours ?? 168) * HOUR;
     const script = writeScript(createSeededRandom(seed + 1), lengthMs, options.deeds ?? DEEDS_A_WEEK);
     fleet.crashChance = fleet.random.pick([0, 0.01, 0.03]);
-    for (const vendor of fleet.vendors.values())
-      excuses.foreign.set(vendor.place('somebody-else', true).id, vendor.provider);
+    for (const { id, provider } of fleet.vendors.machines()) excuses.foreign.set(id, provider);
     const elapsed = () => fleet.clock.now().getTime() - startedAt;
     while (elapsed() < lengthMs) {
       const due = takeDue(script, elapsed());
@@ -79,8 +83,10 @@ export async function runWorld(options: WorldOptions): Promise<WorldReport> {
       steps,
       bought: judge.bought,
       destroyed: judge.destroyed,
+      orphans: judge.orphans,
       virtualHours: elapsed() / HOUR,
       problems,
+      evidence: problems.length > 0 ? [...story.slice(-15), ...(await collectEvidence(fleet, problems))] : [],
     };
   } finally {
     await fleet.close();
@@ -89,8 +95,11 @@ export async function runWorld(options: WorldOptions): Promise<WorldReport> {
 
 /** One moment: every cron that is due now, then everything that follows, then the judgement. */
 async function step(fleet: WorldFleet, judge: Judge, excuses: Excuses): Promise<string[]> {
-  for (const vendor of fleet.vendors.values()) vendor.move();
-  const order: CronName[] = ['sync', 'readiness', 'reconcile', 'interruptible', 'expire', 'stuck', 'usage'];
+  fleet.vendors.endSpells();
+  // Offers are most of a tick's work, and nobody looks at them while nothing is to be bought.
+  if ((await isAny(fleet, ['requested', 'creating', 'booting', 'lost'])) || fleet.random.chance(0.15))
+    await tick(fleet, 'sync');
+  const order: CronName[] = ['readiness', 'reconcile', 'interruptible', 'expire', 'stuck', 'usage'];
   for (const name of order) {
     await tick(fleet, name);
     if (name === 'readiness' || name === 'interruptible') await fleet.settle();
@@ -109,6 +118,14 @@ async function tick(fleet: WorldFleet, name: CronName): Promise<TickCounts> {
 function takeDue(script: ScriptedDeed[], elapsedMs: number): ScriptedDeed[] {
   const later = script.findIndex((one) => one.atMs > elapsedMs);
   return script.splice(0, later === -1 ? script.length : later);
+}
+
+async function isAny(fleet: WorldFleet, status: string[]): Promise<boolean> {
+  const { rows } = await fleet.database.pool.query<{ found: boolean }>(
+    `select exists (select from instances where status = any($1)) as found`,
+    [status],
+  );
+  return rows[0]?.found === true;
 }
 
 /** Short steps while something is on its way, long ones through quiet times, never past the next deed. */
@@ -133,10 +150,8 @@ async function calmDown(
   trace: (line: string) => void,
 ): Promise<string[]> {
   fleet.crashChance = 0;
-  for (const vendor of fleet.vendors.values()) {
-    vendor.spells.clear();
-    await setProviderEnabled(fleet.database.kysely, vendor.provider, true);
-  }
+  fleet.vendors.calm();
+  for (const provider of PROVIDER_NAMES) await setProviderEnabled(fleet.database.kysely, provider, true);
   await fleet.clock.advance(2 * HOUR);
   const problems = await step(fleet, judge, excuses);
   const { rows } = await fleet.database.pool.query<{ id: string }>(
@@ -157,10 +172,8 @@ async function calmDown(
 
 async function listLeft(fleet: WorldFleet): Promise<string[]> {
   const left: string[] = [];
-  for (const vendor of fleet.vendors.values()) {
-    for (const machine of vendor.machines.values()) {
-      if (!machine.isForeign) left.push(`${vendor.provider} machine ${machine.id} (${machine.label}) is left`);
-    }
+  for (const { provider, id, label, isForeign, goneAt } of fleet.vendors.machines()) {
+    if (!isForeign && goneAt === null) left.push(`${provider} machine ${id} (${label}) is left`);
   }
   const { rows } = await fleet.database.pool.query<{ what: string }>(
     `select 'instance ' || id || ' is ' || status as what from instances where status <> 'destroyed'
@@ -173,7 +186,7 @@ async function listLeft(fleet: WorldFleet): Promise<string[]> {
   return left;
 }
 
-async function report(fleet: WorldFleet): Promise<Pick<WorldReport, 'crashes' | 'ready' | 'findings' | 'errors'>> {
+async function report(fleet: WorldFleet): Promise<Pick<WorldReport, 'crashes' | 'ready' | 'findings'>> {
   const { rows } = await fleet.database.pool.query<{ ready: string; findings: string }>(
     `select (select count(*) from instances where ready_at is not null) as ready, (select count(*) from findings) as findings`,
   );
@@ -181,6 +194,5 @@ async function report(fleet: WorldFleet): Promise<Pick<WorldReport, 'crashes' | 
     crashes: fleet.crashes,
     ready: Number(rows[0]?.ready),
     findings: Number(rows[0]?.findings),
-    errors: fleet.errors.slice(0, 5).map((line) => line.slice(0, 500)),
   };
 }

@@ -1,12 +1,15 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { findingReply } from '../../../api/replies/finding-reply.ts';
 import { acceptAdopt } from '../../../db/accept-adopt.ts';
 import { acceptFoundDestroy } from '../../../db/accept-found-destroy.ts';
 import { inTransaction } from '../../../db/database.ts';
 import { changeFinding, lockFinding, sightFinding, type FindingRow } from '../../../db/findings.ts';
+import { measureFleet } from '../../../db/instances.ts';
 import { findMachine } from '../../../db/machines.ts';
 import { formatLabel } from '../../../domain/label.ts';
 import { newId } from '../../../db/new-id.ts';
-import { ACTOR, DEPLOYMENT_ID } from '../../support/fleet-database.ts';
+import { readUsage, readUsageOfAttempts } from '../../../db/usage.ts';
+import { ACTOR, DEPLOYMENT_ID, PRICE } from '../../support/fleet-database.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 
 const MINUTE_MS = 60_000;
@@ -173,6 +176,45 @@ describe('a machine that is not as bought', () => {
   });
 });
 
+describe('a machine that the provider lists as another than was bought', () => {
+  it('is one mismatch that names host, GPU, count, image and price; its new price is charged, and shown by the finding', async () => {
+    const { attempt, instanceId } = await rentReady();
+    const { client } = automation.vendor;
+    const { listInstances } = client;
+    client.listInstances = async (signal) =>
+      (await listInstances(signal)).map((machine) => ({
+        ...machine,
+        machineId: 'machine-77',
+        gpu: 'RTX 3090',
+        gpuCount: 2,
+        image: 'somebody/else:1',
+        priceMicroUsdPerHour: 2n * PRICE,
+      }));
+    await automation.passTime(60 * MINUTE_MS);
+    await automation.tick('reconcile');
+    await automation.passTime(60 * MINUTE_MS);
+    await automation.tick('reconcile');
+    const [found, ...others] = await findings();
+    expect(others).toEqual([]);
+    expect(found).toMatchObject({ class: 'mismatch', attempt_id: attempt.id, status: 'open', sightings: 2 });
+    for (const said of [
+      `host machine-77 instead of ${attempt.machine_id}`,
+      'RTX 3090 instead of RTX 4090',
+      '2 GPUs instead of 1',
+      'image somebody/else:1 instead of example/image:1',
+      '$0.70 an hour instead of $0.35',
+    ])
+      expect(found?.detail).toContain(said);
+    expect(await destroys()).toEqual([]);
+    const usage = (await readUsageOfAttempts(automation.db, [attempt.id])).get(attempt.id) ?? [];
+    expect(usage.map((interval) => interval.priceMicroUsdPerHour)).toEqual([PRICE, 2n * PRICE]);
+    const shown = findingReply(found as FindingRow, usage, Date.now());
+    expect(shown.accruedMicroUsd / Number(PRICE)).toBeCloseTo(3, 1);
+    expect((await measureFleet(automation.db)).burnMicroUsdPerHour).toBe(2n * PRICE);
+    expect(await automation.instance(instanceId)).toMatchObject({ status: 'ready' });
+  });
+});
+
 describe('a second machine with the label of a living attempt', () => {
   it('is a duplicate: it is destroyed and the recorded one stays', async () => {
     const { attempt } = await rentReady();
@@ -195,6 +237,9 @@ describe('an orphan that a person adopts', () => {
     await automation.tick('reconcile');
     const { instance, operation } = await adopt();
     expect(instance).toMatchObject({ status: 'booting' });
+    expect([...(await readUsage(automation.db, [instance.id])).values()], 'charged at once').toMatchObject([
+      [{ isOpen: true, priceMicroUsdPerHour: PRICE }],
+    ]);
     await automation.startWorker();
     await automation.untilWaiting(operation.id);
     await automation.passTime(10 * MINUTE_MS);
@@ -275,6 +320,7 @@ describe('an orphan that a person adopts', () => {
     const { attempt } = await rentReady();
     automation.orphans = { policy: 'destroy', graceMs: 0 };
     automation.vendor.outage = 'destroy';
+    automation.services.destroyTimings = { verifyMs: 0, firstPollMs: 0, maxPollMs: 0 };
     const twin = automation.vendor.place(attempt.label);
     await automation.tick('reconcile');
     expect(await automation.tick('reconcile')).toMatchObject({ 'vastai.destroys': 1 });

@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { findMachine } from '../../../db/machines.ts';
 import { listReservedKeys } from '../../../db/offers.ts';
 import { listEventsAfter } from '../../../db/operations.ts';
+import { ProviderError } from '../../../domain/provider-error.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 import { RTX_4090, startSshMachine, type SshMachine } from '../../support/ssh-machine.ts';
 
@@ -69,6 +70,28 @@ describe('coldstart', () => {
     await automation.tick('readiness');
     expect(await automation.untilFinished(operation.id)).toMatchObject({ status: 'succeeded' });
     expect(await automation.instance(instances[0]?.id as string)).toMatchObject({ winner_attempt_id: second.id });
+  });
+
+  it('keeps a machine that is found ready between the plan that gives it up and its carrying out', async () => {
+    const { vendor, runner } = automation;
+    const { operation, instances } = await automation.provision({ bootTimeoutMs: 600_000 });
+    await automation.startWorker();
+    const [first] = await automation.untilBought(1);
+    await automation.untilWaiting(operation.id);
+    const { readState } = runner;
+    runner.readState = async (stackName) => {
+      runner.readState = readState;
+      await automation.recordReady(first as NonNullable<typeof first>); // the rows were read before
+      return readState(stackName);
+    };
+    await automation.passWait(operation.id);
+    expect(await automation.untilFinished(operation.id)).toMatchObject({ status: 'succeeded', note: 'ready' });
+    expect(await automation.instance(instances[0]?.id as string)).toMatchObject({
+      status: 'ready',
+      winner_attempt_id: first?.id,
+    });
+    expect(vendor.bought()).toHaveLength(1);
+    expect(vendor.live()).toEqual([first?.label]);
   });
 
   it('destroys a machine that is not what was promised, says so, and takes another one', async () => {
@@ -186,6 +209,130 @@ describe('race', () => {
     }
     expect(vendor.live()).toEqual([winner?.label]);
     expect(automation.troubles).toEqual([]);
+  });
+
+  it('has its winner, and its losers given up, in the transaction that records the first ready machine', async () => {
+    const { operation, instances } = await automation.provision({ strategy: 'race', raceWidth: 4 });
+    const worker = await automation.startWorker();
+    const racers = await automation.untilBought(4);
+    await automation.untilWaiting(operation.id);
+    await worker.drain(); // nobody carries out a plan
+    const [winner, ...losers] = racers;
+    automation.vendor.run(winner?.label as string);
+    expect(await automation.tick('readiness')).toMatchObject({ booting: 4, ready: 1 });
+    expect(await automation.instance(instances[0]?.id as string)).toMatchObject({
+      status: 'ready',
+      phase: 'active',
+      note: null,
+      winner_attempt_id: winner?.id,
+    });
+    for (const loser of losers) expect(await automation.attempt(loser.id)).toMatchObject({ status: 'destroying' });
+    const destroys = await automation.db
+      .selectFrom('operations')
+      .select(['kind', 'target_id', 'status'])
+      .where('kind', '=', 'destroy_machine')
+      .execute();
+    expect(new Set(destroys.map((one) => one.target_id))).toEqual(new Set(losers.map(({ id }) => id)));
+    // A process that dies here leaves nothing to decide: whoever comes destroys the losers and ends the operation.
+    await automation.startWorker('another');
+    for (const loser of losers) await automation.untilGone(loser.id);
+    expect(await automation.untilFinished(operation.id)).toMatchObject({ status: 'succeeded' });
+    expect(automation.vendor.live()).toEqual([winner?.label]);
+  });
+
+  it('is won while the engine still buys: that run is interrupted, and no further purchase is sent', async () => {
+    const { vendor, runner } = automation;
+    const { operation, instances } = await automation.provision({ strategy: 'race', raceWidth: 3 });
+    // The third racer's purchase waits, as for a rate limit, until the run is interrupted.
+    const { buy } = vendor.client;
+    let orders = 0;
+    const untilInterrupted = (signal?: AbortSignal) =>
+      new Promise<never>((_, reject) => {
+        const cancel = () => reject(new ProviderError('canceled', 'canceled while it waited'));
+        signal?.addEventListener('abort', cancel);
+      });
+    vendor.client.buy = (order, signal, beforeSending) =>
+      ++orders === 3 ? untilInterrupted(signal) : buy(order, signal, beforeSending);
+    await automation.startWorker();
+    // The engine tells of each purchase as it is made; here the two are recorded by hand.
+    const racers = await automation.until(async () => {
+      const all = await automation.attempts();
+      return vendor.bought().length === 2 && all;
+    }, 'two of three are bought');
+    const bought = await automation.until(async () => {
+      const found = (await automation.attempts()).filter(({ status }) => status === 'bought');
+      return found.length === 2 && found;
+    }, 'two are recorded');
+    expect(runner.updates).toHaveLength(1);
+    vendor.run(bought[0]?.label as string);
+    await automation.tick('readiness');
+    expect(await automation.instance(instances[0]?.id as string)).toMatchObject({
+      status: 'ready',
+      winner_attempt_id: bought[0]?.id,
+    });
+    expect(await automation.untilFinished(operation.id)).toMatchObject({ status: 'succeeded', note: 'ready' });
+    for (const racer of racers) if (racer.id !== bought[0]?.id) await automation.untilGone(racer.id);
+    expect(vendor.bought()).toHaveLength(2);
+    expect(vendor.live()).toEqual([bought[0]?.label]);
+    expect(automation.troubles).toEqual([]);
+  });
+
+  it('has one winner when two replicas record racers ready at the same moment', async () => {
+    const { operation, instances } = await automation.provision({ strategy: 'race', raceWidth: 5 });
+    const worker = await automation.startWorker();
+    const racers = await automation.untilBought(5);
+    await automation.untilWaiting(operation.id);
+    await worker.drain();
+    const won = await Promise.all(racers.map((racer) => automation.recordReady(racer)));
+    expect(won.filter((one) => one !== null)).toEqual([{ losers: 4 }]);
+    const after = await automation.attempts();
+    const ready = after.filter(({ status }) => status === 'ready');
+    expect(ready.map(({ id }) => id)).toEqual([
+      (await automation.instance(instances[0]?.id as string)).winner_attempt_id,
+    ]);
+    expect(after.filter(({ status }) => status === 'destroying')).toHaveLength(4);
+    const destroys = await automation.db
+      .selectFrom('operations')
+      .select('id')
+      .where('kind', '=', 'destroy_machine')
+      .execute();
+    expect(destroys).toHaveLength(4);
+  });
+
+  it('of several instances goes on buying for the others when one has its winner', async () => {
+    const { vendor } = automation;
+    const { operation, instances } = await automation.provision({ strategy: 'race', raceWidth: 2 }, ['a', 'b']);
+    const { buy } = vendor.client;
+    let release = () => {};
+    const released = new Promise<void>((resolve) => (release = resolve));
+    const [first, second] = instances.map(({ id }) => id) as [string, string];
+    const instanceOf = async (label: string) =>
+      (await automation.attempts()).find((attempt) => attempt.label === label)?.instance_id;
+    vendor.client.buy = async (order, signal, beforeSending) => {
+      if ((await instanceOf(order.label)) === second) await released;
+      return buy(order, signal, beforeSending);
+    };
+    await automation.startWorker();
+    const bought = await automation.untilBought(2);
+    expect(bought.every((attempt) => attempt.instance_id === first)).toBe(true);
+    vendor.run(bought[0]?.label as string);
+    await automation.tick('readiness');
+    expect(await automation.instance(first)).toMatchObject({ status: 'ready' });
+    release();
+    const rest = await automation.until(async () => {
+      const found = (await automation.attempts()).filter(
+        (one) => one.status === 'bought' && one.instance_id === second,
+      );
+      return found.length === 2 && found;
+    }, 'the other instance has its racers');
+    expect(automation.runner.updates.filter(({ update }) => update === 'up')[0]?.attempts).toHaveLength(4);
+    vendor.run(rest[1]?.label as string);
+    await automation.untilGone(bought[1]?.id as string);
+    await automation.tick('readiness');
+    expect(await automation.untilFinished(operation.id)).toMatchObject({ status: 'succeeded' });
+    await automation.untilGone(rest[0]?.id as string);
+    expect(new Set(vendor.live())).toEqual(new Set([bought[0]?.label, rest[1]?.label]));
+    expect(vendor.bought()).toHaveLength(4);
   });
 
   it('keeps one winner where two are ready in the same tick', async () => {

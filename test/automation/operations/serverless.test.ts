@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { refillPool } from '../../../automation/pools/refill.ts';
 import { listEventsAfter } from '../../../db/operations.ts';
+import { refillPool } from '../../../db/refill-pool.ts';
 import { readUsage } from '../../../db/usage.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 import { RTX_4090, startSshMachine, type SshMachine } from '../../support/ssh-machine.ts';
@@ -151,6 +151,25 @@ describe('a serverless request', () => {
     }
   });
 
+  it('does not start cold beyond the caps: what it claimed was rented already, what would be bought for it is not', async () => {
+    await automation.startWorker();
+    const pool = await makePool(automation, { targetSize: 1, maxSize: 1 });
+    await warmUp(automation, pool);
+    await stopRefilling(pool.id);
+    await automation.asOwner('update deployment set max_instances = 1');
+    ssh.answer = { output: 'Unable to determine the device handle: GPU is lost', exitCode: 15 };
+    automation.vendor.outage = 'destroy';
+    const { operation, instances } = await automation.provision({ strategy: 'serverless' });
+    expect(await automation.untilFinished(operation.id)).toMatchObject({
+      status: 'failed',
+      error_code: 'cap_exceeded',
+      error_detail: expect.stringContaining('MUSTER_MAX_INSTANCES') as string,
+    });
+    expect(await automation.untilDestroyed(instances[0]?.id as string)).toMatchObject({ failure_code: 'cap_exceeded' });
+    expect(automation.vendor.bought()).toHaveLength(1);
+    automation.vendor.outage = 'none';
+  });
+
   it('destroys what it had claimed when it is destroyed before the hand-over', async () => {
     const worker = await automation.startWorker();
     const pool = await makePool(automation, { targetSize: 1, maxSize: 1 });
@@ -187,7 +206,7 @@ describe('two workers and more requests than warm instances', () => {
     expect(new Set(winners).size).toBe(7);
     expect(winners.filter(isWarm)).toHaveLength(3);
     const live = (await automation.attempts()).filter((attempt) => attempt.status !== 'gone');
-    expect([...automation.vendor.live()].sort()).toEqual(live.map(({ label }) => label).sort());
+    expect(new Set(automation.vendor.live())).toEqual(new Set(live.map(({ label }) => label)));
   });
 });
 

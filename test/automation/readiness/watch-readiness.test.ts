@@ -1,5 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { createReadinessCron } from '../../../automation/readiness/watch-readiness.ts';
+import { createScheduler } from '../../../automation/cron/scheduler.ts';
+import { createReadinessCrons } from '../../../automation/readiness/watch-readiness.ts';
+import type { AttemptRow } from '../../../db/attempts.ts';
+import { registerProvider } from '../../../db/providers.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 import { RTX_4090, SSH_KEY, startSshMachine, type SshMachine } from '../../support/ssh-machine.ts';
 
@@ -21,16 +24,16 @@ afterEach(() => automation.close());
 
 describe('the readiness watcher', () => {
   it('has no work while nothing boots', async () => {
-    const cron = createReadinessCron({
+    const [cron] = createReadinessCrons({
       ...automation.services,
       providers: ['vastai'],
       client: () => automation.vendor.client,
       everyMs: 1_000,
       sshPrivateKey: SSH_KEY.private,
     });
-    expect(await cron.hasWork?.()).toBe(false);
+    expect(await cron?.hasWork?.()).toBe(false);
     await boot(['a']);
-    expect(await cron.hasWork?.()).toBe(true);
+    expect(await cron?.hasWork?.()).toBe(true);
   });
 
   it('asks for one listing a tick, however many boot, and probes only what runs', async () => {
@@ -86,6 +89,47 @@ describe('the readiness watcher', () => {
     vendor.client = { ...client, listInstances: () => Promise.resolve([]) };
     expect(await automation.tick('readiness')).toMatchObject({ booting: 1, ready: 0, failed: 0 });
     expect(await automation.attempt(attempts[0]?.id as string)).toMatchObject({ status: 'bought', missing_count: 0 });
+  });
+});
+
+describe('a provider that answers slowly', () => {
+  it('delays the readiness of no other: each is watched at its own cadence', async () => {
+    const { vendor, services } = automation;
+    const { attempts } = await boot(['a', 'b']);
+    const [slow, quick] = attempts as [AttemptRow, AttemptRow];
+    await automation.db.updateTable('attempts').set({ provider: 'tensordock' }).where('id', '=', slow.id).execute();
+    await registerProvider(automation.db, 'tensordock', 'sandbox');
+    let asked = 0;
+    let release = () => {};
+    const released = new Promise<void>((resolve) => (release = resolve));
+    const slowClient = {
+      ...vendor.client,
+      async listInstances() {
+        asked++;
+        await released;
+        return [];
+      },
+    };
+    const crons = createReadinessCrons({
+      ...services,
+      providers: ['tensordock', 'vastai'],
+      client: (provider) => (provider === 'tensordock' ? slowClient : vendor.client),
+      everyMs: 20,
+      sshPrivateKey: SSH_KEY.private,
+    });
+    const scheduler = createScheduler(crons, { db: automation.db, owner: 'this', log: services.log });
+    scheduler.start();
+    try {
+      await automation.until(() => asked === 1, 'the slow provider is asked');
+      const before = countListings();
+      await automation.until(() => countListings() > before + 2, 'the other is listed tick by tick');
+      vendor.run(quick.label);
+      await automation.until(async () => (await automation.attempt(quick.id)).status === 'ready', 'it is ready');
+      expect(asked).toBe(1);
+    } finally {
+      release();
+      await scheduler.stop();
+    }
   });
 });
 

@@ -3,12 +3,13 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { isSameGpuModel } from '../../../domain/gpu-model.ts';
 import { ProviderError } from '../../../domain/provider-error.ts';
-import { classifyLambdaError, type LambdaCall } from '../../../providers-dynamic/lambda/errors.ts';
+import type { Json } from '../../../providers-dynamic/http.ts';
+import { classifyLambdaError } from '../../../providers-dynamic/lambda/errors.ts';
+import type { CallKind } from '../../../providers-dynamic/vendor-sender.ts';
 import { readGpuModel } from '../../../providers-dynamic/lambda/gpu-names.ts';
 import { readOfferId } from '../../../providers-dynamic/lambda/offer-id.ts';
 import { countryOf } from '../../../providers-dynamic/lambda/regions.ts';
 import {
-  type Json,
   namesTerminated,
   readAccountKeys,
   readInstancePage,
@@ -19,7 +20,7 @@ import {
 import { INSTANCE_TYPES, REGIONS } from '../../../sandbox/lambda/catalog.ts';
 
 const FOLDER = join(import.meta.dirname, '../../fixtures/lambda');
-const CALLS: LambdaCall[] = ['read', 'write', 'purchase'];
+const CALLS: CallKind[] = ['read', 'write', 'purchase'];
 
 interface Fixture {
   status: number;
@@ -39,7 +40,7 @@ function observe(changes: Json = {}, row = activeRow()) {
   return readInstanceReply({ data: { ...row, ...changes } }, String(row.id));
 }
 
-function errorOf(answer: { status: number; headers?: Record<string, string>; body: unknown }, call: LambdaCall) {
+function errorOf(answer: { status: number; headers?: Record<string, string>; body: unknown }, call: CallKind) {
   const { status, headers, body } = answer;
   const text = typeof body === 'string' ? body : JSON.stringify(body);
   const json = typeof body === 'string' ? undefined : body;

@@ -3,15 +3,17 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { isSameGpuModel } from '../../../domain/gpu-model.ts';
 import { ProviderError } from '../../../domain/provider-error.ts';
+import type { Json } from '../../../providers-dynamic/http.ts';
 import { catalogueQuery, readCatalogue, readOfferId } from '../../../providers-dynamic/runpod/catalogue.ts';
 import { countryOfDataCenter } from '../../../providers-dynamic/runpod/data-centers.ts';
-import { classifyRunpodError, type RunpodCall } from '../../../providers-dynamic/runpod/errors.ts';
+import { classifyRunpodError } from '../../../providers-dynamic/runpod/errors.ts';
+import type { CallKind } from '../../../providers-dynamic/vendor-sender.ts';
 import { canonicalGpuName } from '../../../providers-dynamic/runpod/gpu-names.ts';
 import { waitOfHeaders, waitOfRefusal } from '../../../providers-dynamic/runpod/rate-limits.ts';
-import { isTerminated, readPodList, readPodReply, type Json } from '../../../providers-dynamic/runpod/wire.ts';
+import { isTerminated, readPodList, readPodReply } from '../../../providers-dynamic/runpod/wire.ts';
 
 const FOLDER = join(import.meta.dirname, '../../fixtures/runpod');
-const CALLS: RunpodCall[] = ['read', 'write', 'purchase'];
+const CALLS: CallKind[] = ['read', 'write', 'purchase'];
 
 interface Fixture {
   status: number;
@@ -33,7 +35,7 @@ function observe(changes: Json = {}, row: Json = runningPod()) {
 
 function errorOf(
   { status, headers, body }: { status: number; headers?: Record<string, string>; body: unknown },
-  call: RunpodCall,
+  call: CallKind,
 ) {
   const text = typeof body === 'string' ? body : JSON.stringify(body);
   const json = typeof body === 'string' ? undefined : body;

@@ -3,9 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ProviderError } from '../../../domain/provider-error.ts';
 import { DEFAULT_IMAGE } from '../../../domain/provision-request.ts';
-import type { HttpReply } from '../../../providers-dynamic/http.ts';
+import type { HttpReply, Json } from '../../../providers-dynamic/http.ts';
 import type { PurchaseOrder } from '../../../providers-dynamic/provider-client.ts';
-import type { Json } from '../../../providers-dynamic/tensordock/wire-value.ts';
 
 const FOLDER = join(import.meta.dirname, '../../fixtures/tensordock');
 

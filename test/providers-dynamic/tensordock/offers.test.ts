@@ -6,7 +6,7 @@ import { readGpuModel } from '../../../providers-dynamic/tensordock/gpu-names.ts
 import { chooseSize, RAM_SIZES_GB } from '../../../providers-dynamic/tensordock/machine-size.ts';
 import { formatOfferId, readOfferId } from '../../../providers-dynamic/tensordock/offer-id.ts';
 import { readOffers } from '../../../providers-dynamic/tensordock/offers.ts';
-import type { Json } from '../../../providers-dynamic/tensordock/wire-value.ts';
+import type { Json } from '../../../providers-dynamic/http.ts';
 import { SOLD_GPUS } from '../../../sandbox/tensordock/hardware.ts';
 import { HOST, LOCATION, recorded } from './fixture.ts';
 

@@ -1,12 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { ProviderError } from '../../../domain/provider-error.ts';
-import {
-  classifyTensordockError,
-  isErrorBody,
-  type TensordockCall,
-} from '../../../providers-dynamic/tensordock/errors.ts';
+import { classifyTensordockError, isErrorBody } from '../../../providers-dynamic/tensordock/errors.ts';
+import type { CallKind } from '../../../providers-dynamic/vendor-sender.ts';
 import { readInstanceList, readInstanceReply } from '../../../providers-dynamic/tensordock/wire.ts';
-import type { Json } from '../../../providers-dynamic/tensordock/wire-value.ts';
+import type { Json } from '../../../providers-dynamic/http.ts';
 import { INSTANCE, recorded, toReply } from './fixture.ts';
 
 const RUNNING = recorded('get-running-unwrapped').body;
@@ -16,7 +13,7 @@ function observe(changes: Json = {}) {
   return readInstanceReply({ ...RUNNING, ...changes }, INSTANCE).observed;
 }
 
-function kindOf(call: TensordockCall, status: number, body: unknown) {
+function kindOf(call: CallKind, status: number, body: unknown) {
   return classifyTensordockError(call, toReply(status, body)).kind;
 }
 
@@ -201,7 +198,7 @@ describe('errors', () => {
     expect(kindOf('purchase', status, body)).toBe(kind);
   });
 
-  it.each<[string, TensordockCall, number, unknown]>([
+  it.each<[string, CallKind, number, unknown]>([
     ['not_found', 'read', 404, recorded('get-404').body],
     ['not_found', 'write', 404, { message: 'Not Found' }],
     ['not_found', 'read', 200, { error: 'Instance not found', status: 404 }],

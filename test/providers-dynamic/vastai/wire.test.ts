@@ -2,8 +2,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ProviderError } from '../../../domain/provider-error.ts';
-import { classifyVastError, type VastCall } from '../../../providers-dynamic/vastai/errors.ts';
-import { readInstancePage, readInstanceReply, readOffers, type Json } from '../../../providers-dynamic/vastai/wire.ts';
+import type { Json } from '../../../providers-dynamic/http.ts';
+import { classifyVastError } from '../../../providers-dynamic/vastai/errors.ts';
+import type { CallKind } from '../../../providers-dynamic/vendor-sender.ts';
+import { readInstancePage, readInstanceReply, readOffers } from '../../../providers-dynamic/vastai/wire.ts';
 
 const FOLDER = join(import.meta.dirname, '../../fixtures/vastai');
 
@@ -25,7 +27,7 @@ function observe(changes: Json = {}, name = 'instance-running') {
   return readInstanceReply({ instances: row }, String(row.id));
 }
 
-function errorOf({ status, body }: Fixture, call: VastCall = 'read'): ProviderError {
+function errorOf({ status, body }: Fixture, call: CallKind = 'read'): ProviderError {
   const text = typeof body === 'string' ? body : JSON.stringify(body);
   const json = typeof body === 'string' ? undefined : body;
   return classifyVastError(call, { status, headers: new Headers(), text, json });
@@ -144,7 +146,7 @@ describe('a page of the list', () => {
 });
 
 describe('an error means', () => {
-  it.each<[string, VastCall, string]>([
+  it.each<[string, CallKind, string]>([
     ['auth-404', 'read', 'auth'],
     ['auth-404', 'purchase', 'auth'],
     ['create-race-410', 'purchase', 'no_capacity'],
@@ -172,7 +174,7 @@ describe('an error means', () => {
     expect(errorOf(fixture('rate-limit-text')).retryAfterMs).toBeUndefined();
   });
 
-  it.each<[number, unknown, VastCall, string]>([
+  it.each<[number, unknown, CallKind, string]>([
     [400, { error: 'no_such_ask', msg: 'x' }, 'purchase', 'no_capacity'],
     [401, { success: false, error: 'auth_error', msg: 'Invalid user key' }, 'read', 'auth'],
     [401, { msg: 'Two Factor Authentication required' }, 'read', 'auth'],

@@ -1,18 +1,19 @@
-/** Refilling one pool: reads what exists, lets domain/pool.ts decide, and accepts ordinary provisions and destroys. Asked by the cron, and whenever something was claimed. */
-import type { Logger } from 'pino';
-import { MusterError } from '../../domain/error-table.ts';
-import { decidePool, type PoolDecision } from '../../domain/pool.ts';
-import { acceptRefill, acceptShrink, readPoolRoom, viewPool } from '../../db/accept-pool.ts';
-import { inTransaction, type Db } from '../../db/database.ts';
-import { lockPool, recordRefill } from '../../db/pools.ts';
-import type { Queue } from '../../db/queue.ts';
+/**
+ * Refilling one pool: reads what exists, lets domain/pool.ts decide, and accepts ordinary provisions and destroys. Asked by the cron,
+ * whenever something was claimed, and when a pool is made or changed. What keeps it from its target is kept in its row.
+ */
+import { MusterError } from '../domain/error-table.ts';
+import { decidePool, type PoolDecision } from '../domain/pool.ts';
+import { acceptRefill, acceptShrink, readPoolRoom, viewPool } from './accept-pool.ts';
+import { inTransaction, type Db } from './database.ts';
+import { lockPool, recordRefill } from './pools.ts';
+import type { Queue } from './queue.ts';
 
 export interface RefillServices {
   db: Db;
   queue: Queue;
   bootTimeoutMs: number;
   now: () => Date;
-  log: Logger;
 }
 
 export interface RefillCounts {
@@ -32,7 +33,6 @@ export async function refillPool(services: RefillServices, poolId: string): Prom
       if (!(error instanceof MusterError)) throw error;
       counts.refused += 1;
       await recordRefusal(services, poolId, error.detail);
-      services.log.warn({ pool: poolId, code: error.code }, `a warm instance was refused: ${error.detail}`);
       return counts;
     }
   }
