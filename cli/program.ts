@@ -299,7 +299,9 @@ function addSessions(program: Command, attach: Attach): void {
 }
 
 function addStacks(program: Command, attach: Attach): void {
-  const stacks = program.command('stacks').description('clusters, standbys and stores: what programs make of cloud resources');
+  const stacks = program
+    .command('stacks')
+    .description('clusters, standbys and stores: what programs make of cloud resources');
   const load = () => import('./commands/stacks.ts');
   const list = stacks
     .command('list')
@@ -337,9 +339,14 @@ function addStacks(program: Command, attach: Attach): void {
     .argument('<id>')
     .option('--watch', 'show progress until it has ended');
   attach(refresh, async () => (await load()).refreshStack);
-  const destroy = asking(stacks.command('destroy').description('destroys everything it made; asks first').argument('<id>'));
+  const destroy = asking(
+    stacks.command('destroy').description('destroys everything it made; asks first').argument('<id>'),
+  );
   attach(destroy, async () => (await load()).destroyStack);
-  attach(stacks.command('cancel').description('stops its update').argument('<id>'), async () => (await load()).cancelStack);
+  attach(
+    stacks.command('cancel').description('stops its update').argument('<id>'),
+    async () => (await load()).cancelStack,
+  );
   attach(stacks.command('resources').argument('<id>'), async () => (await load()).showResources);
   attach(
     stacks.command('drift').description('what an outside hand has changed').argument('<id>'),

@@ -18,6 +18,8 @@ export interface StackOrder {
   planHash?: string;
   /** Only for a preview. @default up */
   updateKind?: 'up' | 'destroy';
+  /** Only for an up. */
+  refreshFirst?: boolean;
   /** The operation in whose step this is accepted: what it asks for runs after it. */
   follows?: string;
 }
@@ -27,7 +29,7 @@ export interface StackOrder {
  * that is unknown, of another update or expired.
  */
 export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrder): Promise<OperationRow> {
-  const { stack, kind, actor, planHash, updateKind } = order;
+  const { stack, kind, actor, planHash, updateKind, refreshFirst } = order;
   if (stack.status === 'destroyed')
     throw new MusterError('conflict', `${stack.id} is destroyed`, { facts: { state: stack.status } });
   if (kind === 'destroy_stack' && stack.protect) {
@@ -44,7 +46,11 @@ export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrd
     targetKind: 'stack',
     targetId: stack.id,
     stackId: stack.id,
-    input: { ...(planHash === undefined ? {} : { planHash }), ...(updateKind === undefined ? {} : { updateKind }) },
+    input: {
+      ...(planHash === undefined ? {} : { planHash }),
+      ...(updateKind === undefined ? {} : { updateKind }),
+      ...(refreshFirst === undefined ? {} : { refreshFirst }),
+    },
     // A second request for the same joins the first; previews and plans are each their own.
     ...(kind === 'preview_stack' || planHash !== undefined ? {} : { deterministicKey: `${kind}:${stack.id}` }),
     createdBy: actor.id,

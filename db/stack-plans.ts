@@ -61,10 +61,7 @@ export async function saveStackPlan(
     .execute();
 }
 
-export async function findPlanOfOperation(
-  executor: Executor,
-  operationId: string,
-): Promise<StackPlanRow | undefined> {
+export async function findPlanOfOperation(executor: Executor, operationId: string): Promise<StackPlanRow | undefined> {
   return executor.selectFrom('stack_plans').selectAll().where('operation_id', '=', operationId).executeTakeFirst();
 }
 
@@ -108,7 +105,7 @@ function storePrices(prices: PriceDiff): StoredPrices {
 }
 
 function storePrice(price: ResourcePrice): StoredPrice {
-  if (price.kind !== 'amount') return price;
+  if (price.kind !== 'amount') return { kind: price.kind, why: price.why };
   return {
     kind: 'amount',
     microUsdPerHour: Number(price.microUsdPerHour),

@@ -83,9 +83,7 @@ export const stackPage = pageOf(stack).meta({ id: 'StackPage' });
 
 export const stackListQuery = pageQuery.extend({
   kind: z.enum(STACK_KINDS).optional(),
-  status: commaList(STACK_STATUSES)
-    .optional()
-    .meta({ description: 'Default: all but `destroyed`' }),
+  status: commaList(STACK_STATUSES).optional().meta({ description: 'Default: all but `destroyed`' }),
 });
 
 export const stackKinds = z

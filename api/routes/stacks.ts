@@ -68,9 +68,7 @@ export const stackRoutes: Route[] = [
         (row) => [iso(row.created_at), row.id],
         (row) => row,
       );
-      const replies = await Promise.all(
-        items.map(async (row) => stackReply(row, await findStackUpdate(db, row.id))),
-      );
+      const replies = await Promise.all(items.map(async (row) => stackReply(row, await findStackUpdate(db, row.id))));
       return { status: 200, body: { items: replies, nextCursor } };
     },
   }),
@@ -368,7 +366,8 @@ async function holdStack(tx: Tx, { caller, params }: StackCall): Promise<StackRo
 
 async function planReply(call: StackCall, operationId: string) {
   const plan = await findPlanOfOperation(call.deps.database.kysely, operationId);
-  if (plan?.stack_id !== call.params.id) throw new MusterError('not_found', `${operationId} made no plan of this stack`);
+  if (plan?.stack_id !== call.params.id)
+    throw new MusterError('not_found', `${operationId} made no plan of this stack`);
   const operation = await awaitOperation(call.deps, operationId, 0);
   return stackPlanReply(plan, operation);
 }

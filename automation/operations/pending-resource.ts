@@ -14,6 +14,9 @@ export function findPendingResource(
   resource: StackResource,
 ): Promise<string | null> {
   return Promise.reject(
-    new ProviderError('invalid', `whether ${resource.name} (${resource.type}) of ${stack.title} was made must be decided`),
+    new ProviderError(
+      'invalid',
+      `whether ${resource.name} (${resource.type}) of ${stack.title} was made must be decided`,
+    ),
   );
 }

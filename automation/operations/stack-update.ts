@@ -6,20 +6,14 @@ import { createHash } from 'node:crypto';
 import type { ErrorCode } from '../../domain/error-table.ts';
 import { checkPolicies, type PlannedResource, type PolicyViolation } from '../../domain/policy.ts';
 import { diffPrices, type PlannedStep, type PriceDiff } from '../../domain/prices/price-diff.ts';
-import { priceResource } from '../../domain/prices/resource-price.ts';
+import { priceResource, worstPrice } from '../../domain/prices/resource-price.ts';
 import { describePlanChanges, planText, type StackResourceView } from '../../domain/stack.ts';
 import { acceptStackOperation } from '../../db/accept-stack.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
 import { finishOperation, findOperation, saveProgress, withClaim, type NewEvent } from '../../db/operations.ts';
 import { findStackPlan, saveStackPlan } from '../../db/stack-plans.ts';
-import {
-  findStack,
-  saveDrift,
-  saveStackState,
-  setStackStatus,
-  type StackRow,
-} from '../../db/stacks.ts';
+import { findStack, saveDrift, saveStackState, setStackStatus, type StackRow } from '../../db/stacks.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
@@ -36,6 +30,8 @@ const MAX_FAILURES = 5;
 interface OperationInput {
   planHash?: string;
   updateKind?: 'up' | 'destroy';
+  /** The engine compares with its state: what an outside hand changed is only undone when the state knows of it. */
+  refreshFirst?: boolean;
 }
 
 /** Kind `preview_stack`, target `stack`. */
@@ -54,6 +50,10 @@ export async function upStack(context: StepContext): Promise<StepResult> {
   return withStack(context, async (stack) => {
     // A step that goes on where another died is in the middle of its plan, which was checked before it began.
     if ((context.operation.state as { isPlanned?: boolean }).isPlanned !== true) {
+      if ((context.operation.input as OperationInput).refreshFirst === true) {
+        const ended = endOf(context, await run(context, stack, 'refresh'));
+        if (ended) return failStack(context, stack, ended);
+      }
       const plan = await planUpdate(context, stack, 'up');
       if ('result' in plan) return failStack(context, stack, plan.result);
       const refusal = await refusePlan(context, stack, plan);
@@ -90,7 +90,7 @@ export async function destroyStack(context: StepContext): Promise<StepResult> {
   });
 }
 
-/** Kind `check_stack_drift`, target `stack`: looks only; repairs where the stack says so, by an ordinary refresh and up. */
+/** Kind `check_stack_drift`, target `stack`: looks only; repairs where the stack says so, by an ordinary up after a refresh. */
 export async function checkStackDrift(context: StepContext): Promise<StepResult> {
   return withStack(context, async (stack) => {
     const outcome = await run(context, stack, 'detect_drift');
@@ -100,9 +100,14 @@ export async function checkStackDrift(context: StepContext): Promise<StepResult>
     await record(context, async (tx) => {
       await saveDrift(tx, stack.id, drift);
       if (drift.length === 0 || stack.on_drift !== 'repair') return;
-      for (const kind of ['refresh_stack', 'up_stack'] as const) {
-        await acceptStackOperation(tx, context.queue, { stack, kind, actor: SYSTEM, follows: context.operation.id });
-      }
+      const order = {
+        stack,
+        kind: 'up_stack',
+        actor: SYSTEM,
+        refreshFirst: true,
+        follows: context.operation.id,
+      } as const;
+      await acceptStackOperation(tx, context.queue, order);
     });
     if (drift.length > 0) await context.emit([{ type: 'drift', data: { resources: drift } }]);
     return { kind: 'done', note: drift.length === 0 ? 'nothing has changed' : `${drift.length} changed outside` };
@@ -167,10 +172,7 @@ function checkPlan(stack: StackRow, steps: readonly PlannedStep[], region: strin
   }));
   return checkPolicies(resources, {
     ceilingMicroUsdPerHour: stack.ceiling_micro_usd_per_hour,
-    priceOf: (resource: PlannedResource) => {
-      const price = priceResource(resource, { region });
-      return price.kind === 'amount' ? price.microUsdPerHour : null;
-    },
+    priceOf: (resource: PlannedResource) => worstPrice(priceResource(resource, { region })),
   });
 }
 
@@ -210,7 +212,7 @@ async function run(context: StepContext, stack: StackRow, update: Update): Promi
   const hooks = createHooks(context, stack);
   const request = {
     stackName: stack.name,
-    program: { kind: stack.kind, args: programArgs(context, stack) },
+    program: { kind: stack.kind, args: programArgs(context, stack, update) },
     mayExist: [],
     deploymentSshPublicKeys: [context.deploymentSshPublicKey],
     unprotect: update === 'destroy' && !stack.protect,
@@ -241,14 +243,17 @@ async function run(context: StepContext, stack: StackRow, update: Update): Promi
 }
 
 /** The same row gives the same arguments, so nothing changes that was not changed. */
-function programArgs(context: StepContext, stack: StackRow) {
+function programArgs(context: StepContext, stack: StackRow, update: Update) {
   return {
     config: stack.config,
     name: stack.title,
     tags: { owner: stack.owner, deployment: context.deploymentId, costCentre: stack.cost_centre },
     protect: stack.protect,
+    // A preview shows what is too dear, with its price; planning refuses it.
     ceilingMicroUsdPerHour:
-      stack.ceiling_micro_usd_per_hour === null ? null : Number(stack.ceiling_micro_usd_per_hour),
+      stack.ceiling_micro_usd_per_hour === null || update === 'preview'
+        ? null
+        : Number(stack.ceiling_micro_usd_per_hour),
   };
 }
 
@@ -260,7 +265,12 @@ function endOf(context: StepContext, outcome: UpdateOutcome): StepResult | null 
   const { kind, detail } = outcome.error ?? { kind: 'unexpected' as const, detail: 'the engine gave no reason' };
   if ((kind === 'locked' || kind === 'engine_gone') && context.operation.failures < MAX_FAILURES)
     return { kind: 'retry', afterMs: 0, note: detail };
-  return { kind: 'fail', error: { code: 'stack_refused', detail } };
+  return { kind: 'fail', error: { code: refusalCode(detail), detail } };
+}
+
+/** A program that breaks a policy stops before the engine hears of any resource, and says so in words of its own. */
+function refusalCode(detail: string): ErrorCode {
+  return /the stack breaks \d+ polic/.test(detail) ? 'policy_violated' : 'stack_refused';
 }
 
 /** Records what an update left, whatever its end was. */

@@ -73,7 +73,7 @@ export interface ChangeStackOptions {
 
 export async function changeStack(context: Context, [id]: string[], options: ChangeStackOptions): Promise<ExitCode> {
   const { ceilingUsdPerHour, protect, onDrift } = options;
-  const body = Object.fromEntries(
+  const body: Record<string, unknown> = Object.fromEntries(
     Object.entries({ ceilingUsdPerHour, protect, onDrift }).filter(([, value]) => value !== undefined),
   );
   if (options.config !== undefined) body['config'] = await readConfig(options.config);
@@ -82,7 +82,11 @@ export async function changeStack(context: Context, [id]: string[], options: Cha
   return showStack(context, await context.api.patch<StackReply>(pathOf(id), body));
 }
 
-export async function previewStack(context: Context, [id]: string[], options: { destroy?: boolean }): Promise<ExitCode> {
+export async function previewStack(
+  context: Context,
+  [id]: string[],
+  options: { destroy?: boolean },
+): Promise<ExitCode> {
   const plan = await previewOf(context, id as string, options.destroy === true ? 'destroy' : 'up');
   if (context.terminal.isJson) context.terminal.printJson(plan);
   else await showPlan(context, plan);
@@ -176,7 +180,8 @@ async function previewOf(context: Context, id: string, update: 'up' | 'destroy')
   const { terminal, api } = context;
   terminal.say(`The preview takes long; waiting for ${reply.operation.id}.`);
   const ended = await watchOperation(api, terminal, reply.operation.id);
-  if (ended.status !== 'succeeded') throw new CliError(`The preview failed: ${orDash(ended.error?.detail)}`, EXIT.failed);
+  if (ended.status !== 'succeeded')
+    throw new CliError(`The preview failed: ${orDash(ended.error?.detail)}`, EXIT.failed);
   return api.get<StackPlanReply>(`${pathOf(id)}/plans/${ended.id}`);
 }
 
@@ -235,7 +240,9 @@ function showStack({ terminal }: Context, stack: StackReply): ExitCode {
   }
   terminal.print(`stack         ${stack.id}  ${stack.kind} ${stack.name}  ${stack.status}`);
   terminal.print(`holds         ${stack.resourceCount} resources`);
-  terminal.print(`price         ${priceOf(stack)} an hour${stack.unpricedCount > 0 ? `, without ${stack.unpricedCount}` : ''}`);
+  terminal.print(
+    `price         ${priceOf(stack)} an hour${stack.unpricedCount > 0 ? `, without ${stack.unpricedCount}` : ''}`,
+  );
   terminal.print(`ceiling       ${formatMicroUsd(stack.ceilingMicroUsdPerHour)}`);
   terminal.print(`owner         ${stack.owner}, cost centre ${stack.costCentre}`);
   terminal.print(`protected     ${stack.protect ? 'yes' : 'no'}; drift is ${stack.onDrift}ed`);

@@ -37,8 +37,10 @@ export interface PriceDiff {
 export function diffPrices(steps: readonly PlannedStep[], context: PriceContext): PriceDiff {
   const resources = steps.map((step) => ({
     urn: step.urn,
-    before: step.op === 'create' || step.oldInputs === null ? null : priceResource(priced(step, step.oldInputs), context),
-    after: step.op === 'delete' || step.newInputs === null ? null : priceResource(priced(step, step.newInputs), context),
+    before:
+      step.op === 'create' || step.oldInputs === null ? null : priceResource(priced(step, step.oldInputs), context),
+    after:
+      step.op === 'delete' || step.newInputs === null ? null : priceResource(priced(step, step.newInputs), context),
   }));
   const before = total(resources.map((one) => one.before));
   const after = total(resources.map((one) => one.after));

@@ -44,7 +44,7 @@ export const PRICE_TABLE: readonly PriceEntry[] = [
   ...entries('aws', ['*'], 'hour', AWS_EKS, { 'eks/cluster': 100_000n, 'eks/cluster-extended-support': 600_000n }),
   ...entries('aws', ['*'], 'month', AWS_KMS, { 'kms/key': 1_000_000n }),
   ...entries('aws', ['*'], 'hour', AWS_VPC, { 'vpc/public-ipv4': 5_000n }),
-  ...entries('aws', AWS_US, 'hour', AWS_VPC, { 'vpc/nat-gateway': 45_000n }),
+  ...entries('aws', AWS_US, 'hour', AWS_VPC, { 'vpc/nat-gateway': 45_000n, 'vpc/interface-endpoint': 10_000n }),
   ...entries('aws', ['eu-west-1'], 'hour', AWS_VPC, { 'vpc/nat-gateway': 48_000n }),
   ...entries('aws', ['eu-central-1'], 'hour', AWS_VPC, { 'vpc/nat-gateway': 52_000n }),
   ...entries('aws', AWS_US, 'gib_month', AWS_EBS, { 'ebs/gp3': 80_000n, 'ebs/gp2': 100_000n }),

@@ -19,7 +19,8 @@ export interface PriceContext {
 export type ResourcePrice =
   | { kind: 'amount'; microUsdPerHour: MicroUsd; parts: PricePart[] }
   | { kind: 'usage'; why: string }
-  | { kind: 'unknown'; why: string };
+  /** `atMost`: what it costs at the worst, where that is known. */
+  | { kind: 'unknown'; why: string; atMostMicroUsdPerHour?: MicroUsd };
 
 export interface PricePart {
   sku: string;
@@ -44,13 +45,29 @@ const RULES: Record<string, Rule> = {
   'azure-native:containerservice:AgentPool': (inputs, context) => priceAgentPool(inputs, locationOf(inputs, context)),
   'gcp:compute/instance:Instance': priceGcpInstance,
   'gcp:compute/disk:Disk': (inputs, context) =>
-    sum('gcp', gcpRegionOf(inputs, context), [[`disk/${textOf(inputs['type']) ?? 'pd-standard'}`, numberOf(inputs['size'])]]),
+    sum('gcp', gcpRegionOf(inputs, context), [
+      [`disk/${textOf(inputs['type']) ?? 'pd-standard'}`, numberOf(inputs['size'])],
+    ]),
+  // A gateway endpoint costs nothing; an interface costs by the zone it is in.
+  'aws:ec2/vpcEndpoint:VpcEndpoint': (inputs, context) =>
+    inputs['vpcEndpointType'] === 'Interface'
+      ? sum('aws', regionOf(inputs, context), [['vpc/interface-endpoint', listLength(inputs['subnetIds'])]])
+      : amount([]),
+  // Kept in two zones, and billed for both.
+  'gcp:compute/regionDisk:RegionDisk': (inputs, context) => {
+    const size = numberOf(inputs['size']);
+    const type = textOf(inputs['type']) ?? 'pd-standard';
+    return sum('gcp', gcpRegionOf(inputs, context), [[`disk/${type}`, size === null ? null : 2 * size]]);
+  },
   'gcp:compute/address:Address': (inputs, context) => sum('gcp', gcpRegionOf(inputs, context), [['ip/reserved', 1]]),
 };
 
 const USAGE: Record<string, string> = {
   'aws:cloudwatch/logGroup:LogGroup': 'log data that is taken in and kept',
   'aws:s3/bucket:Bucket': 'stored bytes and requests',
+  'azure-native:monitor:DiagnosticSetting': 'log data that is taken in',
+  // A gateway is also paid by the VM it serves, which nobody knows before.
+  'gcp:compute/routerNat:RouterNat': 'VMs served and data',
   'gcp:storage/bucket:Bucket': 'stored bytes and requests',
   'azure-native:operationalinsights:Workspace': 'log data that is taken in and kept',
 };
@@ -83,6 +100,7 @@ const FREE = [
   'gcp:compute/network:',
   'gcp:compute/subnetwork:',
   'gcp:compute/firewall:',
+  'gcp:compute/router:',
   'gcp:serviceaccount/',
   'gcp:serviceAccount/',
   'gcp:projects/',
@@ -110,7 +128,6 @@ function priceNodeGroup(inputs: Record<string, unknown>, context: PriceContext):
   const nodes = numberOf(recordOf(inputs['scalingConfig'])['desiredSize']);
   if (nodes === null) return { kind: 'unknown', why: 'the number of nodes is not known yet' };
   if (nodes === 0) return amount([]);
-  if (inputs['capacityType'] === 'SPOT') return { kind: 'unknown', why: 'spot prices move' };
   const types = Array.isArray(inputs['instanceTypes']) ? inputs['instanceTypes'].map(String) : ['t3.medium'];
   const region = regionOf(inputs, context);
   const dearest = dearestOf('aws', region, types);
@@ -120,15 +137,29 @@ function priceNodeGroup(inputs: Record<string, unknown>, context: PriceContext):
   if (diskGib === null) {
     const template = numberOf(recordOf(inputs['tags'])['muster-disk-gib']);
     if (template === null) return { kind: 'unknown', why: 'the disk of its launch template is not known' };
-    return sum('aws', region, [
-      [dearest, nodes],
-      ['ebs/gp3', nodes * template],
-    ]);
+    return priceNodes(template);
   }
-  return sum('aws', region, [
-    [dearest, nodes],
-    ['ebs/gp3', nodes * diskGib],
-  ]);
+  return priceNodes(diskGib);
+
+  function priceNodes(gib: number): ResourcePrice {
+    const price = sum('aws', region, [
+      [dearest as string, nodes],
+      ['ebs/gp3', (nodes as number) * gib],
+    ]);
+    return inputs['capacityType'] === 'SPOT' ? asSpot(price) : price;
+  }
+}
+
+/** A spot price moves below the price on demand. */
+function asSpot(price: ResourcePrice): ResourcePrice {
+  if (price.kind !== 'amount') return price;
+  return { kind: 'unknown', why: 'spot prices move', atMostMicroUsdPerHour: price.microUsdPerHour };
+}
+
+/** What a ceiling has to count: the price, or the worst it can be; null: nobody knows. */
+export function worstPrice(price: ResourcePrice): MicroUsd | null {
+  if (price.kind === 'amount') return price.microUsdPerHour;
+  return price.kind === 'unknown' ? (price.atMostMicroUsdPerHour ?? null) : null;
 }
 
 function priceManagedCluster(inputs: Record<string, unknown>, context: PriceContext): ResourcePrice {
@@ -141,16 +172,17 @@ function priceManagedCluster(inputs: Record<string, unknown>, context: PriceCont
 function priceAgentPool(inputs: Record<string, unknown>, location: string | null): ResourcePrice {
   const nodes = numberOf(inputs['count']);
   const vmSize = textOf(inputs['vmSize']);
-  if (nodes === null || vmSize === null) return { kind: 'unknown', why: 'the number or size of the nodes is not known yet' };
+  if (nodes === null || vmSize === null)
+    return { kind: 'unknown', why: 'the number or size of the nodes is not known yet' };
   if (nodes === 0 || recordOf(inputs['powerState'])['code'] === 'Stopped') return amount([]);
-  if (inputs['scaleSetPriority'] === 'Spot') return { kind: 'unknown', why: 'spot prices move' };
   const items: [string, number | null][] = [[vmSize, nodes]];
   if (inputs['osDiskType'] !== 'Ephemeral') {
     const size = premiumSize(numberOf(inputs['osDiskSizeGB']) ?? 128);
     if (size === null) return { kind: 'unknown', why: 'no price is known of so large a disk' };
     items.push([`disk/premium-${size}`, nodes]);
   }
-  return sum('azure', location, items);
+  const price = sum('azure', location, items);
+  return inputs['scaleSetPriority'] === 'Spot' ? asSpot(price) : price;
 }
 
 /** Premium SSD is billed by the next size up. */
@@ -163,7 +195,6 @@ function priceGcpInstance(inputs: Record<string, unknown>, context: PriceContext
   const region = gcpRegionOf(inputs, context);
   const isSpot = recordOf(inputs['scheduling'])['provisioningModel'] === 'SPOT';
   const isRunning = inputs['desiredStatus'] !== 'TERMINATED';
-  if (isRunning && isSpot) return { kind: 'unknown', why: 'spot prices move' };
   const items: [string, number | null][] = [];
   if (isRunning) items.push([textOf(inputs['machineType']) ?? 'unknown', 1]);
   const disk = recordOf(recordOf(inputs['bootDisk'])['initializeParams']);
@@ -172,10 +203,15 @@ function priceGcpInstance(inputs: Record<string, unknown>, context: PriceContext
   const interfaces = Array.isArray(inputs['networkInterfaces']) ? inputs['networkInterfaces'].map(recordOf) : [];
   const addresses = interfaces.flatMap((one) => (Array.isArray(one['accessConfigs']) ? one['accessConfigs'] : []));
   if (addresses.length > 0 && isRunning) items.push(['ip/in-use', addresses.length]);
-  return sum('gcp', region, items);
+  const price = sum('gcp', region, items);
+  return isRunning && isSpot ? asSpot(price) : price;
 }
 
-function sum(cloud: Cloud, region: string | null, items: readonly [sku: string, quantity: number | null][]): ResourcePrice {
+function sum(
+  cloud: Cloud,
+  region: string | null,
+  items: readonly [sku: string, quantity: number | null][],
+): ResourcePrice {
   const parts: PricePart[] = [];
   for (const [sku, quantity] of items) {
     if (quantity === null) return { kind: 'unknown', why: `how much of ${sku} is not known yet` };
@@ -238,6 +274,10 @@ function textOf(value: unknown): string | null {
 function numberOf(value: unknown): number | null {
   const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
   return typeof number === 'number' && Number.isInteger(number) && number >= 0 ? number : null;
+}
+
+function listLength(value: unknown): number | null {
+  return Array.isArray(value) ? value.length : null;
 }
 
 function recordOf(value: unknown): Record<string, unknown> {

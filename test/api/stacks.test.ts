@@ -59,7 +59,12 @@ describe('recording a stack', () => {
       'config.gpuNodeGroups.0.kubernetesVersion',
       /1\.34/,
     ],
-    ['an endpoint that is open to everybody', { region: 'us-east-1', publicAccessCidrs: ['0.0.0.0/0'] }, 'config.publicAccessCidrs.0', /./],
+    [
+      'an endpoint that is open to everybody',
+      { region: 'us-east-1', publicAccessCidrs: ['0.0.0.0/0'] },
+      'config.publicAccessCidrs.0',
+      /./,
+    ],
     ['a field that there is not', { region: 'us-east-1', nodes: 3 }, 'config', /nodes/],
     ['no region', {}, 'config.region', /./],
   ])('refuses %s at once, naming the field', async (_what, config, path, message) => {

@@ -160,7 +160,7 @@ describe('an up', () => {
   it('that would break a policy makes nothing, and names the resource', async () => {
     runner.steps = [makeStep(NAT, 'nat', 'create', {})];
     const operation = await run('up_stack');
-    expect(operation.error_detail).toMatch(/nat: aws:ec2\/natGateway:NatGateway lacks the tags/);
+    expect(operation.error_detail).toMatch(/nothing was made: nat: lacks the tags muster-owner/);
     expect(updates()).toEqual(['preview']);
   });
 
@@ -172,7 +172,9 @@ describe('an up', () => {
     runner.ran = [];
     const refused = await run('up_stack', { planHash });
     expect(refused).toMatchObject({ status: 'failed', error_code: 'plan_changed' });
-    expect(refused.error_detail).toMatch(/cluster: create was not in the plan; price: \$0\.145 an hour instead of \$0\.045/);
+    expect(refused.error_detail).toMatch(
+      /cluster: create was not in the plan; price: \$0\.145 an hour instead of \$0\.045/,
+    );
     expect(updates()).toEqual(['preview']);
   });
 

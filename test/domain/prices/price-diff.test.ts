@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { diffPrices, type PlannedStep, type StepOp } from '../../../domain/prices/price-diff.ts';
 import { PRICE_TABLE, findPrice } from '../../../domain/prices/price-table.ts';
-import { priceResource } from '../../../domain/prices/resource-price.ts';
+import { priceResource, worstPrice } from '../../../domain/prices/resource-price.ts';
 
 const US = { region: 'us-east-1' };
 
@@ -77,10 +77,9 @@ describe('the price of a preview', () => {
       bootDisk: { initializeParams: { type: 'pd-balanced', size: 50 } },
       networkInterfaces: [{ network: 'n', accessConfigs: [{}] }],
     });
-    const diff = diffPrices(
-      [step('gcp:compute/instance:Instance', 'update', vm('RUNNING'), vm('TERMINATED'))],
-      { region: null },
-    );
+    const diff = diffPrices([step('gcp:compute/instance:Instance', 'update', vm('RUNNING'), vm('TERMINATED'))], {
+      region: null,
+    });
     // 50 × 0.10 / 730 = 0.006850 rounded up
     expect(diff.beforeMicroUsdPerHour).toBe(134_012n + 6_850n + 5_000n);
     expect(diff.afterMicroUsdPerHour).toBe(6_850n);
@@ -88,7 +87,12 @@ describe('the price of a preview', () => {
 
   it('counts what is deleted no more, and what is replaced once', () => {
     const nat = step('aws:ec2/natGateway:NatGateway', 'delete', {}, null);
-    const replaced = step('aws:eks/nodeGroup:NodeGroup', 'replace', nodeGroup(1), nodeGroup(1, { instanceTypes: ['g6.xlarge'] }));
+    const replaced = step(
+      'aws:eks/nodeGroup:NodeGroup',
+      'replace',
+      nodeGroup(1),
+      nodeGroup(1, { instanceTypes: ['g6.xlarge'] }),
+    );
     const diff = diffPrices([nat, replaced], US);
     expect(diff.beforeMicroUsdPerHour).toBe(45_000n + 1_006_000n + 10_959n);
     expect(diff.afterMicroUsdPerHour).toBe(804_800n + 10_959n);
@@ -96,9 +100,19 @@ describe('the price of a preview', () => {
 
   it.each([
     ['a spot price', 'aws:eks/nodeGroup:NodeGroup', nodeGroup(1, { capacityType: 'SPOT' }), /spot prices move/],
-    ['a type that is not in the table', 'aws:eks/nodeGroup:NodeGroup', nodeGroup(1, { instanceTypes: ['x9.huge'] }), /no price is known of x9.huge at aws in us-east-1/],
+    [
+      'a type that is not in the table',
+      'aws:eks/nodeGroup:NodeGroup',
+      nodeGroup(1, { instanceTypes: ['x9.huge'] }),
+      /no price is known of x9.huge at aws in us-east-1/,
+    ],
     ['a resource that nobody priced', 'aws:rds/instance:Instance', {}, /no price is known of aws:rds/],
-    ['nodes that only the cloud knows', 'aws:eks/nodeGroup:NodeGroup', nodeGroup(1, { scalingConfig: {} }), /number of nodes is not known/],
+    [
+      'nodes that only the cloud knows',
+      'aws:eks/nodeGroup:NodeGroup',
+      nodeGroup(1, { scalingConfig: {} }),
+      /number of nodes is not known/,
+    ],
   ])('says unknown of %s, and never zero', (_what, type, inputs, why) => {
     const price = priceResource({ type, inputs: inputs as Record<string, unknown> }, US);
     expect(price.kind).toBe('unknown');
@@ -139,6 +153,19 @@ describe('the price of a preview', () => {
         expect(forth.deltaMicroUsdPerHour).toBe(-back.deltaMicroUsdPerHour);
       }),
     );
+  });
+});
+
+describe('what a ceiling counts', () => {
+  it('is the price on demand of what moves below it, and nothing of what nobody knows', () => {
+    const spot = priceResource(
+      { type: 'aws:eks/nodeGroup:NodeGroup', inputs: nodeGroup(2, { capacityType: 'SPOT' }) },
+      US,
+    );
+    expect(spot).toMatchObject({ kind: 'unknown', why: 'spot prices move' });
+    expect(worstPrice(spot)).toBe(2_012_000n + 21_918n);
+    expect(worstPrice(priceResource({ type: 'aws:rds/instance:Instance', inputs: {} }, US))).toBeNull();
+    expect(worstPrice(priceResource({ type: 'aws:s3/bucket:Bucket', inputs: {} }, US))).toBeNull();
   });
 });
 
