@@ -54,7 +54,7 @@ export function createEventReporter(
       if (started && isShown(started.type) && started.op !== 'same') add(describe(started, 'started'));
       const done = event.resOutputsEvent?.metadata;
       if (done && planning.drift && isShown(done.type)) drift.push(...driftOf(done));
-      if (done && done.type === STACK_TYPE) outputs = (done.new?.outputs ?? {}) as Record<string, unknown>;
+      if (done && done.type === STACK_TYPE) outputs = hideSecrets(done.new?.outputs ?? {}) as Record<string, unknown>;
       else if (done && isShown(done.type) && done.op !== 'same') add(withOutputs(describe(done, 'done'), done.new));
       const failed = event.resOpFailedEvent?.metadata;
       if (failed) add(describe(failed, 'failed'));
@@ -132,4 +132,14 @@ function nameOf(urn: string): string {
 
 function isStepOp(op: string): op is StepOp {
   return (STEP_OPS as readonly string[]).includes(op);
+}
+
+/** By which the engine marks an object that stands for a secret. */
+const SECRET_SIGNATURE = '4dabf18193072939515e22adb298388d';
+
+function hideSecrets(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(hideSecrets);
+  if (typeof value !== 'object' || value === null) return value;
+  if (SECRET_SIGNATURE in value) return '[secret]';
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, hideSecrets(inner)]));
 }

@@ -1,0 +1,112 @@
+/** A cluster over REST through the whole program: real processes, real engine, real Postgres, simulated clouds at the engine's wire. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
+import type { SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
+import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+
+const BOUND_MS = 180_000;
+/** Control, four vendors, four clouds. */
+const SANDBOX_PORTS = 9;
+
+let dir: string;
+let sandbox: Sandbox;
+let clouds: SimulatedClouds;
+let muster: MusterProcess;
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'muster-stacks-'));
+  const sandboxPort = await findFreePort(SANDBOX_PORTS);
+  sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), clouds: 'none' });
+  clouds = sandbox.clouds as SimulatedClouds;
+  muster = await createMusterProcess({ dataDir: join(dir, 'data'), sandboxPort });
+  await muster.start();
+  await waitFor(async () => (await muster.request('GET', '/ready')).status === 200, 60_000, '/ready');
+}, BOUND_MS);
+
+afterAll(async () => {
+  await muster.kill('SIGTERM');
+  await sandbox.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+// What stacks answer is read freely: a test that reads what is not there fails.
+// oxlint-disable-next-line typescript/no-explicit-any
+type Loose = any;
+const api = (method: string, path: string, body?: unknown) =>
+  muster.request<Loose>(method, `/api/v1${path}`, body ?? (method === 'POST' ? {} : undefined));
+
+async function untilEnded(operationId: string): Promise<Loose> {
+  let operation: Loose;
+  await waitFor(async () => {
+    operation = (await api('GET', `/operations/${operationId}`)).body;
+    return operation.finishedAt !== null;
+  }, 60_000);
+  return operation;
+}
+
+it(
+  'shows a cluster and its price, makes exactly that, finds and heals an outside change, and destroys all of it',
+  async () => {
+    const config = { region: 'us-east-1', gpuNodeGroups: [{ instanceType: 'g5.xlarge', minSize: 1, maxSize: 2 }] };
+    const made = await api('POST', '/stacks', {
+      name: 'train',
+      kind: 'eks',
+      config,
+      costCentre: 'research',
+      ceilingUsdPerHour: '1.00',
+    });
+    expect(made.status).toBe(201);
+    const path = `/stacks/${made.body.id}`;
+
+    // Above the ceiling: shown with its price, and refused before anything is made.
+    const dear = await api('POST', `${path}/preview`);
+    expect(dear.status, JSON.stringify(dear.body)).toBe(200);
+    expect(dear.body.violations).toMatchObject([{ rule: 'price_ceiling' }]);
+    const refused = await untilEnded((await api('POST', `${path}/up`)).body.operation.id);
+    expect(refused.error).toMatchObject({ code: 'policy_violated' });
+    expect(clouds.resources()).toEqual([]);
+
+    await api('PATCH', path, { ceilingUsdPerHour: '5.00' });
+    const plan = (await api('POST', `${path}/preview`)).body;
+    expect(plan.violations).toEqual([]);
+    const nodes = plan.changes.find(({ type, name }: Loose) => type.endsWith(':NodeGroup') && name.includes('gpu'));
+    // One g5.xlarge at 1.006 and its disk of 100 GiB at 0.08 / 730.
+    expect(nodes.after).toMatchObject({ kind: 'amount', microUsdPerHour: 1_006_000 + 10_959 });
+    const sum = plan.changes.reduce((total: number, { after }: Loose) => total + (after?.microUsdPerHour ?? 0), 0);
+    expect(plan.priceMicroUsdPerHour).toBe(sum);
+    expect(plan.priceMicroUsdPer30Days).toBe(sum * 720);
+
+    const up = await untilEnded((await api('POST', `${path}/up`, { planHash: plan.planHash })).body.operation.id);
+    expect(up.error).toBeNull();
+    const stack = (await api('GET', path)).body;
+    expect(stack).toMatchObject({ status: 'up', priceMicroUsdPerHour: sum });
+    expect(stack.resourceCount).toBe(clouds.resources().length);
+    expect((await api('GET', `${path}/outputs`)).body.outputs).toMatchObject({ kubeconfig: '[secret]' });
+    const unchanged = (await api('POST', `${path}/preview`)).body;
+    expect(unchanged.changes).toEqual([]);
+
+    // The plan that was carried out binds nothing any more.
+    const late = await untilEnded((await api('POST', `${path}/up`, { planHash: plan.planHash })).body.operation.id);
+    expect(late.error).toMatchObject({ code: 'plan_changed' });
+
+    const group = nodes.name as string;
+    expect(clouds.drift({ type: 'NodeGroup', name: group, changes: { 'scalingConfig.desiredSize': 2 } })).toBe(1);
+    await untilEnded((await api('POST', `${path}/refresh`)).body.operation.id);
+    expect((await api('GET', `${path}/drift`)).body.items).toMatchObject([{ kind: 'changed', name: group }]);
+    const heal = (await api('POST', `${path}/preview`)).body;
+    expect(heal.changes).toMatchObject([{ op: 'update', name: group }]);
+    expect(heal.deltaMicroUsdPerHour).toBe(-(1_006_000 + 10_959));
+    await untilEnded((await api('POST', `${path}/up`)).body.operation.id);
+    expect((await api('GET', path)).body.priceMicroUsdPerHour).toBe(sum);
+
+    expect((await api('POST', `${path}/destroy`)).body.code).toBe('stack_protected');
+    await api('PATCH', path, { protect: false });
+    const destroyed = await untilEnded((await api('POST', `${path}/destroy`)).body.operation.id);
+    expect(destroyed.error).toBeNull();
+    expect((await api('GET', path)).body.status).toBe('destroyed');
+  },
+  BOUND_MS,
+);
