@@ -9,10 +9,7 @@ import { operationRef } from './operations.ts';
 import { commaList, id, microUsd, pageOf, pageQuery, positiveUsd, time } from './values.ts';
 
 /** Machines are rented by /instances, which know their money; the rest are made here. */
-export const MADE_KINDS = STACK_KINDS.filter((kind) => kind !== 'instance') as Exclude<
-  (typeof STACK_KINDS)[number],
-  'instance'
->[];
+export const MADE_KINDS = STACK_KINDS.filter((kind) => kind !== 'instance');
 
 const tag = z.string().regex(TAG_VALUE_PATTERN, TAG_VALUE_RULE);
 const title = z.string().regex(STACK_NAME_PATTERN, STACK_NAME_RULE);

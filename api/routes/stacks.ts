@@ -112,7 +112,7 @@ export const stackRoutes: Route[] = [
           config,
           owner: body.owner ?? ownerOf(caller),
           costCentre,
-          ceilingMicroUsdPerHour: ceilingUsdPerHour === undefined ? null : (parseUsd(ceilingUsdPerHour) as bigint),
+          ceilingMicroUsdPerHour: ceilingUsdPerHour === undefined ? null : parseUsd(ceilingUsdPerHour),
           protect,
           onDrift,
           createdBy: caller.id,
@@ -156,8 +156,7 @@ export const stackRoutes: Route[] = [
           ...(body.ceilingUsdPerHour === undefined
             ? {}
             : {
-                ceilingMicroUsdPerHour:
-                  body.ceilingUsdPerHour === null ? null : (parseUsd(body.ceilingUsdPerHour) as bigint),
+                ceilingMicroUsdPerHour: body.ceilingUsdPerHour === null ? null : parseUsd(body.ceilingUsdPerHour),
               }),
           ...(body.protect === undefined ? {} : { protect: body.protect }),
           ...(body.onDrift === undefined ? {} : { onDrift: body.onDrift }),

@@ -17,7 +17,7 @@ import type { CloudFault, CloudOperation } from './cloud-faults.ts';
 import type { Effects, PackageRules, ResourceRules, Scene } from './cloud-rules.ts';
 import { propertiesOf, type CloudResource, type Transition } from './cloud-store.ts';
 import { durationMs } from './cloud-time.ts';
-import { getPath, UNKNOWN, type Properties } from './properties.ts';
+import { getPath, UNKNOWN, type Properties, asText } from './properties.ts';
 import { diffInputs, type InputChange } from './resource-diff.ts';
 import { loadTable, type ResourceTable } from './tables/table.ts';
 
@@ -193,7 +193,7 @@ async function create(parts: CloudParts, asker: Asker, { type, logicalName, inpu
   const scene = createScene(parts, asker.config, type, inputs);
   const ruled = rulesOf(type);
   world().count(`${rules.name} create ${type}`);
-  const cloudName = String(
+  const cloudName = asText(
     ruled.nameInput === undefined ? logicalName : (getPath(inputs, ruled.nameInput) ?? logicalName),
   );
   const fault = takeFault(parts, 'create', type, [logicalName, cloudName]);
@@ -367,7 +367,7 @@ function effectsOf({ world }: CloudParts, scene: Scene): Effects {
 }
 
 function nameOf({ inputs, id }: CloudResource, { nameInput }: ResourceRules): string {
-  return String((nameInput === undefined ? undefined : getPath(inputs, nameInput)) ?? id);
+  return asText((nameInput === undefined ? undefined : getPath(inputs, nameInput)) ?? id);
 }
 
 function spanMs(

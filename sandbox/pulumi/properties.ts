@@ -63,10 +63,11 @@ export function withPath(properties: Properties, path: string, value: unknown): 
   for (const step of steps) {
     const holder = at as Properties;
     if (typeof holder[step] !== 'object' || holder[step] === null) holder[step] = {};
-    at = holder[step] as Properties;
+    at = holder[step] as Properties | unknown[];
   }
-  if (value === undefined) delete (at as Properties)[last];
-  else (at as Properties)[last] = value;
+  const holder = at as Properties;
+  if (value === undefined) delete holder[last];
+  else holder[last] = value;
   return copy;
 }
 
@@ -76,6 +77,11 @@ function splitPath(path: string): string[] {
 
 export function textOf(value: unknown): string | undefined {
   return typeof value === 'string' && value !== UNKNOWN ? value : undefined;
+}
+
+/** As text, whatever it is: for messages and ids. */
+export function asText(value: unknown): string {
+  return typeof value === 'string' ? value : (JSON.stringify(value) ?? '');
 }
 
 export function listOf(value: unknown): unknown[] {

@@ -46,7 +46,7 @@ describe('an EKS cluster by default', () => {
     const subnets = engine
       .list('aws:ec2/subnet:Subnet')
       .map(({ inputs }) => [inputs.cidrBlock, inputs.availabilityZone]);
-    expect(subnets.sort()).toEqual([
+    expect(subnets.toSorted((a, b) => (String(a) < String(b) ? -1 : 1))).toEqual([
       ['10.60.0.0/18', 'eu-west-1a'],
       ['10.60.128.0/18', 'eu-west-1c'],
       ['10.60.192.0/22', 'eu-west-1a'],
@@ -69,7 +69,13 @@ describe('an EKS cluster by default', () => {
       scalingConfig: { minSize: 2, desiredSize: 2, maxSize: 3 },
     });
     const addOns = engine.list('aws:eks/addon:Addon').map(({ inputs }) => inputs.addonName);
-    expect(addOns.sort()).toEqual(['aws-ebs-csi-driver', 'coredns', 'eks-pod-identity-agent', 'kube-proxy', 'vpc-cni']);
+    expect(addOns.toSorted((a, b) => (String(a) < String(b) ? -1 : 1))).toEqual([
+      'aws-ebs-csi-driver',
+      'coredns',
+      'eks-pod-identity-agent',
+      'kube-proxy',
+      'vpc-cni',
+    ]);
     expect(engine.find('aws:eks/addon:Addon', 'train-aws-ebs-csi-driver').podIdentityAssociations).toEqual([
       { roleArn: 'arn:aws:iam::123456789012:role/train-eu-west-1-ebs-csi', serviceAccount: 'ebs-csi-controller-sa' },
     ]);
@@ -138,7 +144,7 @@ describe('an option of an EKS cluster', () => {
   it('vpcCidr and zoneCount cut the network', async () => {
     await make({ vpcCidr: '10.9.16.0/20', zoneCount: 2, nat: 'none' });
     const cidrs = engine.list('aws:ec2/subnet:Subnet').map(({ inputs }) => inputs.cidrBlock);
-    expect(cidrs.sort()).toEqual(['10.9.16.0/22', '10.9.20.0/22']);
+    expect(cidrs.toSorted((a, b) => (String(a) < String(b) ? -1 : 1))).toEqual(['10.9.16.0/22', '10.9.20.0/22']);
   });
 
   it('nat: per_zone makes a gateway for each zone, each with its own route', async () => {
@@ -154,7 +160,16 @@ describe('an option of an EKS cluster', () => {
     const services = engine
       .list('aws:ec2/vpcEndpoint:VpcEndpoint')
       .map(({ inputs }) => inputs.serviceName.split('.').slice(3).join('.'));
-    expect(services.sort()).toEqual(['ec2', 'ecr.api', 'ecr.dkr', 'eks', 'eks-auth', 'logs', 's3', 'sts']);
+    expect(services.toSorted((a, b) => (String(a) < String(b) ? -1 : 1))).toEqual([
+      'ec2',
+      'ecr.api',
+      'ecr.dkr',
+      'eks',
+      'eks-auth',
+      'logs',
+      's3',
+      'sts',
+    ]);
     expect(engine.find('aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule')).toMatchObject({
       cidrIpv4: '10.60.0.0/16',
       fromPort: 443,

@@ -53,7 +53,10 @@ describe('a standby by default', () => {
   it('may write logs and metrics and nothing else', async () => {
     const standby = await make();
     const roles = engine.registered.filter(({ type }) => /iam/i.test(type)).map(({ inputs }) => inputs.role);
-    expect(roles.sort()).toEqual(['roles/logging.logWriter', 'roles/monitoring.metricWriter']);
+    expect(roles.toSorted((a, b) => (String(a) < String(b) ? -1 : 1))).toEqual([
+      'roles/logging.logWriter',
+      'roles/monitoring.metricWriter',
+    ]);
     expect(engine.find(MACHINE).serviceAccount.email).toBe('stand-standby@a-project.iam.gserviceaccount.com');
     expect(await valueOf(standby.status)).toBe('TERMINATED');
   });

@@ -16,7 +16,7 @@ async function make(args: Partial<SnapshotStoreArgs> = {}): Promise<SnapshotStor
   return store;
 }
 
-const partsOf = () => engine.registered.map(({ type }) => type.split(':')[2]).sort();
+const partsOf = () => engine.registered.map(({ type }) => type.split(':')[2] ?? '').sort((a, b) => (a < b ? -1 : 1));
 
 describe('a snapshot store at S3', () => {
   it('is private, encrypted, versioned, tagged, cleans up, and refuses plain HTTP', async () => {

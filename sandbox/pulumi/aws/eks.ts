@@ -2,7 +2,7 @@
 import type { ResourceRules, Scene } from '../cloud-rules.ts';
 import type { CloudResource } from '../cloud-store.ts';
 import { hashHex } from '../names.ts';
-import { objectOf, textOf, textsOf, type Properties } from '../properties.ts';
+import { objectOf, textOf, textsOf, type Properties, asText } from '../properties.ts';
 import { awsError } from './errors.ts';
 import { requireRole } from './iam.ts';
 import { ACCOUNT_ID, EKS_DEFAULT_VERSION, EKS_VERSIONS, instanceTypeTrouble } from './places.ts';
@@ -283,7 +283,7 @@ function describeNodeGroup(inputs: Properties, { id, scene, before }: Described)
   const name = String(inputs.nodeGroupName);
   const clusterVersion = scene.find(CLUSTER).find((one) => one.id === cluster)?.outputs.version;
   const version =
-    textOf(inputs.version) ?? textOf(before?.outputs.version) ?? String(clusterVersion ?? EKS_DEFAULT_VERSION);
+    textOf(inputs.version) ?? textOf(before?.outputs.version) ?? asText(clusterVersion ?? EKS_DEFAULT_VERSION);
   const mark = hashHex(`${scene.scope} ${id}`, 32).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
   const hasTemplate = inputs.launchTemplate !== undefined;
   return {

@@ -3,7 +3,7 @@ import { CloudError } from '../cloud-error.ts';
 import type { Scene } from '../cloud-rules.ts';
 import { propertiesOf, type CloudResource } from '../cloud-store.ts';
 import { hashHex, newHex } from '../names.ts';
-import { isObject, listOf, objectOf, textOf, textsOf, type Properties } from '../properties.ts';
+import { isObject, listOf, objectOf, textOf, textsOf, type Properties, asText } from '../properties.ts';
 import { ACCOUNT_ID, zonesOf } from './places.ts';
 
 export function invokeAws(token: string, args: Properties, scene: Scene): Properties {
@@ -91,5 +91,5 @@ function describeTags({ package: cloud, outputs }: CloudResource): { arn: string
 function hasTag(tags: Properties, filter: Properties): boolean {
   const value = tags[String(filter.key)];
   const values = textsOf(filter.values);
-  return value !== undefined && (values.length === 0 || values.includes(String(value)));
+  return value !== undefined && (values.length === 0 || values.includes(asText(value)));
 }

@@ -2,7 +2,7 @@
 import type { CloudError } from '../cloud-error.ts';
 import type { ResourceRules, Scene } from '../cloud-rules.ts';
 import { hashHex, newCode } from '../names.ts';
-import { textOf, type Properties } from '../properties.ts';
+import { textOf, type Properties, asText } from '../properties.ts';
 import { awsError } from './errors.ts';
 import { ACCOUNT_ID } from './places.ts';
 
@@ -25,7 +25,7 @@ export const IDENTITY_RULES: Record<string, ResourceRules> = {
     defaults: () => ({ forceDetachPolicies: false, maxSessionDuration: 3600, path: '/' }),
     id: (inputs) => String(inputs.name),
     outputs: (inputs, { scene, before }) => ({
-      arn: `arn:aws:iam::${ACCOUNT_ID}:role${String(inputs.path ?? '/')}${String(inputs.name)}`,
+      arn: `arn:aws:iam::${ACCOUNT_ID}:role${asText(inputs.path ?? '/')}${asText(inputs.name)}`,
       uniqueId: before?.outputs.uniqueId ?? `AROA${newCode(17)}`,
       createDate: before?.outputs.createDate ?? new Date(scene.now()).toISOString(),
     }),
@@ -130,7 +130,7 @@ export const IDENTITY_RULES: Record<string, ResourceRules> = {
     defaults: () => ({ forceDestroy: false, path: '/' }),
     id: (inputs) => String(inputs.name),
     outputs: (inputs, { before }) => ({
-      arn: `arn:aws:iam::${ACCOUNT_ID}:user${String(inputs.path ?? '/')}${String(inputs.name)}`,
+      arn: `arn:aws:iam::${ACCOUNT_ID}:user${asText(inputs.path ?? '/')}${asText(inputs.name)}`,
       uniqueId: before?.outputs.uniqueId ?? `AIDA${newCode(17)}`,
     }),
     refuseDelete(user, scene) {
@@ -182,7 +182,7 @@ export const IDENTITY_RULES: Record<string, ResourceRules> = {
 };
 
 function policyArn(inputs: Properties): string {
-  return `arn:aws:iam::${ACCOUNT_ID}:policy${String(inputs.path ?? '/')}${String(inputs.name)}`;
+  return `arn:aws:iam::${ACCOUNT_ID}:policy${asText(inputs.path ?? '/')}${asText(inputs.name)}`;
 }
 
 function bareUrl({ url }: Properties): string {

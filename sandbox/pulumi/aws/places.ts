@@ -22,7 +22,7 @@ const FAMILIES = new Set(
 
 export function zonesOf(region: string): string[] {
   const letters = REGIONS[region]?.zones ?? 'abc';
-  return [...letters].map((letter) => `${region}${letter}`);
+  return Array.from(letters).map((letter) => `${region}${letter}`);
 }
 
 export function instanceTypeTrouble(type: string, region: string): 'unknown' | 'not_here' | undefined {

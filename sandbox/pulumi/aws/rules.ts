@@ -2,7 +2,7 @@
 import { CloudError } from '../cloud-error.ts';
 import type { FillRequest, PackageRules, ResourceRules, Scene } from '../cloud-rules.ts';
 import { autoName, newHex, seededHex } from '../names.ts';
-import { getPath, isObject, objectOf, textOf, withPath, type Properties } from '../properties.ts';
+import { getPath, isObject, objectOf, textOf, withPath, type Properties, asText } from '../properties.ts';
 import { CLUSTER_RULES } from './eks.ts';
 import { awsError } from './errors.ts';
 import { IDENTITY_RULES } from './iam.ts';
@@ -82,7 +82,7 @@ export const AWS_RULES: PackageRules = {
   },
   conflictError(resource, operation) {
     const noun = nounOf(resource.type);
-    const word = String(resource.outputs.status ?? 'in progress');
+    const word = asText(resource.outputs.status ?? 'in progress');
     const what = `${VERBS[operation]} ${serviceOf(resource.type).toUpperCase()} ${noun} (${resource.id})`;
     const call = `${SERVICE_TITLES[serviceOf(resource.type)] ?? 'EC2'} ${CALLS[operation]}${noun}`;
     return awsError(what, call, 409, 'ResourceInUseException', `${noun} ${resource.id} is ${word}`);

@@ -3,7 +3,7 @@ import { CloudError } from '../cloud-error.ts';
 import type { ResourceRules, Scene } from '../cloud-rules.ts';
 import type { CloudResource } from '../cloud-store.ts';
 import { hashHex, newUuid } from '../names.ts';
-import { listOf, objectOf, textOf, type Properties } from '../properties.ts';
+import { listOf, objectOf, textOf, type Properties, asText } from '../properties.ts';
 import { azureError } from './errors.ts';
 import { AKS_DEFAULT_VERSION, AKS_VERSIONS, plainLocation, TENANT_ID, vmSizeTrouble } from './places.ts';
 
@@ -107,7 +107,7 @@ export const AKS_RULES: Record<string, ResourceRules> = {
     outputs(inputs, { scene }) {
       const cluster = scene.find(CLUSTER).find(({ id }) => id === clusterId(inputs, scene));
       const version =
-        textOf(inputs.orchestratorVersion) ?? String(cluster?.outputs.currentKubernetesVersion ?? AKS_DEFAULT_VERSION);
+        textOf(inputs.orchestratorVersion) ?? asText(cluster?.outputs.currentKubernetesVersion ?? AKS_DEFAULT_VERSION);
       return {
         currentOrchestratorVersion: fullVersion(version),
         nodeImageVersion: 'AKSUbuntu-2204gen2containerd-202611.01.0',

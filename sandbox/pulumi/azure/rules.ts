@@ -3,7 +3,7 @@ import { CloudError } from '../cloud-error.ts';
 import type { FillRequest, PackageRules, ResourceRules, Scene } from '../cloud-rules.ts';
 import type { CloudResource } from '../cloud-store.ts';
 import { autoName, newUuid, seededHex } from '../names.ts';
-import { getPath, textOf, withPath, type Properties } from '../properties.ts';
+import { getPath, textOf, withPath, type Properties, asText } from '../properties.ts';
 import { AKS_RULES, invokeAks } from './aks.ts';
 import { AZURE_NETWORK_RULES } from './network.ts';
 import { azureError } from './errors.ts';
@@ -107,7 +107,7 @@ export const AZURE_RULES: PackageRules = {
   }),
   defaultId(type, inputs, scene, logicalName) {
     const nameInput = TYPES[type]?.nameInput;
-    const name = String((nameInput === undefined ? undefined : inputs[nameInput]) ?? logicalName);
+    const name = asText((nameInput === undefined ? undefined : inputs[nameInput]) ?? logicalName);
     return `${groupPath(inputs, scene)}/providers/${ARM_TYPES[type] ?? 'Microsoft.Unknown/things'}/${name}`;
   },
   makeOutput({ property, kind, id, inputs }) {
@@ -165,7 +165,7 @@ export const AZURE_RULES: PackageRules = {
   },
   conflictError(resource) {
     const { provisioningState } = resource.outputs;
-    const message = `Operation is not allowed because there's an in progress ${String(provisioningState ?? 'update')} operation on ${resource.id.split('/').at(-1)}. Please wait for it to finish before starting a new operation.`;
+    const message = `Operation is not allowed because there's an in progress ${asText(provisioningState ?? 'update')} operation on ${resource.id.split('/').at(-1)}. Please wait for it to finish before starting a new operation.`;
     return azureError(409, 'OperationNotAllowed', message);
   },
   existsError: (_type, id) => new CloudError('Exists', `cannot create already existing resource '${id}'`),

@@ -3,7 +3,7 @@ import { CloudError } from '../cloud-error.ts';
 import { loadTable } from '../tables/table.ts';
 import type { FillRequest, PackageRules, ResourceRules, Scene } from '../cloud-rules.ts';
 import { autoName, hashHex, newDigits, seededHex } from '../names.ts';
-import { getPath, objectOf, textOf, withPath, type Properties } from '../properties.ts';
+import { getPath, objectOf, textOf, withPath, type Properties, asText } from '../properties.ts';
 import { INSTANCE_RULES } from './compute.ts';
 import { gcpError, gcpOperationError } from './errors.ts';
 import { GCP_ACCESS_RULES } from './access.ts';
@@ -53,7 +53,7 @@ export const GCP_RULES: PackageRules = {
   },
   defaultId: (type, inputs, { config }, logicalName) =>
     selfPath(type, inputs, config) ??
-    `projects/${String(textOf(inputs.project) ?? config.project)}/${String(inputs.name ?? logicalName)}`,
+    `projects/${asText(textOf(inputs.project) ?? config.project)}/${asText(inputs.name ?? logicalName)}`,
   makeOutput({ property, kind, id, scene }) {
     if (property === 'creationTimestamp') return new Date(scene.now()).toISOString();
     if (/fingerprint/i.test(property)) return Buffer.from(hashHex(`${id} ${property}`, 8)).toString('base64');
@@ -82,8 +82,8 @@ export const GCP_RULES: PackageRules = {
         );
       case 'no_capacity':
       case 'vanishes': {
-        const zone = String(inputs.zone ?? 'unknown');
-        const message = `The zone 'projects/${String(inputs.project ?? 'p')}/zones/${zone}' does not have enough resources available to fulfill the request.  Try a different zone, or try again later.`;
+        const zone = asText(inputs.zone ?? 'unknown');
+        const message = `The zone 'projects/${asText(inputs.project ?? 'p')}/zones/${zone}' does not have enough resources available to fulfill the request.  Try a different zone, or try again later.`;
         return gcpOperationError(
           `instance to ${operation}`,
           fault.code ?? 'ZONE_RESOURCE_POOL_EXHAUSTED',
@@ -155,7 +155,7 @@ function selfPath(type: string, inputs: Properties, config: Properties): string 
   const project = String(textOf(inputs.project) ?? config.project);
   if (place === 'global') return `projects/${project}/global/${plural}/${name}`;
   const where = place === 'zones' ? (textOf(inputs.zone) ?? config.zone) : (textOf(inputs.region) ?? config.region);
-  return where === undefined ? undefined : `projects/${project}/${place}/${String(where)}/${plural}/${name}`;
+  return where === undefined ? undefined : `projects/${project}/${place}/${asText(where)}/${plural}/${name}`;
 }
 
 function fillInputs({

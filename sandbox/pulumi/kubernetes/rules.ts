@@ -6,7 +6,7 @@ import { CloudError } from '../cloud-error.ts';
 import type { FillRequest, PackageRules, Scene } from '../cloud-rules.ts';
 import type { CloudResource } from '../cloud-store.ts';
 import { autoName, seededHex } from '../names.ts';
-import { objectOf, textOf, withPath, type Properties } from '../properties.ts';
+import { objectOf, textOf, withPath, type Properties, asText } from '../properties.ts';
 import type { ResourceTable } from '../tables/table.ts';
 import { KIND_RULES, PLAIN_OBJECT, RELEASE } from './kinds.ts';
 
@@ -92,7 +92,7 @@ export const KUBERNETES_RULES: PackageRules = {
       `Operation cannot be fulfilled on ${type.split(':').at(-1)} "${id}": the object is being deleted or changed`,
     ),
   existsError(type, id, inputs, { config }) {
-    const name = String(objectOf(inputs.metadata).name ?? id);
+    const name = asText(objectOf(inputs.metadata).name ?? id);
     if (type === RELEASE) return new CloudError('Exists', `cannot re-use a name that is still in use: ${id}`);
     // Server-side apply takes over what is there.
     if (config.hasServerSideApply === true) return undefined;
