@@ -42,7 +42,7 @@ const CPU_FAMILIES = new Set('e2 n1 n2 n2d n4 c2 c2d c3 c3d c4 c4a t2d t2a m1 m2
 const GPU_FAMILIES = new Set('a2 a3 a4 g2'.split(' '));
 
 export function zonesOfRegion(region: string): string[] {
-  return [...(REGIONS[region] ?? '')].map((letter) => `${region}-${letter}`);
+  return Array.from(REGIONS[region] ?? '').map((letter) => `${region}-${letter}`);
 }
 
 export function isRegion(region: string): boolean {
