@@ -24,6 +24,8 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0013-interruptions': () => import('./migrations/0013-interruptions.ts'),
   '0014-offer-listings': () => import('./migrations/0014-offer-listings.ts'),
   '0020-stacks': () => import('./migrations/0020-stacks.ts'),
+  '0021-clusters': () => import('./migrations/0021-clusters.ts'),
+  '0022-hosts': () => import('./migrations/0022-hosts.ts'),
 };
 
 /** Any constant: the key of the advisory lock that migrations of all replicas share. */

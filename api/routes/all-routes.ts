@@ -2,6 +2,7 @@
 import type { Route } from '../route.ts';
 import { apiKeyRoutes } from './api-keys.ts';
 import { authRoutes } from './auth.ts';
+import { clusterRoutes } from './clusters.ts';
 import { costRoutes } from './costs.ts';
 import { findingRoutes } from './findings.ts';
 import { fleetRoutes } from './fleet.ts';
@@ -36,6 +37,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...nodeRoutes,
   ...operationRoutes,
   ...stackRoutes,
+  ...clusterRoutes,
   ...costRoutes,
   ...fleetRoutes,
   ...webhookRoutes,

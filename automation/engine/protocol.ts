@@ -42,6 +42,8 @@ export interface RunRequest {
   /** Labels whose machine may exist already: looked up before anything is bought. */
   mayExist: string[];
   deploymentSshPublicKeys: string[];
+  /** Names of outputs to hand over in clear after an up: they travel over this channel and are to be sealed at once. */
+  secretOutputs?: string[];
 }
 
 /** Why a resource could not be made, changed or deleted. */
@@ -73,6 +75,8 @@ export interface RunResult {
   steps: PlannedStep[];
   /** Of `detect_drift` and `refresh`. */
   drift: Drift[];
+  /** Of an up that ended well: the outputs that were asked for, in clear. */
+  secretOutputs?: Record<string, unknown>;
 }
 
 export type ToChild =

@@ -18,6 +18,8 @@ export interface UpdateRequest {
   program: { kind: string; args: unknown } | null;
   mayExist: string[];
   deploymentSshPublicKeys: string[];
+  /** Outputs that the caller wants in clear after an up, to seal them. */
+  secretOutputs?: string[];
   /** Before a destroy: what the state protects is no longer protected. */
   unprotect?: boolean;
 }
@@ -40,6 +42,8 @@ export interface UpdateOutcome {
   changes: Record<string, number>;
   /** The stack's outputs; the engine has replaced secrets by a mark. */
   outputs: Record<string, unknown>;
+  /** Of an up that ended well: what `secretOutputs` asked for, in clear. Never to be logged, stored or shown unsealed. */
+  secretOutputs?: Record<string, unknown>;
   /** Of a preview: every resource. */
   steps: PlannedStep[];
   /** Of a refresh, or of looking for drift. */
@@ -97,6 +101,7 @@ export function createStackRunner(pool: ChildPool, backend: StateBackend, secret
         program: update === 'up' || update === 'preview' ? request.program : null,
         mayExist: request.mayExist,
         deploymentSshPublicKeys: request.deploymentSshPublicKeys,
+        ...(update === 'up' && request.secretOutputs ? { secretOutputs: request.secretOutputs } : {}),
       },
       hooks,
       signals,
@@ -110,6 +115,7 @@ export function createStackRunner(pool: ChildPool, backend: StateBackend, secret
       failures: result.failures,
       changes: result.changes,
       outputs: result.outputs,
+      ...(result.secretOutputs ? { secretOutputs: result.secretOutputs } : {}),
       steps: result.steps,
       drift: result.drift,
       state: await backend.readState(request.stackName),

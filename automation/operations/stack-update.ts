@@ -25,6 +25,7 @@ import { engineErrorCode } from '../engine/classify-error.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
 import type { StackState } from '../engine/state-backend.ts';
 import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
+import { followStack, secretOutputsOf, type StackNews } from '../clusters/follow-stack.ts';
 import { findPendingResource } from './pending-resource.ts';
 import type { StepContext, StepResult } from './step.ts';
 
@@ -82,7 +83,7 @@ export async function refreshStack(context: StepContext): Promise<StepResult> {
 /** Kind `destroy_stack`, target `stack`. The stack is forgotten when the engine says that nothing is left. */
 export async function destroyStack(context: StepContext): Promise<StepResult> {
   return withStack(context, async (stack) => {
-    await record(context, (tx) => setStackStatus(tx, stack.id, 'destroying'));
+    await record(context, (tx) => setStatus(context, tx, stack, { status: 'destroying' }));
     const outcome = await run(context, stack, 'destroy');
     const isGone = outcome.isOk && (outcome.state?.resources.length ?? 0) === 0;
     if (isGone) await context.runner.remove(stack.name);
@@ -200,7 +201,7 @@ function refuse(context: StepContext, stack: StackRow, code: ErrorCode, detail: 
 async function failStack(context: StepContext, stack: StackRow, result: StepResult): Promise<StepResult> {
   if (result.kind !== 'fail') return result;
   const { error } = result;
-  await record(context, (tx) => setStackStatus(tx, stack.id, stack.status, error));
+  await record(context, (tx) => setStatus(context, tx, stack, { status: stack.status, failure: error }));
   return result;
 }
 
@@ -214,6 +215,7 @@ async function run(context: StepContext, stack: StackRow, update: Update): Promi
     mayExist: [],
     deploymentSshPublicKeys: [context.deploymentSshPublicKey],
     unprotect: update === 'destroy' && !stack.protect,
+    secretOutputs: secretOutputsOf(stack.kind),
   };
   const signals = { cancel: context.cancel, kill: context.kill };
   const { runner } = context;
@@ -278,14 +280,15 @@ async function settle(
     if (!isAsked) return { kind: 'release' };
     const failure = { code: 'canceled', detail: 'canceled in the middle: what was made is in the state' };
     await record(context, async (tx) => {
-      await setStackStatus(tx, stack.id, 'failed', failure);
+      await setStatus(context, tx, stack, { status: 'failed', failure });
       await finishOperation(tx, context.queue, context.operation.id, 'canceled', { error: failure });
     });
     return { kind: 'recorded' };
   }
   if (outcome.isOk) {
     const { status, note } = onSuccess();
-    await record(context, (tx) => setStackStatus(tx, stack.id, status));
+    const { outputs, secretOutputs = {} } = outcome;
+    await record(context, (tx) => setStatus(context, tx, stack, { status, outputs, secretOutputs }));
     return { kind: 'done', note };
   }
   const { kind, detail } = error ?? { kind: 'unexpected' as const, detail: 'the engine gave no reason' };
@@ -293,8 +296,14 @@ async function settle(
     return { kind: 'retry', afterMs: 0, note: detail };
   const code: ErrorCode = kind === 'resource_failed' ? 'stack_failed' : engineErrorCode(kind).code;
   const text = describeFailures(outcome) || detail;
-  await record(context, (tx) => setStackStatus(tx, stack.id, 'failed', { code, detail: text }));
+  await record(context, (tx) => setStatus(context, tx, stack, { status: 'failed', failure: { code, detail: text } }));
   return { kind: 'fail', error: { code, detail: text } };
+}
+
+/** A cluster follows the stack that makes it. */
+async function setStatus(context: StepContext, tx: Tx, stack: StackRow, news: StackNews): Promise<void> {
+  await setStackStatus(tx, stack.id, news.status, news.failure ?? null);
+  await followStack(tx, context.envelope, stack, news);
 }
 
 function describeFailures(outcome: UpdateOutcome): string {

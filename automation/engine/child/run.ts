@@ -17,6 +17,7 @@ import { PROJECT } from '../state-backend.ts';
 import type { Ask } from './asker.ts';
 import { createEventReporter, type EventReporter } from './event-reporter.ts';
 import { createChildRuntime } from './purchase-runtime.ts';
+import { createSecretOutputs, type SecretOutputs } from './secret-outputs.ts';
 
 export interface RunContext {
   request: RunRequest;
@@ -57,11 +58,12 @@ export function createRun(context: RunContext): Run {
         drift: request.update === 'detect_drift' || request.update === 'refresh',
       });
       const workDir = mkdtempSync(join(context.settings.scratchDir, 'run-'));
+      const secretOutputs = createSecretOutputs(request.secretOutputs ?? []);
       try {
         runtime.runtime.crashPoint('engine_starting');
-        const stack = await openStack(context, workDir);
+        const stack = await openStack(context, workDir, secretOutputs);
         await runUpdate(stack, context, abort.signal, reporter);
-        return { ...reporter.finish(), isOk: true, errorText: null, failures };
+        return { ...reporter.finish(), isOk: true, errorText: null, failures, secretOutputs: secretOutputs.read() };
       } catch (error) {
         const errorText = error instanceof Error ? error.message : String(error);
         return { ...reporter.finish(), isOk: false, errorText, failures };
@@ -72,8 +74,12 @@ export function createRun(context: RunContext): Run {
   };
 }
 
-async function openStack({ request, settings, providerPort }: RunContext, workDir: string): Promise<Stack> {
-  const program = request.program ? await makeProgram(request.program) : async () => ({});
+async function openStack(
+  { request, settings, providerPort }: RunContext,
+  workDir: string,
+  secretOutputs: SecretOutputs,
+): Promise<Stack> {
+  const program = request.program ? await makeProgram(request.program, secretOutputs) : async () => ({});
   const workspace = await LocalWorkspace.create({
     workDir,
     pulumiCommand: getCommand(settings),
@@ -110,9 +116,13 @@ function attachedProviders(providerPort: number, { cloudPorts }: ChildSettings):
     .join(',');
 }
 
-async function makeProgram(program: NonNullable<RunRequest['program']>) {
+async function makeProgram(program: NonNullable<RunRequest['program']>, secretOutputs: SecretOutputs) {
   const run = await loadProgram(program.kind);
-  return () => Promise.resolve(run(program.args));
+  return () => {
+    const outputs = run(program.args);
+    secretOutputs.take(outputs);
+    return Promise.resolve(outputs);
+  };
 }
 
 async function runUpdate(

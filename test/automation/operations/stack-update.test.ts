@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createCheckDriftCron } from '../../../automation/cron/check-drift.ts';
+import { createKubernetesReader } from '../../../automation/clusters/kubernetes-reader.ts';
 import type { StepServices } from '../../../automation/operations/step.ts';
 import { createWorker, type Worker } from '../../../automation/operations/worker.ts';
 import { acceptCancel } from '../../../db/accept-cancel.ts';
@@ -46,6 +47,7 @@ beforeEach(async () => {
     enabledProviders: [],
     limiter: { acquire: () => Promise.resolve(), slowDown: () => Promise.resolve() },
     envelope: createEnvelope(randomBytes(32)),
+    kubernetes: createKubernetesReader(),
     agentUrl: null,
     labelMac: createLabelMac(makeLabelKey().secret),
     deploymentId: DEPLOYMENT_ID,
