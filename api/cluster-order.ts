@@ -51,10 +51,14 @@ function configOf(body: MadeClusterInput): Record<string, unknown> {
   const parsed = STACK_CONFIG_SCHEMAS[body.kind].safeParse({ ...config, ...given });
   const errors: FieldError[] = [
     ...twice.map((name) => ({ path: `config.${name}`, message: `is a field of the request itself: ${name}` })),
-    ...(parsed.error?.issues ?? []).map(({ path, message }) => ({
-      path: [...(String(path[0] ?? '') in config ? ['config'] : []), ...path].join('.'),
-      message,
-    })),
+    ...(parsed.error?.issues ?? []).flatMap((issue) => {
+      // An unknown field is told of its parent, with its name apart.
+      const paths = issue.code === 'unrecognized_keys' ? issue.keys.map((key) => [...issue.path, key]) : [issue.path];
+      return paths.map((path) => ({
+        path: [...(String(path[0] ?? '') in config ? ['config'] : []), ...path].join('.'),
+        message: issue.message,
+      }));
+    }),
   ];
   if (errors.length > 0 || !parsed.success)
     throw new MusterError('invalid_request', `the configuration of this ${body.kind} cluster is wrong`, { errors });

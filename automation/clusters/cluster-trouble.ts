@@ -31,7 +31,7 @@ const CERTIFICATE_CODES: Record<string, string> = {
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'is signed by none of the authorities in certificate-authority-data',
   SELF_SIGNED_CERT_IN_CHAIN: 'is signed by none of the authorities in certificate-authority-data',
   DEPTH_ZERO_SELF_SIGNED_CERT: 'is signed by itself and not in certificate-authority-data',
-  CERT_SIGNATURE_FAILURE: 'has a signature that is not of the authority in certificate-authority-data',
+  CERT_SIGNATURE_FAILURE: 'is signed by none of the authorities in certificate-authority-data',
   CERT_HAS_EXPIRED: 'has expired',
   CERT_NOT_YET_VALID: 'is not valid yet',
   ERR_TLS_CERT_ALTNAME_INVALID: 'is of another host',
