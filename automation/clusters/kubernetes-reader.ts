@@ -53,9 +53,8 @@ const MAX_WARNINGS = 100;
 
 export function createKubernetesReader(timeoutMs = TIMEOUT_MS): KubernetesReader {
   return {
-    read: (access, token) => guarded(access, () => readCluster(access, token, AbortSignal.timeout(timeoutMs))),
-    missingRights: (access, token) =>
-      guarded(access, () => reviewRights(access, token, AbortSignal.timeout(timeoutMs))),
+    read: (access, token) => guarded(access, () => readCluster(access, token, timeoutMs)),
+    missingRights: (access, token) => guarded(access, () => reviewRights(access, token, timeoutMs)),
   };
 }
 
@@ -67,8 +66,8 @@ async function guarded<T>(access: ClusterAccess, ask: () => Promise<T>): Promise
   }
 }
 
-async function readCluster(access: ClusterAccess, token: string | null, signal: AbortSignal): Promise<ClusterReading> {
-  const apis = await openApis(access, token, signal);
+async function readCluster(access: ClusterAccess, token: string | null, timeoutMs: number): Promise<ClusterReading> {
+  const apis = await openApis(access, token, timeoutMs);
   const version = await apis.version.getCode();
   if (typeof version.gitVersion !== 'string')
     throw new ClusterTrouble('no_kubernetes', `${access.server} does not answer as Kubernetes does`);
@@ -94,8 +93,8 @@ async function readCluster(access: ClusterAccess, token: string | null, signal: 
   };
 }
 
-async function reviewRights(access: ClusterAccess, token: string | null, signal: AbortSignal): Promise<NeededRight[]> {
-  const apis = await openApis(access, token, signal);
+async function reviewRights(access: ClusterAccess, token: string | null, timeoutMs: number): Promise<NeededRight[]> {
+  const apis = await openApis(access, token, timeoutMs);
   const isAllowed = await Promise.all(
     NEEDED_RIGHTS.map(async ({ verb, group, resource, name }) => {
       const review = await apis.authorization.createSelfSubjectAccessReview({
@@ -109,8 +108,10 @@ async function reviewRights(access: ClusterAccess, token: string | null, signal:
 
 type Apis = Awaited<ReturnType<typeof openApis>>;
 
-async function openApis(access: ClusterAccess, token: string | null, signal: AbortSignal) {
+async function openApis(access: ClusterAccess, token: string | null, timeoutMs: number) {
   const kubernetes = await import('@kubernetes/client-node');
+  // From here on: loading the client is no fault of the cluster's.
+  const signal = AbortSignal.timeout(timeoutMs);
   const config = new kubernetes.KubeConfig();
   const { server, certificateAuthority, tlsServerName } = access;
   config.loadFromClusterAndUser(
