@@ -26,6 +26,15 @@ const CATALOGUE: Record<StackKind, () => Promise<StackProgram>> = {
     const { aksProgram } = await import('./aks/program.ts');
     return infrastructure('aks', (await import('./aks/config.ts')).aksConfigSchema, aksProgram);
   },
+  onprem: async () => {
+    const { onpremProgram } = await import('./onprem/program.ts');
+    return infrastructure('onprem', (await import('./onprem/config.ts')).onpremConfigSchema, onpremProgram);
+  },
+  'onprem-node': async () => {
+    const { onpremNodeProgram } = await import('./onprem-node/program.ts');
+    const { onpremNodeConfigSchema } = await import('./onprem-node/config.ts');
+    return infrastructure('onprem-node', onpremNodeConfigSchema, onpremNodeProgram);
+  },
   standby: async () => {
     const { standbyProgram } = await import('./standby/program.ts');
     return infrastructure('standby', (await import('./standby/config.ts')).standbyConfigSchema, standbyProgram);

@@ -4,6 +4,8 @@ import type { StackKind } from '../domain/stack-kind.ts';
 import { aksConfigSchema } from './aks/config.ts';
 import { eksConfigSchema } from './eks/config.ts';
 import { instanceConfigSchema } from './instance/config.ts';
+import { onpremConfigSchema } from './onprem/config.ts';
+import { onpremNodeConfigSchema } from './onprem-node/config.ts';
 import { snapshotsConfigSchema } from './snapshots/config.ts';
 import { standbyConfigSchema } from './standby/config.ts';
 
@@ -11,6 +13,8 @@ export const STACK_CONFIG_SCHEMAS: Record<StackKind, z.ZodObject> = {
   instance: instanceConfigSchema,
   eks: eksConfigSchema,
   aks: aksConfigSchema,
+  onprem: onpremConfigSchema,
+  'onprem-node': onpremNodeConfigSchema,
   standby: standbyConfigSchema,
   snapshots: snapshotsConfigSchema,
 };

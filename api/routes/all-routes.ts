@@ -4,9 +4,11 @@ import { apiKeyRoutes } from './api-keys.ts';
 import { authRoutes } from './auth.ts';
 import { clusterRoutes } from './clusters.ts';
 import { costRoutes } from './costs.ts';
+import { credentialRoutes } from './credentials.ts';
 import { findingRoutes } from './findings.ts';
 import { fleetRoutes } from './fleet.ts';
 import { healthRoutes } from './health.ts';
+import { hostRoutes } from './hosts.ts';
 import { instanceRoutes } from './instances.ts';
 import { inventoryRoutes } from './inventory.ts';
 import { machineRoutes } from './machines.ts';
@@ -35,6 +37,8 @@ export const ALL_ROUTES: readonly Route[] = [
   ...poolRoutes,
   ...sessionRoutes,
   ...nodeRoutes,
+  ...hostRoutes,
+  ...credentialRoutes,
   ...operationRoutes,
   ...stackRoutes,
   ...clusterRoutes,

@@ -11,6 +11,7 @@ import { describePlanChanges, planText, type StackResourceView } from '../../dom
 import { acceptStackOperation } from '../../db/accept-stack.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
+import { markHostsOfStackRemoved } from '../../db/hosts.ts';
 import { finishOperation, findOperation, saveProgress, withClaim, type NewEvent } from '../../db/operations.ts';
 import { findStackPlan, saveStackPlan } from '../../db/stack-plans.ts';
 import {
@@ -26,6 +27,7 @@ import type { ResourceProgress } from '../engine/protocol.ts';
 import type { StackState } from '../engine/state-backend.ts';
 import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
 import { followStack, secretOutputsOf, type StackNews } from '../clusters/follow-stack.ts';
+import { answerHostQuestion } from './host-questions.ts';
 import { findPendingResource } from './pending-resource.ts';
 import type { StepContext, StepResult } from './step.ts';
 
@@ -87,6 +89,7 @@ export async function destroyStack(context: StepContext): Promise<StepResult> {
     const outcome = await run(context, stack, 'destroy');
     const isGone = outcome.isOk && (outcome.state?.resources.length ?? 0) === 0;
     if (isGone) await context.runner.remove(stack.name);
+    if (isGone) await record(context, (tx) => markHostsOfStackRemoved(tx, stack.id));
     return settle(context, stack, outcome, () => ({ status: 'destroyed' as const, note: 'nothing is left' }));
   });
 }
@@ -367,7 +370,11 @@ function createHooks(context: StepContext, stack: StackRow): UpdateHooks & { set
     onResources: (resources) => emit(resources.map((one) => ({ type: 'resource', data: describe(one) }))),
     onDiagnostic: (severity, message) =>
       emit([{ type: severity === 'info' ? 'progress' : 'diagnostic', data: { severity, message } }]),
-    answer: (question) => Promise.reject(new Error(`a stack of kind ${stack.kind} asks for no ${question}`)),
+    async answer(question, input) {
+      const answer = answerHostQuestion(context, stack, question, input);
+      if (answer === undefined) throw new Error(`a stack of kind ${stack.kind} asks for no ${question}`);
+      return (await answer) as never;
+    },
     resolvePending: (resource) => findPendingResource(context, stack, resource),
     settled: () => writing,
   };

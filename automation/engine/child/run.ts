@@ -10,12 +10,13 @@ import {
 } from '@pulumi/pulumi/automation/index.js';
 import semver from 'semver';
 import { ProviderError } from '../../../domain/provider-error.ts';
-import { setPurchaseRuntime } from '../../../providers-dynamic/entry.ts';
+import { setHostRuntime, setPurchaseRuntime } from '../../../providers-dynamic/entry.ts';
 import { loadProgram } from '../../../stacks/catalogue.ts';
 import type { ChildSettings, FromChild, RunRequest, RunResult } from '../protocol.ts';
 import { PROJECT } from '../state-backend.ts';
 import type { Ask } from './asker.ts';
 import { createEventReporter, type EventReporter } from './event-reporter.ts';
+import { createChildHostRuntime } from './host-runtime.ts';
 import { createChildRuntime } from './purchase-runtime.ts';
 import { createSecretOutputs, type SecretOutputs } from './secret-outputs.ts';
 
@@ -53,6 +54,7 @@ export function createRun(context: RunContext): Run {
     },
     async execute() {
       setPurchaseRuntime(runtime.runtime);
+      setHostRuntime(createChildHostRuntime(context, abort.signal));
       const reporter = createEventReporter(request.runId, context.send, {
         steps: request.update === 'preview' || request.update === 'preview_destroy',
         drift: request.update === 'detect_drift' || request.update === 'refresh',

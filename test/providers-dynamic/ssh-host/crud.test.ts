@@ -60,10 +60,15 @@ function killAgents(host: SshdHost): void {
   }
 }
 
-const failureOf = (work: Promise<unknown>): Promise<Error & { kind?: string; cause?: { kind?: string } }> =>
+interface Failure extends Error {
+  kind?: string;
+  cause?: { kind?: string };
+}
+
+const failureOf = (work: Promise<unknown>): Promise<Failure> =>
   work.then(
     () => Promise.reject(new Error('it did not fail')),
-    (error: Error) => error,
+    (error: Failure) => error,
   );
 
 // Each has a host of its own, and mostly waits.
