@@ -322,6 +322,9 @@ export const VARIABLES = {
     otherNames: ['LAMBDA_API_KEY'],
     listLag: '30 seconds',
   }),
+  ...cloudVariable('AWS', 'AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or a profile'),
+  ...cloudVariable('AZURE', 'ARM_SUBSCRIPTION_ID, ARM_TENANT_ID, ARM_CLIENT_ID and ARM_CLIENT_SECRET'),
+  ...cloudVariable('GCP', 'GOOGLE_CREDENTIALS or GOOGLE_APPLICATION_CREDENTIALS, and GOOGLE_PROJECT'),
   MUSTER_SANDBOX_PORT: defaulted({
     section: 'Sandbox',
     meaning:
@@ -348,6 +351,22 @@ export const VARIABLES = {
 } as const;
 
 export type VariableName = keyof typeof VARIABLES;
+
+/** Stacks at a cloud take its credentials from the variables that its own tools read. */
+function cloudVariable<const Name extends string>(
+  name: Name,
+  credentials: string,
+): { [P in `MUSTER_${Name}_ENABLED`]: Defaulted<'on' | 'off'> } {
+  return {
+    [`MUSTER_${name}_ENABLED`]: defaulted({
+      section: 'Clouds',
+      meaning: `Whether stacks and clusters may use ${name} with the credentials of the environment (${credentials}). Not used while the sandbox is on.`,
+      allowed: '"on" or "off"',
+      parse: oneOf('on', 'off'),
+      default: 'off',
+    }),
+  } as unknown as { [P in `MUSTER_${Name}_ENABLED`]: Defaulted<'on' | 'off'> };
+}
 
 interface ProviderVariableFacts {
   provider: ProviderName;

@@ -71,6 +71,8 @@ export interface AutomationOptions {
   cloudPorts?: CloudPorts;
   /** For short-lived tokens of clusters. @default none: clusters of clouds are made, but not looked into */
   cloudCredentials?: CloudCredentials;
+  /** The clouds' own variables, for the engine's official plugins. */
+  cloudEnvironment?: Record<string, string>;
   intervals: { offerSyncMs: number; readinessMs: number; reconcileMs: number };
   orphans: { policy: 'destroy' | 'alert'; graceMs: number };
   /** How long a machine may take to become ready, where no request says it. */
@@ -261,6 +263,7 @@ function createEngineHolder(options: AutomationOptions) {
           projectRoot: options.projectDir,
           parallel: PARALLEL,
           cloudPorts: options.cloudPorts ?? {},
+          cloudEnvironment: options.cloudEnvironment ?? {},
           providers: Object.fromEntries(
             Object.entries(options.providers).map(([name, { apiKey, baseUrl, listLagMs }]) => [
               name,

@@ -29,6 +29,8 @@ export interface ChildSettings {
   providers: Partial<Record<ProviderName, { apiKey: string; baseUrl: string; listLagMs: number }>>;
   /** The sandbox's simulated clouds; empty: the official plugins. */
   cloudPorts: CloudPorts;
+  /** The clouds' own credential variables, for the engine's official plugins. */
+  cloudEnvironment: Record<string, string>;
   /** Parallel resource operations of one update. */
   parallel: number;
 }

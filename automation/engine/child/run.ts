@@ -89,6 +89,7 @@ async function openStack(
     projectSettings: { name: PROJECT, runtime: 'nodejs', main: settings.projectRoot },
     stackSettings: { [request.stackName]: { encryptionSalt: request.backend.encryptionSalt } },
     envVars: {
+      ...settings.cloudEnvironment,
       PULUMI_HOME: join(settings.scratchDir, 'home'),
       PULUMI_BACKEND_URL: request.backend.url,
       PULUMI_CONFIG_PASSPHRASE: request.backend.passphrase,
