@@ -210,7 +210,7 @@ describe('warnings', () => {
   it('name unknown settings and what was probably meant', () => {
     const { warnings } = loadConfig({
       MUSTER_MAX_INSTANCE: '3',
-      MUSTER_AWS_ENABLED: 'on',
+      MUSTER_OCI_ENABLED: 'on',
       MUSTER_URL: 'http://x',
       MUSTER_PORT_FILE: 'x',
     });
