@@ -9,6 +9,11 @@ import { onpremNodeConfigSchema } from './onprem-node/config.ts';
 import { snapshotsConfigSchema } from './snapshots/config.ts';
 import { standbyConfigSchema } from './standby/config.ts';
 
+/** Fields that are secret: for plain `pulumi up`, which keeps them encrypted (--secret). A control plane takes none of them in a stack's row. */
+export const SECRET_CONFIG_FIELDS: Partial<Record<StackKind, Record<string, string>>> = {
+  onprem: { kubeconfig: 'is secret and is not taken here: register the cluster with POST /clusters, which seals it' },
+};
+
 export const STACK_CONFIG_SCHEMAS: Record<StackKind, z.ZodObject> = {
   instance: instanceConfigSchema,
   eks: eksConfigSchema,
