@@ -69,6 +69,7 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
   );
   addSessions(program, attach);
   addStacks(program, attach);
+  addClusters(program, attach);
   addCosts(program, attach);
   program
     .command('completion')
@@ -252,7 +253,9 @@ function addSessions(program: Command, attach: Attach): void {
 }
 
 function addStacks(program: Command, attach: Attach): void {
-  const stacks = program.command('stacks').description('clusters, standbys and stores: what programs make of cloud resources');
+  const stacks = program
+    .command('stacks')
+    .description('clusters, standbys and stores: what programs make of cloud resources');
   const load = () => import('./commands/stacks.ts');
   const list = stacks
     .command('list')
@@ -290,9 +293,14 @@ function addStacks(program: Command, attach: Attach): void {
     .argument('<id>')
     .option('--watch', 'show progress until it has ended');
   attach(refresh, async () => (await load()).refreshStack);
-  const destroy = asking(stacks.command('destroy').description('destroys everything it made; asks first').argument('<id>'));
+  const destroy = asking(
+    stacks.command('destroy').description('destroys everything it made; asks first').argument('<id>'),
+  );
   attach(destroy, async () => (await load()).destroyStack);
-  attach(stacks.command('cancel').description('stops its update').argument('<id>'), async () => (await load()).cancelStack);
+  attach(
+    stacks.command('cancel').description('stops its update').argument('<id>'),
+    async () => (await load()).cancelStack,
+  );
   attach(stacks.command('resources').argument('<id>'), async () => (await load()).showResources);
   attach(
     stacks.command('drift').description('what an outside hand has changed').argument('<id>'),
@@ -310,6 +318,85 @@ function stackOptions(command: Command): Command {
 
 function asking(command: Command): Command {
   return command.option('-y, --yes', 'do not ask').option('--watch', 'show progress until it has ended');
+}
+
+function addClusters(program: Command, attach: Attach): void {
+  const clusters = program.command('clusters').description('Kubernetes clusters, made at a cloud or registered');
+  const load = () => import('./commands/clusters.ts');
+  const list = clusters
+    .command('list')
+    .option('--kind <kind>', 'eks, aks or registered')
+    .option('--status <list>', 'any of these, such as degraded,unavailable');
+  attach(paged(list), async () => (await load()).listClusters);
+  attach(clusters.command('get').argument('<id>'), async () => (await load()).getCluster);
+  const create = clusters
+    .command('create')
+    .description('shows the plan with its price, asks, and makes exactly that')
+    .requiredOption('--name <name>', 'begins the name of everything it makes')
+    .requiredOption('--kind <kind>', 'eks or aks')
+    .requiredOption('--place <place>', 'region at AWS, location at Azure')
+    .option('--kubernetes-version <minor>', 'such as 1.34 (the newest)')
+    .option('--node-group <type:min-max:capacity>', 'GPU nodes, such as g5.xlarge:0-4:spot; may be repeated', collect)
+    .option('--config <file>', "JSON with more of the stack's configuration; - for standard input")
+    .option('--cost-centre <label>', 'who pays: a tag on everything (the org)')
+    .option('--owner <label>', 'who answers for it (you)')
+    .option('--ceiling-usd-per-hour <usd>', 'what costs more is refused')
+    .option('--no-protect', 'let it be deleted')
+    .option('--dry-run', 'only show the plan');
+  attach(asking(create), async () => (await load()).createCluster);
+  const register = clusters
+    .command('register')
+    .description('registers a cluster that is there, by a kubeconfig with a token or certificate in it')
+    .requiredOption('--name <name>')
+    .requiredOption('--kubeconfig <file>', '- for standard input');
+  attach(register, async () => (await load()).registerCluster);
+  const replace = clusters
+    .command('replace-kubeconfig')
+    .description('replaces the kubeconfig of a registered cluster')
+    .argument('<id>')
+    .requiredOption('--kubeconfig <file>', '- for standard input');
+  attach(replace, async () => (await load()).replaceKubeconfig);
+  attach(
+    clusters.command('kubeconfig').description('prints a kubeconfig that opens it').argument('<id>'),
+    async () => (await load()).showKubeconfig,
+  );
+  const scale = clusters
+    .command('scale')
+    .argument('<id>')
+    .requiredOption('--node-group <name>', 'of the GPU nodes to scale')
+    .option('--min <n>', 'fewest nodes', integerText)
+    .option('--max <n>', 'most nodes', integerText)
+    .option('--desired <n>', 'nodes now', integerText);
+  attach(asking(scale), async () => (await load()).scaleCluster);
+  const upgrade = clusters
+    .command('upgrade')
+    .argument('<id>')
+    .requiredOption('--kubernetes-version <minor>', 'the next minor');
+  attach(asking(upgrade), async () => (await load()).upgradeCluster);
+  const start = clusters
+    .command('start')
+    .description('starts the stopped GPU pools of an AKS cluster')
+    .argument('<id>');
+  attach(asking(start), async () => (await load()).startCluster);
+  const stop = clusters.command('stop').description('stops the GPU pools of an AKS cluster').argument('<id>');
+  attach(asking(stop), async () => (await load()).stopCluster);
+  const remove = clusters
+    .command('delete')
+    .description('destroys a cluster, or forgets a registered one; asks first')
+    .argument('<id>');
+  attach(asking(remove), async () => (await load()).deleteCluster);
+  attach(clusters.command('nodes').argument('<id>'), async () => (await load()).showNodes);
+  attach(clusters.command('health').argument('<id>'), async () => (await load()).showHealth);
+  attach(
+    clusters.command('events').description('what Kubernetes warned of lately').argument('<id>'),
+    async () => (await load()).showEvents,
+  );
+  attach(clusters.command('storage-classes').argument('<id>'), async () => (await load()).showStorageClasses);
+}
+
+function integerText(text: string): string {
+  if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('It must be an integer.');
+  return text;
 }
 
 function addCosts(program: Command, attach: Attach): void {
