@@ -328,7 +328,7 @@ export const VARIABLES = {
   MUSTER_SANDBOX_PORT: defaulted({
     section: 'Sandbox',
     meaning:
-      "Port of the sandbox's control page; the simulated vendors and clouds listen on the ports after it (+1 Vast.ai, +2 TensorDock, +3 RunPod, +4 Lambda, +5 AWS, +6 Azure, +7 Google Cloud, +8 Kubernetes).",
+      "Port of the sandbox's control page; the simulated vendors and clouds listen on the ports after it (+1 Vast.ai, +2 TensorDock, +3 RunPod, +4 Lambda, +5 AWS, +6 Azure, +7 Google Cloud, +8 Kubernetes, +9 the clusters of the simulated clouds).",
     allowed: 'an integer from 1024 to 65526',
     parse: integer(1024, 65_526),
     default: String(SANDBOX_PORT),

@@ -2,37 +2,38 @@
  * Certificates of a simulated cluster: an authority of its own and a server certificate that it signs, as every Kubernetes has. X.509 is
  * written here (RFC 5280, ECDSA with SHA-256), because node:crypto reads certificates but makes none, and openssl is not everywhere.
  */
-import { generateKeyPairSync, randomBytes, sign, type KeyObject } from 'node:crypto';
+import { createPrivateKey, generateKeyPairSync, randomBytes, sign, type KeyObject } from 'node:crypto';
+
+/** PEM. */
+export interface StoredAuthority {
+  certificate: string;
+  key: string;
+}
 
 export interface Authority {
   /** PEM. */
   certificate: string;
+  /** To be the same one after a restart. */
+  stored: StoredAuthority;
   issue(options: { commonName: string; dnsNames: string[]; ipAddresses: string[]; validFrom?: Date; validTo?: Date }): {
     certificate: string;
     key: string;
   };
 }
 
-const YEAR_MS = 365 * 86_400_000;
+const HOUR_MS = 3_600_000;
+const YEAR_MS = 365 * 24 * HOUR_MS;
 
-export function makeAuthority(commonName = 'kubernetes'): Authority {
-  const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+/** @param stored one that was made before. @default a new one */
+export function makeAuthority(
+  commonName = 'kubernetes',
+  stored: StoredAuthority = newAuthority(commonName),
+): Authority {
+  const signer = createPrivateKey(stored.key);
   const now = Date.now();
-  const span = { from: new Date(now - 3_600_000), to: new Date(now + 10 * YEAR_MS) };
-  const own = makeCertificate({
-    subject: commonName,
-    issuer: commonName,
-    publicKey: keys.publicKey,
-    signer: keys.privateKey,
-    ...span,
-    // keyCertSign and cRLSign; and it is an authority.
-    extensions: [
-      extension('551d13', sequence(Buffer.from([0x01, 0x01, 0xff])), true),
-      extension('551d0f', Buffer.from([0x03, 0x02, 0x01, 0x06]), true),
-    ],
-  });
   return {
-    certificate: own,
+    certificate: stored.certificate,
+    stored,
     issue({ commonName: name, dnsNames, ipAddresses, validFrom, validTo }) {
       const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
       const names = [
@@ -43,14 +44,33 @@ export function makeAuthority(commonName = 'kubernetes'): Authority {
         subject: name,
         issuer: commonName,
         publicKey: pair.publicKey,
-        signer: keys.privateKey,
-        from: validFrom ?? span.from,
+        signer,
+        from: validFrom ?? new Date(now - HOUR_MS),
         to: validTo ?? new Date(now + YEAR_MS),
         extensions: [extension('551d11', sequence(...names), false)],
       });
       return { certificate, key: pair.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() };
     },
   };
+}
+
+function newAuthority(commonName: string): StoredAuthority {
+  const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const now = Date.now();
+  const certificate = makeCertificate({
+    subject: commonName,
+    issuer: commonName,
+    publicKey: keys.publicKey,
+    signer: keys.privateKey,
+    from: new Date(now - HOUR_MS),
+    to: new Date(now + 10 * YEAR_MS),
+    // It is an authority; keyCertSign and cRLSign.
+    extensions: [
+      extension('551d13', sequence(Buffer.from([0x01, 0x01, 0xff])), true),
+      extension('551d0f', Buffer.from([0x03, 0x02, 0x01, 0x06]), true),
+    ],
+  });
+  return { certificate, key: keys.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() };
 }
 
 interface CertificateFields {

@@ -37,7 +37,10 @@ export type ClusterFault =
 
 export interface KubernetesApi {
   readonly port: number;
-  readonly authority: Authority;
+  /** Whose certificate it shows. */
+  authority(): Authority;
+  /** From the next connection on. */
+  useAuthority(authority: Authority): void;
   /** By name. Add and change freely. */
   readonly clusters: Map<string, SimulatedCluster>;
   urlOf(name: string): string;
@@ -58,14 +61,9 @@ export interface KubernetesApiOptions {
 export const SANDBOX_TOKEN = 'sandbox';
 
 export async function startKubernetesApi(options: KubernetesApiOptions = {}): Promise<KubernetesApi> {
-  const authority = options.authority ?? makeAuthority();
-  const { certificate, key } = authority.issue({
-    commonName: 'kube-apiserver',
-    dnsNames: ['localhost', 'kubernetes.default.svc'],
-    ipAddresses: ['127.0.0.1'],
-  });
+  let authority = options.authority ?? makeAuthority();
   const clusters = new Map<string, SimulatedCluster>();
-  const server: Server = createServer({ cert: certificate, key }, (request, response) => {
+  const server: Server = createServer(certify(authority), (request, response) => {
     answer(clusters, options.find, request, response).catch(() => response.destroy());
   });
   await new Promise<void>((resolve, reject) => {
@@ -76,7 +74,11 @@ export async function startKubernetesApi(options: KubernetesApiOptions = {}): Pr
   const urlOf = (name: string) => `https://127.0.0.1:${port}/clusters/${encodeURIComponent(name)}`;
   return {
     port,
-    authority,
+    authority: () => authority,
+    useAuthority(next) {
+      authority = next;
+      server.setSecureContext(certify(next));
+    },
     clusters,
     urlOf,
     kubeconfigOf: (name, token = SANDBOX_TOKEN) => makeKubeconfig(name, urlOf(name), authority.certificate, token),
@@ -85,6 +87,15 @@ export async function startKubernetesApi(options: KubernetesApiOptions = {}): Pr
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+function certify(authority: Authority): { cert: string; key: string } {
+  const { certificate, key } = authority.issue({
+    commonName: 'kube-apiserver',
+    dnsNames: ['localhost', 'kubernetes.default.svc'],
+    ipAddresses: ['127.0.0.1'],
+  });
+  return { cert: certificate, key };
 }
 
 export function makeCluster(change: Partial<SimulatedCluster> = {}): SimulatedCluster {
