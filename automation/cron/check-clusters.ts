@@ -18,7 +18,7 @@ import { lookAtCluster, type LookServices } from '../clusters/look-at-cluster.ts
 import type { Cron } from './scheduler.ts';
 
 /** More often than a cluster is due: a new one is looked at soon, and none waits for two ticks. */
-const EVERY_MS = 10_000;
+const EVERY_MS = 5_000;
 const DUE_AFTER_MS = 60_000;
 /** A tick ends in time even when all of them hang: 100 in tens, 15 s each, is 150 s at worst; ticks do not overlap. */
 const PER_TICK = 100;

@@ -54,7 +54,7 @@ export function createEventReporter(
       if (started && isShown(started.type) && started.op !== 'same') add(describe(started, 'started'));
       const done = event.resOutputsEvent?.metadata;
       if (done && planning.drift && isShown(done.type)) drift.push(...driftOf(done));
-      if (done && done.type === STACK_TYPE) outputs = (done.new?.outputs ?? {}) as Record<string, unknown>;
+      if (done && done.type === STACK_TYPE) outputs = hideSecrets(done.new?.outputs ?? {}) as Record<string, unknown>;
       else if (done && isShown(done.type) && done.op !== 'same') add(withOutputs(describe(done, 'done'), done.new));
       const failed = event.resOpFailedEvent?.metadata;
       if (failed) add(describe(failed, 'failed'));
@@ -124,6 +124,16 @@ function driftOf(metadata: StepMetadata): Drift[] {
 function withoutInternals(inputs: Record<string, unknown> | undefined): Record<string, unknown> | null {
   if (!inputs) return null;
   return Object.fromEntries(Object.entries(inputs).filter(([key]) => !key.startsWith('__')));
+}
+
+/** The engine's mark of a secret, which says nothing to people. */
+const SECRET_KEY = '4dabf18193072939515e22adb298388d';
+
+function hideSecrets(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(hideSecrets);
+  if (typeof value !== 'object' || value === null) return value;
+  if (SECRET_KEY in value) return '[secret]';
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, hideSecrets(inner)]));
 }
 
 function nameOf(urn: string): string {
