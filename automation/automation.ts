@@ -251,7 +251,9 @@ function createEngineHolder(options: AutomationOptions) {
     isReady: () => pool !== undefined,
     async openRunner(): Promise<StackRunner> {
       const backend = await chooseStateBackend(options.backendUrl, options.dataDir);
-      return createStackRunner(lazyPool, backend, options.engineSecrets);
+      // Simulated clouds tell at once what they have.
+      const absenceSettlesMs = Object.keys(options.cloudPorts ?? {}).length > 0 ? 0 : undefined;
+      return createStackRunner(lazyPool, backend, options.engineSecrets, absenceSettlesMs);
     },
     use(engine: { path: string; version: string }) {
       pool ??= createChildPool({

@@ -52,8 +52,15 @@ export async function loadStackProgram(kind: string): Promise<StackProgram> {
   return load();
 }
 
+/** What the stack runner asks of clouds for itself: nobody's stack is of this kind. */
+export const LOOK_UP_KIND = 'look_up';
+
 /** The program alone, for the operation child. */
 export async function loadProgram(kind: string): Promise<StackProgram['run']> {
+  if (kind === LOOK_UP_KIND) {
+    const { lookUpProgram } = await import('./look-up/program.ts');
+    return (args) => lookUpProgram(args as Parameters<typeof lookUpProgram>[0]);
+  }
   return (await loadStackProgram(kind)).run;
 }
 

@@ -7,6 +7,7 @@ import type { ErrorCode } from '../../domain/error-table.ts';
 import { checkPolicies, type PlannedResource, type PolicyViolation } from '../../domain/policy.ts';
 import { diffPrices, type PlannedStep, type PriceDiff } from '../../domain/prices/price-diff.ts';
 import { priceResource } from '../../domain/prices/resource-price.ts';
+import { isRetryable, ProviderError } from '../../domain/provider-error.ts';
 import { describePlanChanges, planText, type StackResourceView } from '../../domain/stack.ts';
 import { acceptStackOperation } from '../../db/accept-stack.ts';
 import { SYSTEM } from '../../db/audit.ts';
@@ -14,13 +15,7 @@ import { retryWhileAway, type Tx } from '../../db/database.ts';
 import { markHostsOfStackRemoved } from '../../db/hosts.ts';
 import { finishOperation, findOperation, saveProgress, withClaim, type NewEvent } from '../../db/operations.ts';
 import { findStackPlan, saveStackPlan } from '../../db/stack-plans.ts';
-import {
-  findStack,
-  saveDrift,
-  saveStackState,
-  setStackStatus,
-  type StackRow,
-} from '../../db/stacks.ts';
+import { findStack, saveDrift, saveStackState, setStackStatus, type StackRow } from '../../db/stacks.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
@@ -35,6 +30,8 @@ const APPLY_PATIENCE_MS = LEASE_MS;
 const ENGINE_WAIT_MS = 2_000;
 /** An update that keeps failing for reasons of the engine's own is given up: a person decides then. */
 const MAX_FAILURES = 5;
+/** A cloud may need most of an hour until what was begun is there. */
+const MAX_LOOK_UPS = 60;
 
 interface OperationInput {
   planHash?: string;
@@ -120,7 +117,23 @@ async function withStack(context: StepContext, act: (stack: StackRow) => Promise
     const until = new Date(context.now().getTime() + ENGINE_WAIT_MS);
     return { kind: 'wait', until, note: 'waiting for the engine' };
   }
-  return act(stack);
+  try {
+    return await act(stack);
+  } catch (error) {
+    if (error instanceof ProviderError) return endUnbegun(context, stack, error);
+    throw error;
+  }
+}
+
+/** What an interrupted update left pending could not be looked up, so that the update did not begin. */
+async function endUnbegun(context: StepContext, stack: StackRow, error: ProviderError): Promise<StepResult> {
+  if (context.kill.aborted || context.cancel.aborted) return { kind: 'release' };
+  const detail = error.message.slice(0, 4000);
+  if (isRetryable(error.kind) && context.operation.failures < MAX_LOOK_UPS)
+    return { kind: 'retry', afterMs: error.retryAfterMs ?? 0, note: detail };
+  const failure = { code: 'stack_refused' as const, detail };
+  await record(context, (tx) => setStatus(context, tx, stack, { status: 'failed', failure }));
+  return { kind: 'fail', error: failure };
 }
 
 interface Planned {
@@ -252,8 +265,7 @@ function programArgs(context: StepContext, stack: StackRow) {
     name: stack.title,
     tags: { owner: stack.owner, deployment: context.deploymentId, costCentre: stack.cost_centre },
     protect: stack.protect,
-    ceilingMicroUsdPerHour:
-      stack.ceiling_micro_usd_per_hour === null ? null : Number(stack.ceiling_micro_usd_per_hour),
+    ceilingMicroUsdPerHour: stack.ceiling_micro_usd_per_hour === null ? null : Number(stack.ceiling_micro_usd_per_hour),
   };
 }
 

@@ -51,6 +51,10 @@ describe('a stack', () => {
       pending_operations: [
         { resource: machine('att_b', {}), type: 'creating' },
         { resource: machine('att_c', { id: '3' }), type: 'deleting' },
+        {
+          resource: { urn: urn('c', 'muster:eks:GpuCluster'), type: 'muster:eks:GpuCluster', custom: false },
+          type: 'creating',
+        },
       ],
     });
     expect(await backend.readState(STACK)).toEqual({
@@ -60,6 +64,9 @@ describe('a stack', () => {
           name: 'att_a',
           type: TYPE,
           id: '1',
+          parent: null,
+          provider: null,
+          isProtected: false,
           inputs: { label: 'label-att_a' },
           outputs: { machineId: 'm1' },
           initErrors: ['no key'],
@@ -115,7 +122,7 @@ describe('pending creates', () => {
   });
 
   it('that made something become resources which the next update makes whole; the others are dropped', async () => {
-    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: '77' });
+    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: { id: '77' } });
     const state = await backend.readState(STACK);
     expect(state?.pendingCreates).toEqual([]);
     expect(state?.resources.map(({ name, id }) => [name, id])).toEqual([
@@ -127,9 +134,9 @@ describe('pending creates', () => {
   });
 
   it('are resolved once: again, or where there are none, nothing changes', async () => {
-    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: '77' });
+    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: { id: '77' } });
     const before = readFileSync(stackFile('.json'), 'utf8');
-    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: '77' });
+    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: { id: '77' } });
     expect(readFileSync(stackFile('.json'), 'utf8')).toBe(before);
   });
 
@@ -138,7 +145,7 @@ describe('pending creates', () => {
       resources: [machine('att_b', { id: '77' })],
       pending_operations: [{ resource: machine('att_b', {}), type: 'creating' }],
     });
-    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: '77' });
+    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: { id: '77' } });
     expect((await backend.readState(STACK))?.resources).toHaveLength(1);
   });
 });
