@@ -57,6 +57,9 @@ const USAGE: Record<string, string> = {
 
 /** The clouds ask nothing for these themselves. A trailing dot or slash stands for a whole family. */
 const FREE = [
+  // Machines of one's own: no cloud asks anything for them.
+  'pulumi-nodejs:dynamic/ssh-host:',
+  'pulumi-nodejs:dynamic/k3s:',
   'aws:ec2/vpc:',
   'aws:ec2/subnet:',
   'aws:ec2/internetGateway:',
