@@ -57,9 +57,6 @@ const USAGE: Record<string, string> = {
 
 /** The clouds ask nothing for these themselves. A trailing dot or slash stands for a whole family. */
 const FREE = [
-  // Machines of one's own: no cloud asks anything for them.
-  'pulumi-nodejs:dynamic/ssh-host:',
-  'pulumi-nodejs:dynamic/k3s:',
   'aws:ec2/vpc:',
   'aws:ec2/subnet:',
   'aws:ec2/internetGateway:',
@@ -95,8 +92,9 @@ const FREE = [
   'random:',
   'command:',
   'muster:',
-  // A host of one's own.
+  // Hosts of one's own.
   'pulumi-nodejs:dynamic/ssh-host:',
+  'pulumi-nodejs:dynamic/k3s:',
 ];
 
 export function priceResource(resource: PricedInputs, context: PriceContext): ResourcePrice {
