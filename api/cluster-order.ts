@@ -3,7 +3,6 @@
  * can be known to be wrong is said here, all at once and with its path, before anything is written.
  */
 import { isDeepStrictEqual } from 'node:util';
-import { load as loadYaml } from 'js-yaml';
 import { MusterError, type FieldError } from '../domain/error-table.ts';
 import { parseKubeconfig, type ClusterAccess } from '../domain/clusters/kubeconfig.ts';
 import type { MadeClusterKind } from '../domain/clusters/change.ts';
@@ -18,7 +17,9 @@ import {
   type NewStack,
   type StackRow,
 } from '../db/stacks.ts';
-import { STACK_CONFIG_SCHEMAS } from '../stacks/schemas.ts';
+import { findCredential } from '../db/credentials.ts';
+import { readKubeconfig } from '../secrets/kubeconfig.ts';
+import { SECRET_CONFIG_FIELDS, STACK_CONFIG_SCHEMAS } from '../stacks/schemas.ts';
 import type { Caller } from './caller.ts';
 import type { CreateClusterInput } from './contract/clusters.ts';
 
@@ -41,15 +42,13 @@ export function stackOf(body: MadeClusterInput, caller: Caller & { name?: string
 }
 
 function configOf(body: MadeClusterInput): Record<string, unknown> {
-  const { config = {}, kubernetesVersion } = body;
-  const named =
-    body.kind === 'eks'
-      ? { region: body.region, kubernetesVersion, gpuNodeGroups: body.gpuNodeGroups }
-      : { location: body.location, kubernetesVersion, gpuNodePools: body.gpuNodePools };
+  const { config = {} } = body;
+  const named = namedFields(body);
   const twice = Object.keys(named).filter((name) => name in config);
   const given = Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
   const parsed = STACK_CONFIG_SCHEMAS[body.kind].safeParse({ ...config, ...given });
   const errors: FieldError[] = [
+    ...secretFields(body).map(([name, message]) => ({ path: `config.${name}`, message })),
     ...twice.map((name) => ({ path: `config.${name}`, message: `is a field of the request itself: ${name}` })),
     ...(parsed.error?.issues ?? []).flatMap((issue) => {
       // An unknown field is told of its parent, with its name apart.
@@ -63,6 +62,37 @@ function configOf(body: MadeClusterInput): Record<string, unknown> {
   if (errors.length > 0 || !parsed.success)
     throw new MusterError('invalid_request', `the configuration of this ${body.kind} cluster is wrong`, { errors });
   return parsed.data;
+}
+
+/** Of the request, as the stack's configuration names them. */
+function namedFields(body: MadeClusterInput): Record<string, unknown> {
+  switch (body.kind) {
+    case 'eks':
+      return { region: body.region, kubernetesVersion: body.kubernetesVersion, gpuNodeGroups: body.gpuNodeGroups };
+    case 'aks':
+      return { location: body.location, kubernetesVersion: body.kubernetesVersion, gpuNodePools: body.gpuNodePools };
+    case 'onprem':
+      return { hosts: body.hosts, credentialRef: body.credentialRef, k3s: body.k3s };
+  }
+}
+
+function secretFields({ kind, config = {} }: MadeClusterInput): [string, string][] {
+  return Object.entries(SECRET_CONFIG_FIELDS[kind] ?? {}).filter(([name]) => name in config);
+}
+
+/** Throws MusterError `invalid_request` naming each credential of the configuration that the org has not. */
+export async function checkCredentials(tx: Tx, { orgId, config }: NewStack): Promise<void> {
+  const { credentialRef, hosts = [] } = config as { credentialRef?: string; hosts?: { credentialRef?: string }[] };
+  const named = [
+    { path: 'credentialRef', ref: credentialRef },
+    ...hosts.map((host, index) => ({ path: `hosts.${index}.credentialRef`, ref: host.credentialRef })),
+  ];
+  const errors: FieldError[] = [];
+  for (const { path, ref } of named) {
+    if (ref !== undefined && !(await findCredential(tx, orgId, ref)))
+      errors.push({ path, message: `names no credential of this org: "${ref}"` });
+  }
+  if (errors.length > 0) throw new MusterError('invalid_request', 'a host cannot be logged in to', { errors });
 }
 
 /** A tag may not hold everything that a name may. */
@@ -122,20 +152,10 @@ export function nameTaken(name: string): MusterError {
 
 /** Throws MusterError `invalid_request` with every reason why it is not taken; none of them shows what is in it. */
 export function accessOf(kubeconfig: string | Record<string, unknown>): ClusterAccess {
-  const parsed = parseKubeconfig(typeof kubeconfig === 'string' ? readYaml(kubeconfig) : kubeconfig, 'kubeconfig');
+  const parsed =
+    typeof kubeconfig === 'string'
+      ? readKubeconfig(kubeconfig, 'kubeconfig')
+      : parseKubeconfig(kubeconfig, 'kubeconfig');
   if ('access' in parsed) return parsed.access;
   throw new MusterError('invalid_request', 'the kubeconfig is not taken', { errors: parsed.errors });
-}
-
-/** YAML's own errors quote the text, which is secret. */
-function readYaml(text: string): unknown {
-  try {
-    return loadYaml(text);
-  } catch (error) {
-    const line = (error as { mark?: { line?: number } }).mark?.line;
-    const where = line === undefined ? '' : ` (line ${line + 1})`;
-    throw new MusterError('invalid_request', 'the kubeconfig is not taken', {
-      errors: [{ path: 'kubeconfig', message: `is no YAML or JSON${where}` }],
-    });
-  }
 }

@@ -326,7 +326,7 @@ function addClusters(program: Command, attach: Attach): void {
   const load = () => import('./commands/clusters.ts');
   const list = clusters
     .command('list')
-    .option('--kind <kind>', 'eks, aks or registered')
+    .option('--kind <kind>', 'eks, aks, onprem or registered')
     .option('--status <list>', 'any of these, such as degraded,unavailable');
   attach(paged(list), async () => (await load()).listClusters);
   attach(clusters.command('get').argument('<id>'), async () => (await load()).getCluster);
@@ -334,11 +334,14 @@ function addClusters(program: Command, attach: Attach): void {
     .command('create')
     .description('shows the plan with its price, asks, and makes exactly that')
     .requiredOption('--name <name>', 'begins the name of everything it makes')
-    .requiredOption('--kind <kind>', 'eks or aks')
-    .requiredOption('--place <place>', 'region at AWS, location at Azure')
+    .requiredOption('--kind <kind>', 'eks, aks or onprem')
+    .option('--place <place>', 'region at AWS, location at Azure')
     .option('--kubernetes-version <minor>', 'such as 1.34 (the newest)')
     .option('--node-group <type:min-max:capacity>', 'GPU nodes, such as g5.xlarge:0-4:spot; may be repeated', collect)
-    .option('--config <file>', "JSON with more of the stack's configuration; - for standard input")
+    .option(
+      '--config <file>',
+      "JSON with more of the stack's configuration (onprem: hosts and k3s); - for standard input",
+    )
     .option('--cost-centre <label>', 'who pays: a tag on everything (the org)')
     .option('--owner <label>', 'who answers for it (you)')
     .option('--ceiling-usd-per-hour <usd>', 'what costs more is refused')
@@ -423,7 +426,9 @@ function addNodes(program: Command, attach: Attach): void {
     .option('--node-path <path>', "the Node that runs the agent (the PATH's)")
     .option('--watch', 'show progress until it has ended');
   attach(add, async () => (await load()).addNode);
-  const remove = asking(nodes.command('delete').description('uninstalls the agent and forgets the host').argument('<id>'));
+  const remove = asking(
+    nodes.command('delete').description('uninstalls the agent and forgets the host').argument('<id>'),
+  );
   remove.option('--forget', 'it is dead for ever: let go what cannot be uninstalled');
   attach(remove, async () => (await load()).deleteNode);
   const verbs = {

@@ -19,10 +19,13 @@ const kubeconfig = z.union([z.string().min(1).max(200_000), z.record(z.string(),
     'YAML or JSON text, or the JSON document itself. Its current context is used. It must prove itself by a token or by certificate data: plugins, files, passwords and blind trust are refused',
 });
 
+const atCloud = {
+  kubernetesVersion: kubernetesVersion.optional().meta({ description: 'Default: the newest that the cloud offers' }),
+};
+
 /** What every cluster that is made here takes. */
 const made = {
   name,
-  kubernetesVersion: kubernetesVersion.optional().meta({ description: 'Default: the newest that the cloud offers' }),
   config: z.record(z.string(), z.unknown()).optional().meta({
     description: "More of what the kind's stack takes (`GET /stacks/kinds`), such as networks, admins and logs",
   }),
@@ -40,12 +43,33 @@ export const createClusterBody = z
       kind: z.literal('eks'),
       region: z.string(),
       gpuNodeGroups: groups.optional().meta({ description: 'As the eks stack takes them' }),
+      ...atCloud,
       ...made,
     }),
     z.strictObject({
       kind: z.literal('aks'),
       location: z.string(),
       gpuNodePools: groups.optional().meta({ description: 'As the aks stack takes them' }),
+      ...atCloud,
+      ...made,
+    }),
+    z.strictObject({
+      kind: z.literal('onprem'),
+      hosts: z
+        .array(z.record(z.string(), z.unknown()))
+        .min(1)
+        .max(200)
+        .meta({
+          description:
+            '`{address, port, user, hostKeySha256, …}` as the onprem stack takes them; the first is the server',
+        }),
+      credentialRef: z
+        .string()
+        .optional()
+        .meta({ description: 'Id or name of the credential of all hosts that name none of their own' }),
+      k3s: z
+        .record(z.string(), z.unknown())
+        .meta({ description: 'What is installed: `{artefactUrl, artefactSha256, …}` as the onprem stack takes it' }),
       ...made,
     }),
     z.strictObject({ kind: z.literal('registered'), name, kubeconfig }),

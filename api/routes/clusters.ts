@@ -5,8 +5,8 @@ import {
   scaleGroup,
   setPower,
   upgradeTo,
+  type CloudClusterKind,
   type ClusterChange,
-  type MadeClusterKind,
 } from '../../domain/clusters/change.ts';
 import { formatKubeconfig } from '../../domain/clusters/kubeconfig.ts';
 import { ERROR_CODES, MusterError, type ErrorCode } from '../../domain/error-table.ts';
@@ -33,7 +33,15 @@ import { changeStack, findStack, lockStack, type StackRow } from '../../db/stack
 import { openAccess, openToken, sealAccess } from '../../secrets/cluster-access.ts';
 import { STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
 import { awaitOperation } from '../await-operation.ts';
-import { accessOf, nameTaken, openDryRun, openStack, stackOf, type MadeClusterInput } from '../cluster-order.ts';
+import {
+  accessOf,
+  checkCredentials,
+  nameTaken,
+  openDryRun,
+  openStack,
+  stackOf,
+  type MadeClusterInput,
+} from '../cluster-order.ts';
 import {
   cluster,
   clusterAccepted,
@@ -78,7 +86,7 @@ export const clusterRoutes: Route[] = [
     area: AREA,
     summary: 'Make a cluster, or register one',
     description:
-      'eks and aks become a stack of that kind, made by one operation; with `dryRun` it answers what would be made and its price, and a later request may present the `planHash`. registered connects with the kubeconfig first: one that the cluster does not take is refused, and nothing is kept of it.',
+      'eks, aks and onprem become a stack of that kind, made by one operation; with `dryRun` it answers what would be made and its price, and a later request may present the `planHash`. registered connects with the kubeconfig first: one that the cluster does not take is refused, and nothing is kept of it.',
     body: createClusterBody,
     isIdempotent: true,
     replies: { 200: stackPlan, 202: clusterAccepted },
@@ -254,11 +262,12 @@ export const clusterRoutes: Route[] = [
     },
   }),
   changeRoute('scale', 'Change how many nodes a group of GPU nodes has', scaleClusterBody, (row, config, body) =>
-    scaleGroup(row.kind as MadeClusterKind, config, body as z.infer<typeof scaleClusterBody>),
+    scaleGroup(cloudKindOf(row), config, body as z.infer<typeof scaleClusterBody>),
   ),
-  changeRoute('upgrade', 'Upgrade Kubernetes by one minor', upgradeClusterBody, (_row, config, body) =>
-    upgradeTo(config, (body as z.infer<typeof upgradeClusterBody>).kubernetesVersion),
-  ),
+  changeRoute('upgrade', 'Upgrade Kubernetes by one minor', upgradeClusterBody, (row, config, body) => {
+    cloudKindOf(row);
+    return upgradeTo(config, (body as z.infer<typeof upgradeClusterBody>).kubernetesVersion);
+  }),
   changeRoute('start', 'Start the stopped GPU pools of an AKS cluster', z.strictObject({}), (row, config) =>
     switchPower(row, config, 'running'),
   ),
@@ -323,8 +332,20 @@ function checkChange(stack: StackRow, change: ClusterChange): unknown {
   throw new MusterError('invalid_request', 'the change is not possible', { errors });
 }
 
+/** Throws MusterError `conflict` for one whose nodes no cloud makes. */
+function cloudKindOf({ kind, name }: ClusterRow): CloudClusterKind {
+  if (kind === 'eks' || kind === 'aks') return kind;
+  throw new MusterError(
+    'conflict',
+    `${name} is ${kind}: change the configuration of its stack (PATCH /stacks/:id) and up it`,
+    {
+      facts: { kind },
+    },
+  );
+}
+
 function switchPower(row: ClusterRow, config: Record<string, unknown>, to: 'running' | 'stopped'): ClusterChange {
-  if (row.kind !== 'aks')
+  if (cloudKindOf(row) !== 'aks')
     throw new MusterError(
       'conflict',
       `${row.kind} clusters cannot be ${to === 'stopped' ? 'stopped' : 'started'}: scale their groups of GPU nodes to 0 instead`,
@@ -342,6 +363,7 @@ type CreateCall = Pick<Call<'change'>, 'caller' | 'actor' | 'deps' | 'once'>;
 async function makeCluster(call: CreateCall, body: MadeClusterInput): Promise<Answer> {
   const wanted = stackOf(body, call.caller);
   return call.once(async (tx) => {
+    await checkCredentials(tx, wanted);
     const stack = await openStack(tx, wanted, body.planHash);
     const row = await insertCluster(tx, {
       id: newClusterId(),
@@ -349,7 +371,7 @@ async function makeCluster(call: CreateCall, body: MadeClusterInput): Promise<An
       kind: body.kind,
       name: body.name,
       stackId: stack.id,
-      region: body.kind === 'eks' ? body.region : body.location,
+      region: body.kind === 'eks' ? body.region : body.kind === 'aks' ? body.location : null,
       createdBy: call.caller.id,
     });
     if (row === null) throw nameTaken(body.name);
@@ -363,6 +385,7 @@ async function planCluster(call: CreateCall, body: MadeClusterInput): Promise<An
   const wanted = stackOf(body, caller);
   const operation = await deps.database.kysely.transaction().execute(async (tx) => {
     if (await isClusterNameTaken(tx, caller.orgId, body.name)) throw nameTaken(body.name);
+    await checkCredentials(tx, wanted);
     const stack = await openDryRun(tx, wanted);
     return acceptStackOperation(tx, deps.queue, { stack, kind: 'preview_stack', actor });
   });

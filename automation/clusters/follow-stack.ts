@@ -1,16 +1,16 @@
 /** A cluster follows the stack that makes it: what happens to the stack is told to its cluster in the same transaction. */
 import { CLUSTER_HEALTHS } from '../../domain/clusters/cluster.ts';
-import { parseKubeconfig } from '../../domain/clusters/kubeconfig.ts';
 import type { StackStatus } from '../../domain/stack.ts';
 import { findClusterOfStack, saveClusterAccess, setClusterStatus } from '../../db/clusters.ts';
 import type { Tx } from '../../db/database.ts';
 import type { StackRow } from '../../db/stacks.ts';
 import { sealAccess } from '../../secrets/cluster-access.ts';
 import type { Envelope } from '../../secrets/envelope.ts';
+import { readKubeconfig } from '../../secrets/kubeconfig.ts';
 
 /** Outputs that an up hands over in clear, for the kinds that make a cluster. They are sealed here and kept nowhere else. */
 export function secretOutputsOf(kind: string): string[] {
-  return kind === 'eks' || kind === 'aks' ? ['kubeconfig'] : [];
+  return kind === 'eks' || kind === 'aks' || kind === 'onprem' ? ['kubeconfig'] : [];
 }
 
 export interface StackNews {
@@ -54,8 +54,10 @@ async function keepAccess(
   { outputs = {}, secretOutputs = {} }: StackNews,
 ): Promise<void> {
   const text = secretOutputs['kubeconfig'];
-  if (typeof text !== 'string' || (stack.kind !== 'eks' && stack.kind !== 'aks')) return;
-  const parsed = parseKubeconfig(JSON.parse(text), 'kubeconfig', stack.kind);
+  if (typeof text !== 'string') return;
+  // At a cloud a plugin stands for a token of that cloud; k3s writes a certificate.
+  const cloud = stack.kind === 'eks' || stack.kind === 'aks' ? stack.kind : null;
+  const parsed = readKubeconfig(text, 'kubeconfig', cloud);
   if (!('access' in parsed)) {
     const why = parsed.errors.map(({ path, message }) => `${path} ${message}`).join('; ');
     return setClusterStatus(tx, clusterId, 'failed', {

@@ -53,7 +53,7 @@ interface FollowOptions {
 export interface CreateClusterOptions extends FollowOptions {
   name: string;
   kind: string;
-  place: string;
+  place?: string;
   kubernetesVersion?: string;
   nodeGroup?: string[];
   config?: string;
@@ -308,26 +308,39 @@ async function showPlan({ terminal }: Context, plan: StackPlanReply): Promise<vo
 }
 
 async function bodyOf(options: CreateClusterOptions): Promise<Record<string, unknown>> {
-  const { name, kind, place, kubernetesVersion, costCentre, owner, ceilingUsdPerHour, protect } = options;
+  const { name, kind, costCentre, owner, ceilingUsdPerHour, protect } = options;
+  const config = options.config === undefined ? {} : await readJson(options.config);
+  const shared = { kind, name, costCentre, owner, ceilingUsdPerHour, protect };
+  const body = { ...shared, ...(kind === 'onprem' ? hostFields(config) : cloudFields(kind, options, config)) };
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
+}
+
+/** The file says which hosts and which k3s, beside more of the stack's configuration. */
+function hostFields({ hosts, credentialRef, k3s, ...config }: Record<string, unknown>): Record<string, unknown> {
+  if (hosts === undefined || k3s === undefined)
+    throw new CliError('On hosts of your own, --config must say hosts and k3s.', EXIT.wrongUse);
+  return { hosts, credentialRef, k3s, config };
+}
+
+function cloudFields(
+  kind: string,
+  { place, kubernetesVersion, nodeGroup = [] }: CreateClusterOptions,
+  config: Record<string, unknown>,
+): Record<string, unknown> {
   if (kind !== 'eks' && kind !== 'aks')
     throw new CliError(
-      `There is no kind "${kind}" to make; there are eks and aks. Others are registered.`,
+      `There is no kind "${kind}" to make; there are eks, aks and onprem. Others are registered.`,
       EXIT.wrongUse,
     );
-  const groups = (options.nodeGroup ?? []).map((text) => parseGroup(kind, text));
-  const body = {
-    kind,
-    name,
-    [kind === 'eks' ? 'region' : 'location']: place,
+  if (place === undefined) throw new CliError('Say --place: a region at AWS, a location at Azure.', EXIT.wrongUse);
+  const groups = nodeGroup.map((text) => parseGroup(kind, text));
+  const words = kind === 'eks' ? (['region', 'gpuNodeGroups'] as const) : (['location', 'gpuNodePools'] as const);
+  return {
+    [words[0]]: place,
+    [words[1]]: groups.length === 0 ? undefined : groups,
     kubernetesVersion,
-    ...(groups.length === 0 ? {} : { [kind === 'eks' ? 'gpuNodeGroups' : 'gpuNodePools']: groups }),
-    ...(options.config === undefined ? {} : { config: parseJson(await readText(options.config), options.config) }),
-    costCentre,
-    owner,
-    ceilingUsdPerHour,
-    protect,
+    config: Object.keys(config).length === 0 ? undefined : config,
   };
-  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
 }
 
 const GROUP = /^(?<type>[^:]+):(?<min>\d+)-(?<max>\d+)(?::(?<capacity>spot|on_demand))?$/;
@@ -378,9 +391,10 @@ function gpusOf({ nodes }: ClusterReply): string {
   return nodes.withUnknownGpuCount === 0 ? known : `${known} +?`;
 }
 
-function parseJson(text: string, file: string): unknown {
+async function readJson(file: string): Promise<Record<string, unknown>> {
+  const text = await readText(file);
   try {
-    return JSON.parse(text);
+    return JSON.parse(text) as Record<string, unknown>;
   } catch (error) {
     throw new CliError(`${file} is no JSON: ${(error as Error).message}`, EXIT.wrongUse);
   }

@@ -6,7 +6,10 @@ import type { FieldError } from '../error-table.ts';
 import { describeUpgradeProblem } from '../kubernetes-version.ts';
 import type { ClusterKind } from './cluster.ts';
 
+/** Those that a stack of ours makes. */
 export type MadeClusterKind = Exclude<ClusterKind, 'registered'>;
+/** Those whose nodes a cloud makes. */
+export type CloudClusterKind = Exclude<MadeClusterKind, 'onprem'>;
 
 type Config = Record<string, unknown>;
 type Group = Record<string, unknown>;
@@ -17,7 +20,7 @@ export type ClusterChange = { config: Config } | { errors: FieldError[] };
 const WORDS = {
   eks: { groups: 'gpuNodeGroups', prefix: 'gpu-', min: 'minSize', max: 'maxSize', now: 'desiredSize' },
   aks: { groups: 'gpuNodePools', prefix: 'gpu', min: 'minCount', max: 'maxCount', now: 'count' },
-} as const satisfies Record<MadeClusterKind, object>;
+} as const satisfies Record<CloudClusterKind, object>;
 
 export interface Scale {
   nodeGroup: string;
@@ -26,7 +29,7 @@ export interface Scale {
   desiredSize?: number | undefined;
 }
 
-export function scaleGroup(kind: MadeClusterKind, config: Config, scale: Scale): ClusterChange {
+export function scaleGroup(kind: CloudClusterKind, config: Config, scale: Scale): ClusterChange {
   const words = WORDS[kind];
   const groups = groupsOf(kind, config);
   const names = nodeGroupNames(kind, config);
@@ -76,13 +79,13 @@ export function setPower(config: Config, powerState: 'running' | 'stopped'): Con
 }
 
 /** Names as the stack's program gives them where none was said. */
-export function nodeGroupNames(kind: MadeClusterKind, config: Config): string[] {
+export function nodeGroupNames(kind: CloudClusterKind, config: Config): string[] {
   return groupsOf(kind, config).map((group, index) =>
     typeof group['name'] === 'string' ? group['name'] : `${WORDS[kind].prefix}${index + 1}`,
   );
 }
 
-function groupsOf(kind: MadeClusterKind, config: Config): Group[] {
+function groupsOf(kind: CloudClusterKind, config: Config): Group[] {
   const groups = config[WORDS[kind].groups];
   return Array.isArray(groups) ? (groups as Group[]) : [];
 }

@@ -4,6 +4,7 @@ import { createClusterTokens } from '../../automation/clusters/cloud-token.ts';
 import { makeAuthority } from '../../sandbox/kubernetes-api/certificates.ts';
 import { makeEksGpuNode, makeSystemNode } from '../../sandbox/kubernetes-api/nodes.ts';
 import { REQUIRED_TAGS } from '../../domain/stack-tags.ts';
+import { makeSshKeyPair } from '../../secrets/deployment-secrets.ts';
 import type { Loose } from '../support/api-server.ts';
 import { startClusterServer, type ClusterServer } from '../support/cluster-server.ts';
 import { until } from '../support/fleet-database.ts';
@@ -462,6 +463,41 @@ describe('a cluster made at a cloud', () => {
     await untilEnded(accepted.body.operation.id);
     expect((await get(`/clusters/${gone.id}`)).body.status).toBe('destroyed');
     expect((await post('/clusters', aksBody({ name: gone.name }))).status).toBe(202);
+  });
+
+  it('on hosts of our own is a stack that installs k3s and puts its kubeconfig out', async () => {
+    const credential = await post('/credentials', {
+      name: 'ssh',
+      kind: 'ssh_private_key',
+      value: (await makeSshKeyPair('t')).secret,
+    });
+    expect(credential.status, JSON.stringify(credential.body)).toBe(201);
+    server.simulate('lab', { gitVersion: 'v1.34.1+k3s1', nodes: nodes() });
+    const config = JSON.parse(server.kubernetes.kubeconfigOf('lab'));
+    const yaml = `current-context: d\nclusters: ${JSON.stringify([{ ...config.clusters[0], name: 'd' }])}\ncontexts: [{name: d, context: {cluster: d, user: d}}]\nusers: [{name: d, user: {token: sandbox}}]\n`;
+    server.runner.outcomes.up = { secretOutputs: { kubeconfig: yaml } };
+    const body = {
+      kind: 'onprem',
+      name: 'lab',
+      hosts: [{ address: '10.0.0.7', user: 'ops', hostKeySha256: `SHA256:${'A'.repeat(43)}` }],
+      credentialRef: 'ssh',
+      k3s: { artefactUrl: 'https://mirror.test/k3s', artefactSha256: 'a'.repeat(64) },
+      protect: false,
+    };
+    const unknown = await post('/clusters', { ...body, credentialRef: 'other' });
+    expect(unknown).toMatchObject({ status: 422, body: { errors: [{ path: 'credentialRef' }] } });
+    const wrong = await post('/clusters', { ...body, hosts: [{ ...body.hosts[0], hostKeySha256: 'x' }] });
+    expect(wrong).toMatchObject({ status: 422, body: { errors: [{ path: 'hosts.0.hostKeySha256' }] } });
+    const secret = await post('/clusters', { ...body, config: { kubeconfig: yaml } });
+    expect(secret.status).toBe(422);
+    expect(secret.body.errors.map((error: Loose) => error.path)).toContain('config.kubeconfig');
+    const cluster = await made(body);
+    expect(cluster).toMatchObject({ kind: 'onprem', endpoint: server.kubernetes.urlOf('lab') });
+    const handed = (await get(`/clusters/${cluster.id}/kubeconfig`)).body;
+    expect(JSON.parse(handed.kubeconfig).users[0].user).toEqual({ token: 'sandbox' });
+    expect(handed.expiresAt).toBeNull();
+    expect((await post(`/clusters/${cluster.id}/upgrade`, { kubernetesVersion: '1.35' })).status).toBe(409);
+    delete server.runner.outcomes.up;
   });
 
   it("is not another org's to see or to change", async () => {

@@ -106,7 +106,8 @@ describe('muster clusters', () => {
 
   it('refuses what it cannot read before it asks', async () => {
     const create = ['create', '--name', 'x', '--place', 'eu-west-1'];
-    expect((await run(...create, '--kind', 'gke')).stderr).toContain('eks and aks');
+    expect((await run(...create, '--kind', 'gke')).stderr).toContain('eks, aks and onprem');
+    expect((await run('create', '--name', 'x', '--kind', 'onprem')).stderr).toContain('hosts and k3s');
     expect((await run(...create, '--kind', 'eks', '--node-group', 'g5.xlarge')).stderr).toContain('g5.xlarge:0-4:spot');
   });
 });

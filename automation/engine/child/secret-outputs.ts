@@ -16,7 +16,7 @@ export function createSecretOutputs(names: readonly string[]): SecretOutputs {
   return {
     take(outputs) {
       for (const name of names) {
-        if (name in outputs) output(outputs[name]).apply((value) => void (taken[name] = value));
+        if (name in outputs) output<unknown>(outputs[name]).apply((value: unknown) => void (taken[name] = value));
       }
     },
     read: () => taken,

@@ -184,7 +184,7 @@ describe('looking at clusters', () => {
     await look();
     const both = await Promise.all([look(), look()]);
     expect(both.map((counts) => counts['failed'])).toEqual([0, 0]);
-    expect(both.reduce((sum, counts) => sum + (counts['available'] ?? 0), 0)).toBeGreaterThan(0);
+    expect(both.reduce((sum, counts) => sum + Number(counts['available'] ?? 0), 0)).toBeGreaterThan(0);
   });
 
   it('of one that cannot be opened fails alone', async () => {
