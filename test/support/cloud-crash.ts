@@ -82,7 +82,8 @@ export async function openCloudCrashLab(): Promise<CloudCrashLab> {
     },
     onChildError: () => {}, // a killed one; one that cannot start ends its update with the reason
   });
-  const backend = await chooseStateBackend(null, folder);
+  const tally = { found: 0, absent: 0 };
+  const backend = withTally(await chooseStateBackend(null, folder), tally);
   const { secret, publicPart } = await makeEnginePassphrase();
   const runner = createStackRunner(pool, backend, { passphrase: secret, encryptionSalt: publicPart ?? '' }, 0);
   const request: CloudCrashLab['request'] = (stackName, kind, config, more) => ({
@@ -96,7 +97,7 @@ export async function openCloudCrashLab(): Promise<CloudCrashLab> {
     runner,
     backend,
     request,
-    run: (kind, seed) => runSeed({ clouds, runner, backend }, request, kind, seed),
+    run: (kind, seed) => runSeed({ clouds, runner, tally }, request, kind, seed),
     async close() {
       await pool.close();
       clouds.close();
@@ -110,7 +111,27 @@ function programArgs(kind: StackKind, config: object, more: { protect?: boolean 
   return { config: schema.parse(config), name: NAME, tags: TAGS, protect: false, ...more };
 }
 
-type Parts = Pick<CloudCrashLab, 'clouds' | 'runner' | 'backend'>;
+interface Tally {
+  found: number;
+  absent: number;
+}
+
+interface Parts extends Pick<CloudCrashLab, 'clouds' | 'runner'> {
+  tally: Tally;
+}
+
+function withTally(backend: StateBackend, tally: Tally): StateBackend {
+  return {
+    ...backend,
+    async resolvePendingCreates(stackName, found) {
+      const { pendingCreates = [] } = (await backend.readState(stackName)) ?? {};
+      const count = pendingCreates.filter(({ urn }) => found[urn]).length;
+      tally.found += count;
+      tally.absent += pendingCreates.length - count;
+      await backend.resolvePendingCreates(stackName, found);
+    },
+  };
+}
 
 async function runSeed(
   parts: Parts,
@@ -118,7 +139,8 @@ async function runSeed(
   kind: CrashKind,
   seed: number,
 ): Promise<CrashReport> {
-  const { clouds, runner } = parts;
+  const { clouds, runner, tally } = parts;
+  Object.assign(tally, { found: 0, absent: 0 });
   const random = createSeededRandom(seed);
   const stackName = `${kind}-${seed}`;
   const wanted = request(stackName, kind, drawConfig(kind, random));
@@ -143,12 +165,12 @@ async function runSeed(
     clouds.clearFaults();
     for (const { type, id } of clouds.resources()) clouds.drift({ type, name: id, isDeleted: true });
   }
-  return report;
+  return { ...report, ...tally };
 }
 
 /** The last outcome that there was; null: none came before the tries were used up. */
 async function untilDone(
-  { clouds, runner, backend }: Parts,
+  { clouds, runner }: Parts,
   kind: CrashKind,
   wanted: UpdateRequest,
   update: 'up' | 'destroy',
@@ -164,10 +186,8 @@ async function untilDone(
       kills < MAX_KILLS && random.chance(0.9)
         ? killAfter(clouds, update, random.below(RESOURCES[kind]), random.below(CREATE_MS), kill)
         : () => {};
-    const before = (await backend.readState(wanted.stackName))?.pendingCreates ?? [];
     try {
       const outcome = await runner[update](wanted, QUIET_HOOKS, { ...NEVER, kill: kill.signal });
-      if (before.length > 0) count(outcome, before, report);
       if (outcome.isOk) return outcome;
       if (kill.signal.aborted) report.kills++;
       if (kill.signal.aborted) kills++;
@@ -205,13 +225,6 @@ function killAfter(
     clearInterval(watch);
     clearTimeout(late);
   };
-}
-
-function count({ state }: UpdateOutcome, before: readonly { urn: string }[], report: CrashReport): void {
-  for (const { urn } of before) {
-    if (state?.resources.some((resource) => resource.urn === urn)) report.found++;
-    else report.absent++;
-  }
 }
 
 /** The same ids at the clouds as in the state, each once. */

@@ -77,6 +77,7 @@ export function makeStackResource(type: string, name: string, inputs: Record<str
     type,
     id: `${name}-id`,
     parent: null,
+    provider: null,
     isProtected: false,
     inputs,
     outputs: {},

@@ -239,6 +239,7 @@ function makeResource(attempt: InstanceAttempt): StackResource {
     type,
     id: null,
     parent: null,
+    provider: null,
     isProtected: false,
     inputs: { label: attempt.label, provider: attempt.provider, bidMicroUsdPerHour: attempt.bidMicroUsdPerHour },
     outputs: {},
