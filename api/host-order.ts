@@ -39,7 +39,12 @@ export async function acceptHost(
   const title = body.name ?? `node-${nodeId.slice('nod_'.length)}`;
   const { agentDir, nodePath } = body;
   const config = onpremNodeConfigSchema.parse({
-    ...{ address, port, user, hostKeySha256, labels, agentDir },
+    address,
+    port,
+    user,
+    hostKeySha256,
+    labels,
+    agentDir,
     ...(nodePath === undefined ? {} : { nodePath }),
     credentialRef: credential.id,
   });

@@ -83,16 +83,26 @@ export async function openCredential(
   return row ? envelope.open(row.sealed, identityOf(row.id)) : null;
 }
 
-/** Nodes that are reached by it. */
-export async function listUsesOfCredential(executor: Executor, credentialId: string): Promise<string[]> {
-  const rows = await executor
+/** Ids of nodes that are reached by it, and of stacks that name it. */
+export async function listUsesOfCredential(executor: Executor, { id, org_id, name }: CredentialRow): Promise<string[]> {
+  const hosts = await executor
     .selectFrom('hosts')
     .select('node_id')
-    .where('credential_id', '=', credentialId)
+    .where('credential_id', '=', id)
     .where('removed_at', 'is', null)
     .orderBy('node_id')
     .execute();
-  return rows.map((row) => row.node_id);
+  const stacks = await executor
+    .selectFrom('stacks')
+    .select('id')
+    .where('org_id', '=', org_id)
+    .where('removed_at', 'is', null)
+    .where(
+      sql<boolean>`jsonb_path_exists(config, '$.**.credentialRef ? (@ == $name || @ == $id)', jsonb_build_object('name', ${name}::text, 'id', ${id}::text))`,
+    )
+    .orderBy('id')
+    .execute();
+  return [...hosts.map((row) => row.node_id), ...stacks.map((row) => row.id)];
 }
 
 /** Hosts that are gone keep their rows, without it. */

@@ -41,7 +41,9 @@ export const credentialRoutes: Route[] = [
       return inTransaction(deps.database.kysely, async (tx) => {
         const { name, kind, value } = body;
         const row = await insertCredential(tx, deps.envelope, {
-          ...{ name, kind, value },
+          name,
+          kind,
+          value,
           orgId: caller.orgId,
           publicPart: read.publicKey,
           createdBy: caller.id,
@@ -92,16 +94,16 @@ export const credentialRoutes: Route[] = [
     access: 'change',
     area: AREA,
     summary: 'Forget a credential',
-    description: 'Refused while a host is reached by it.',
+    description: 'Refused while a host is reached by it or a stack names it.',
     params,
     replies: { 204: null },
     problems: ['conflict'],
     handle: ({ params: { id: credentialId }, caller, actor, deps }) =>
       inTransaction(deps.database.kysely, async (tx) => {
         const row = requireCredential(await findCredential(tx, caller.orgId, credentialId), credentialId);
-        const uses = await listUsesOfCredential(tx, row.id);
+        const uses = await listUsesOfCredential(tx, row);
         if (uses.length > 0) {
-          const detail = `${row.name} opens ${uses.length} host${uses.length === 1 ? '' : 's'} of ours: ${uses.slice(0, 5).join(', ')}`;
+          const detail = `${row.name} is needed by ${uses.slice(0, 5).join(', ')}${uses.length > 5 ? ', …' : ''}`;
           throw new MusterError('conflict', detail, { facts: { state: 'in_use' } });
         }
         await deleteCredential(tx, row.id);

@@ -92,6 +92,9 @@ describe('a credential', () => {
       .set({ removed_at: new Date() })
       .where('node_id', '=', node.id)
       .execute();
+    const named = await server.call('DELETE', `/api/v1/credentials/${id}`, { key });
+    expect(named.body.detail).toBe(`used is needed by ${node.host.stackId}`);
+    await server.database.kysely.updateTable('stacks').set({ removed_at: new Date() }).execute();
     expect((await server.call('DELETE', `/api/v1/credentials/${id}`, { key })).status).toBe(204);
     expect((await server.call('GET', `/api/v1/credentials/${id}`, { key })).status).toBe(404);
   });

@@ -22,7 +22,11 @@ beforeAll(async () => {
   fleet = await createFleetDatabase({ poolSize: 4 });
   await inTransaction(fleet.db, (tx) =>
     insertCredential(tx, envelope, {
-      ...{ orgId: fleet.orgId, name: 'dc-key', kind: 'ssh_private_key', value: 'the key', publicPart: null },
+      orgId: fleet.orgId,
+      name: 'dc-key',
+      kind: 'ssh_private_key',
+      value: 'the key',
+      publicPart: null,
       createdBy: ACTOR.id,
     }),
   );
@@ -34,8 +38,16 @@ async function openStep(orgId = fleet.orgId, agentUrl: string | null = URL) {
   const { db, queue } = fleet;
   const { stack, operation } = await inTransaction(db, async (tx) => {
     const made = (await insertStack(tx, {
-      ...{ orgId, kind: 'onprem', title: `lab-${++serial}`, config: {}, owner: 'ada', costCentre: 'x' },
-      ...{ ceilingMicroUsdPerHour: null, protect: false, onDrift: 'report', createdBy: ACTOR.id },
+      orgId,
+      kind: 'onprem',
+      title: `lab-${++serial}`,
+      config: {},
+      owner: 'ada',
+      costCentre: 'x',
+      ceilingMicroUsdPerHour: null,
+      protect: false,
+      onDrift: 'report',
+      createdBy: ACTOR.id,
     })) as StackRow;
     return {
       stack: made,
