@@ -41,27 +41,26 @@ const ACCELERATORS: readonly [pattern: RegExp, accelerator: Accelerator][] = [
 ];
 
 /** By the name in its address; undefined: no cloud has it. */
-export function findCloudCluster(
-  clouds: Clouds,
-  name: string,
-  fault: ClusterFault | null = null,
-): SimulatedCluster | undefined {
+export function findCloudCluster(clouds: Clouds, name: string): SimulatedCluster | undefined {
   const eks = clouds
     .resources('aws:eks/cluster:Cluster')
     .find(({ properties }) => textOf(properties['endpoint']).endsWith(`/clusters/${name}`));
-  if (eks) return asCluster(name, `v${textOf(eks.properties['version'])}.1-eks-3025e55`, eksNodes(clouds, eks), fault);
+  if (eks) return asCluster(name, `v${textOf(eks.properties['version'])}.1-eks-3025e55`, eksNodes(clouds, eks));
   const aks = clouds
     .resources('azure-native:containerservice:ManagedCluster')
     .find(({ properties }) => properties['fqdn'] === name);
   if (!aks) return undefined;
-  return asCluster(name, `v${textOf(aks.properties['currentKubernetesVersion'])}`, aksNodes(clouds, aks), fault);
+  // A stopped one has no API server at all.
+  if (recordOf(aks.properties['powerState'])['code'] === 'Stopped')
+    return asCluster(name, 'v0.0.0', [], { kind: 'down' });
+  return asCluster(name, `v${textOf(aks.properties['currentKubernetesVersion'])}`, aksNodes(clouds, aks));
 }
 
 function asCluster(
   name: string,
   gitVersion: string,
   nodes: SimulatedNode[],
-  fault: ClusterFault | null,
+  fault: ClusterFault | null = null,
 ): SimulatedCluster {
   const hash = createHash('sha256').update(name).digest('hex');
   const namespaceUid = hash.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/, '$1-$2-$3-$4-$5');

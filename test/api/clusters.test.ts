@@ -353,6 +353,8 @@ describe('a cluster made at a cloud', () => {
     expect((await get('/clusters')).body.items.map((one: Loose) => one.name)).not.toContain(body.name);
     expect((await get('/stacks?status=created')).body.items).toEqual([]);
     const { planHash } = plan.body;
+    const { targetId } = (await get(`/operations/${plan.body.operation.id}`)).body;
+    expect(await post(`/stacks/${targetId}/up`)).toMatchObject({ status: 409, body: { code: 'conflict' } });
     const otherwise = await post('/clusters', { ...body, region: 'eu-west-2', planHash });
     expect(otherwise).toMatchObject({ status: 409, body: { code: 'plan_changed' } });
     expect(otherwise.body.detail).toMatch(/configuration/);
@@ -463,6 +465,14 @@ describe('a cluster made at a cloud', () => {
     await untilEnded(accepted.body.operation.id);
     expect((await get(`/clusters/${gone.id}`)).body.status).toBe('destroyed');
     expect((await post('/clusters', aksBody({ name: gone.name }))).status).toBe(202);
+    const stuck = await made(aksBody());
+    server.runner.outcomes.destroy = { isOk: false, error: { kind: 'resource_failed', detail: 'in use' } };
+    await untilEnded((await remove(`/clusters/${stuck.id}`)).body.operation.id);
+    expect((await get(`/clusters/${stuck.id}`)).body).toMatchObject({
+      status: 'unavailable',
+      failure: { detail: 'in use' },
+    });
+    delete server.runner.outcomes.destroy;
   });
 
   it('on hosts of our own is a stack that installs k3s and puts its kubeconfig out', async () => {

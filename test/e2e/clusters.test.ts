@@ -15,12 +15,17 @@ const KINDS = [
       region: 'eu-west-1',
       kubernetesVersion: '1.34',
       gpuNodeGroups: [{ instanceType: 'g5.xlarge', minSize: 0, maxSize: 4, desiredSize: 2, capacityType: 'spot' }],
+      config: { gpuOperator: {} },
     },
     gpus: [{ hardwareType: 'cuda', gpuModel: 'NVIDIA-A10G', nodes: 2, gpus: 2 }],
   },
   {
     kind: 'aks',
-    body: { location: 'swedencentral', gpuNodePools: [{ vmSize: 'Standard_NC48ads_A100_v4', maxCount: 2, count: 1 }] },
+    body: {
+      location: 'swedencentral',
+      gpuNodePools: [{ vmSize: 'Standard_NC48ads_A100_v4', maxCount: 2, count: 1 }],
+      config: { gpuOperator: {} },
+    },
     gpus: [{ hardwareType: 'cuda', gpuModel: 'NVIDIA-A100-80GB-PCIe', nodes: 1, gpus: 2 }],
   },
 ];
@@ -65,7 +70,7 @@ describe('a cluster of the whole program', () => {
       const plan = await muster.request<Loose>('POST', '/api/v1/clusters', { ...request, dryRun: true });
       expect(plan.status, JSON.stringify(plan.body)).toBe(200);
       expect(plan.body.changes.length).toBeGreaterThan(5);
-    expect(plan.body.priceMicroUsdPerHour > 0 || plan.body.unpriced.length > 0).toBe(true);
+      expect(plan.body.priceMicroUsdPerHour > 0 || plan.body.unpriced.length > 0).toBe(true);
       expect(sandbox.clouds?.resources()).toEqual([]);
       const { planHash } = plan.body;
       const made = await muster.request<Loose>('POST', '/api/v1/clusters', { ...request, planHash });
