@@ -336,10 +336,13 @@ export const VARIABLES = {
     otherNames: ['LAMBDA_API_KEY'],
     listLag: '30 seconds',
   }),
+  ...cloudVariable('AWS', 'AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or a profile'),
+  ...cloudVariable('AZURE', 'ARM_SUBSCRIPTION_ID, ARM_TENANT_ID, ARM_CLIENT_ID and ARM_CLIENT_SECRET'),
+  ...cloudVariable('GCP', 'GOOGLE_CREDENTIALS or GOOGLE_APPLICATION_CREDENTIALS, and GOOGLE_PROJECT'),
   MUSTER_SANDBOX_PORT: defaulted({
     section: 'Sandbox',
     meaning:
-      "Port of the sandbox's control page; the simulated vendors and clouds listen on the ports after it (+1 Vast.ai, +2 TensorDock, +3 RunPod, +4 Lambda, +5 AWS, +6 Azure, +7 Google Cloud, +8 Kubernetes).",
+      "Port of the sandbox's control page; the simulated vendors and clouds listen on the ports after it (+1 Vast.ai, +2 TensorDock, +3 RunPod, +4 Lambda, +5 AWS, +6 Azure, +7 Google Cloud, +8 Kubernetes, +9 the clusters of the simulated clouds).",
     allowed: 'an integer from 1024 to 65526',
     parse: integer(1024, 65_526),
     default: String(SANDBOX_PORT),
@@ -362,6 +365,22 @@ export const VARIABLES = {
 } as const;
 
 export type VariableName = keyof typeof VARIABLES;
+
+/** Stacks at a cloud take its credentials from the variables that its own tools read. */
+function cloudVariable<const Name extends string>(
+  name: Name,
+  credentials: string,
+): { [P in `MUSTER_${Name}_ENABLED`]: Defaulted<'on' | 'off'> } {
+  return {
+    [`MUSTER_${name}_ENABLED`]: defaulted({
+      section: 'Clouds',
+      meaning: `Whether stacks and clusters may use ${name} with the credentials of the environment (${credentials}). Not used while the sandbox is on.`,
+      allowed: '"on" or "off"',
+      parse: oneOf('on', 'off'),
+      default: 'off',
+    }),
+  } as unknown as { [P in `MUSTER_${Name}_ENABLED`]: Defaulted<'on' | 'off'> };
+}
 
 interface ProviderVariableFacts {
   provider: ProviderName;

@@ -81,6 +81,17 @@ export interface Config {
   };
   readonly sourcing: { readonly mode: 'off' | 'search' | 'provision'; readonly maxInstances: number };
   readonly providers: Readonly<Record<ProviderName, ProviderConfig>>;
+  /** Null and empty in the sandbox, and for a cloud that is off. */
+  readonly clouds: {
+    readonly aws: {
+      readonly accessKeyId: string;
+      readonly secretAccessKey: Secret;
+      readonly sessionToken: Secret | null;
+    } | null;
+    readonly azure: { readonly tenantId: string; readonly clientId: string; readonly clientSecret: Secret } | null;
+    /** The clouds' own variables, for the engine's plugins. */
+    readonly environment: Readonly<Record<string, Secret>>;
+  };
   readonly sandbox: {
     readonly isOn: boolean;
     readonly port: number;
@@ -195,6 +206,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
     },
     sourcing: { mode: values.MUSTER_SOURCING, maxInstances: values.MUSTER_SOURCING_MAX_INSTANCES },
     providers,
+    clouds: readClouds(env, values, mode),
     sandbox: {
       isOn: isSandbox,
       port: values.MUSTER_SANDBOX_PORT,
@@ -299,6 +311,34 @@ function readProviders(
 ): Record<ProviderName, ProviderConfig> {
   const entries = PROVIDER_NAMES.map((name) => [name, readProvider(name, env, values, mode, problems)] as const);
   return Object.fromEntries(entries) as Record<ProviderName, ProviderConfig>;
+}
+
+/** Credentials that only a profile or a machine's role has are the plugins' to find; tokens of clusters then need the explicit ones. */
+function readClouds(env: Environment, values: Values, mode: Mode): Config['clouds'] {
+  const isOn = (flag: 'on' | 'off') => mode === 'live' && flag === 'on';
+  const used = [
+    ...(isOn(values.MUSTER_AWS_ENABLED) ? [/^AWS_/] : []),
+    ...(isOn(values.MUSTER_AZURE_ENABLED) ? [/^(ARM|AZURE)_/] : []),
+    ...(isOn(values.MUSTER_GCP_ENABLED) ? [/^(GOOGLE|GCLOUD|CLOUDSDK)_/] : []),
+  ];
+  const environment = Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) =>
+      value !== undefined && used.some((pattern) => pattern.test(name)) ? [[name, new Secret(value)]] : [],
+    ),
+  );
+  const { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey } = environment;
+  const { ARM_TENANT_ID: tenantId, ARM_CLIENT_ID: clientId, ARM_CLIENT_SECRET: clientSecret } = environment;
+  return {
+    aws:
+      accessKeyId && secretAccessKey
+        ? { accessKeyId: accessKeyId.reveal(), secretAccessKey, sessionToken: environment['AWS_SESSION_TOKEN'] ?? null }
+        : null,
+    azure:
+      tenantId && clientId && clientSecret
+        ? { tenantId: tenantId.reveal(), clientId: clientId.reveal(), clientSecret }
+        : null,
+    environment,
+  };
 }
 
 function readProvider(

@@ -11,6 +11,7 @@ import { ConfigError, loadConfig, PROJECT_DIR, readEnvironment, type Config, typ
 import { createBundleCache } from './agent/bundle-cache.ts';
 import { createNodePrograms } from './agent/node-programs.ts';
 import type { Automation, ProviderAccount } from './automation/automation.ts';
+import type { CloudCredentials } from './automation/clusters/cloud-token.ts';
 import type { SandboxProcess } from './automation/sandbox-process.ts';
 import { openDatabase, type Database } from './db/database.ts';
 import { registerDeployment } from './db/deployment.ts';
@@ -242,6 +243,10 @@ async function startAutomation(
     concurrency: config.work.concurrency,
     providers: accountsOf(config, sandbox?.urls ?? {}, documentedRateLimits),
     ...(sandbox ? { cloudPorts: sandbox.cloudPorts } : {}),
+    cloudCredentials: cloudCredentialsOf(config),
+    cloudEnvironment: Object.fromEntries(
+      Object.entries(config.clouds.environment).map(([name, value]) => [name, value.reveal()]),
+    ),
     intervals: {
       offerSyncMs: config.work.offerSyncMs,
       readinessMs: config.work.readinessMs,
@@ -260,6 +265,19 @@ async function startAutomation(
   });
   await automation.start();
   return automation;
+}
+
+/** For short-lived tokens of clusters. The simulated clusters take the sandbox's key, as its vendors do. */
+function cloudCredentialsOf({ clouds: { aws, azure }, sandbox }: Config): CloudCredentials {
+  return {
+    aws: aws && {
+      accessKeyId: aws.accessKeyId,
+      secretAccessKey: aws.secretAccessKey.reveal(),
+      sessionToken: aws.sessionToken?.reveal() ?? null,
+    },
+    azure: azure && { ...azure, clientSecret: azure.clientSecret.reveal() },
+    sandboxToken: sandbox.isOn ? 'sandbox' : null,
+  };
 }
 
 /** The marketplaces that are used. Those of a sandbox that we started are where it says. */

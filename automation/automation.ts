@@ -17,6 +17,9 @@ import type { Queue } from '../db/queue.ts';
 import type { ProviderClient } from '../providers-dynamic/provider-client.ts';
 import { createProviderClient } from '../providers-dynamic/provider-clients.ts';
 import type { Envelope } from '../secrets/envelope.ts';
+import { createClusterTokens, type CloudCredentials } from './clusters/cloud-token.ts';
+import { createKubernetesReader } from './clusters/kubernetes-reader.ts';
+import { createCheckClustersCron } from './cron/check-clusters.ts';
 import { createCheckDriftCron } from './cron/check-drift.ts';
 import { createDeliverWebhooksCron } from './cron/deliver-webhooks.ts';
 import { createInterruptibleCron } from './cron/check-interruptible.ts';
@@ -66,6 +69,10 @@ export interface AutomationOptions {
   providers: Partial<Record<ProviderName, ProviderAccount>>;
   /** The sandbox's simulated clouds; absent: the official plugins. */
   cloudPorts?: CloudPorts;
+  /** For short-lived tokens of clusters. @default none: clusters of clouds are made, but not looked into */
+  cloudCredentials?: CloudCredentials;
+  /** The clouds' own variables, for the engine's official plugins. */
+  cloudEnvironment?: Record<string, string>;
   intervals: { offerSyncMs: number; readinessMs: number; reconcileMs: number };
   orphans: { policy: 'destroy' | 'alert'; graceMs: number };
   /** How long a machine may take to become ready, where no request says it. */
@@ -95,6 +102,7 @@ const PARALLEL = 64;
 const STATUS_MS = 15_000;
 /** Steps that may wait for an engine child while those that need none go on. */
 const WAITING_STEPS = 14;
+const NO_CREDENTIALS: CloudCredentials = { aws: null, azure: null, sandboxToken: null };
 /** What Vast.ai's users report for the longest lag of its list. */
 const DEFAULT_LIST_LAG_MS = 15_000;
 
@@ -118,6 +126,8 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
   const listLagMs = (provider: ProviderName) => options.providers[provider]?.listLagMs ?? DEFAULT_LIST_LAG_MS;
   const enabledProviders = [...clients.keys()];
   const engine = createEngineHolder(options);
+  const kubernetes = createKubernetesReader();
+  const clusterTokens = createClusterTokens(options.cloudCredentials ?? NO_CREDENTIALS, now);
   const isWorker = options.roles.includes('worker');
   const worker = isWorker
     ? createWorker({
@@ -141,6 +151,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       enabledProviders,
       limiter,
       envelope: options.envelope,
+      kubernetes,
       agentUrl: options.agentUrl,
       labelMac: options.labelMac,
       deploymentId: options.deploymentId,
@@ -179,6 +190,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createSourceCapacityCron({ ...options.sourcing, db, queue, now, log }),
       createRefillPoolsCron({ db, queue, bootTimeoutMs: options.bootTimeoutMs, now }),
       createCheckDriftCron(db, queue),
+      createCheckClustersCron({ db, envelope: options.envelope, kubernetes, clusterTokens, now, log }),
       createPruneCron(db),
     ];
   }
@@ -240,7 +252,9 @@ function createEngineHolder(options: AutomationOptions) {
     isReady: () => pool !== undefined,
     async openRunner(): Promise<StackRunner> {
       const backend = await chooseStateBackend(options.backendUrl, options.dataDir);
-      return createStackRunner(lazyPool, backend, options.engineSecrets);
+      // Simulated clouds tell at once what they have.
+      const absenceSettlesMs = Object.keys(options.cloudPorts ?? {}).length > 0 ? 0 : undefined;
+      return createStackRunner(lazyPool, backend, options.engineSecrets, absenceSettlesMs);
     },
     use(engine: { path: string; version: string }) {
       pool ??= createChildPool({
@@ -252,6 +266,7 @@ function createEngineHolder(options: AutomationOptions) {
           projectRoot: options.projectDir,
           parallel: PARALLEL,
           cloudPorts: options.cloudPorts ?? {},
+          cloudEnvironment: options.cloudEnvironment ?? {},
           providers: Object.fromEntries(
             Object.entries(options.providers).map(([name, { apiKey, baseUrl, listLagMs }]) => [
               name,

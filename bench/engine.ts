@@ -32,6 +32,7 @@ const pool = createChildPool({
     projectRoot: PROJECT_DIR,
     parallel: 16,
     cloudPorts: {},
+    cloudEnvironment: {},
     providers: { vastai: provider },
   },
   onChildError: (message) => console.error(message),

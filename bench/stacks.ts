@@ -55,7 +55,15 @@ async function measureCluster(): Promise<void> {
   const pool = createChildPool({
     size: 1,
     scratchDir: join(dir, 'children'),
-    settings: { enginePath, engineVersion, projectRoot: PROJECT_DIR, parallel: 64, cloudPorts, providers: {} },
+    settings: {
+      enginePath,
+      engineVersion,
+      projectRoot: PROJECT_DIR,
+      parallel: 64,
+      cloudPorts,
+      cloudEnvironment: {},
+      providers: {},
+    },
     onChildError: (message) => console.error(message),
   });
   pool.warm();

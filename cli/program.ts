@@ -63,6 +63,8 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
   addPools(program, attach);
   addSessions(program, attach);
   addStacks(program, attach);
+  addNodes(program, attach);
+  addClusters(program, attach);
   addCosts(program, attach);
   addMarket(program, attach);
   program
@@ -305,7 +307,7 @@ function addStacks(program: Command, attach: Attach): void {
   const load = () => import('./commands/stacks.ts');
   const list = stacks
     .command('list')
-    .option('--kind <kind>', 'eks, aks, onprem, standby or snapshots')
+    .option('--kind <kind>', 'eks, aks, onprem, onprem-node, standby or snapshots')
     .option('--status <list>', 'any of these, such as up,failed');
   attach(paged(list), async () => (await load()).listStacks);
   attach(stacks.command('get').argument('<id>'), async () => (await load()).getStack);
@@ -313,7 +315,7 @@ function addStacks(program: Command, attach: Attach): void {
     .command('create')
     .description('records a stack; nothing is made yet')
     .requiredOption('--name <name>', 'begins the name of everything it makes')
-    .requiredOption('--kind <kind>', 'eks, aks, onprem, standby or snapshots')
+    .requiredOption('--kind <kind>', 'eks, aks, onprem, onprem-node, standby or snapshots')
     .requiredOption('--config <file>', "JSON of the kind's configuration; - for standard input")
     .requiredOption('--cost-centre <label>', 'who pays: a tag on everything')
     .option('--owner <label>', 'who answers for it (you)');
@@ -364,6 +366,135 @@ function stackOptions(command: Command): Command {
 
 function asking(command: Command): Command {
   return command.option('-y, --yes', 'do not ask').option('--watch', 'show progress until it has ended');
+}
+
+function addClusters(program: Command, attach: Attach): void {
+  const clusters = program.command('clusters').description('Kubernetes clusters, made at a cloud or registered');
+  const load = () => import('./commands/clusters.ts');
+  const list = clusters
+    .command('list')
+    .option('--kind <kind>', 'eks, aks, onprem or registered')
+    .option('--status <list>', 'any of these, such as degraded,unavailable');
+  attach(paged(list), async () => (await load()).listClusters);
+  attach(clusters.command('get').argument('<id>'), async () => (await load()).getCluster);
+  const create = clusters
+    .command('create')
+    .description('shows the plan with its price, asks, and makes exactly that')
+    .requiredOption('--name <name>', 'begins the name of everything it makes')
+    .requiredOption('--kind <kind>', 'eks, aks or onprem')
+    .option('--place <place>', 'region at AWS, location at Azure')
+    .option('--kubernetes-version <minor>', 'such as 1.34 (the newest)')
+    .option('--node-group <type:min-max:capacity>', 'GPU nodes, such as g5.xlarge:0-4:spot; may be repeated', collect)
+    .option(
+      '--config <file>',
+      "JSON with more of the stack's configuration (onprem: hosts and k3s); - for standard input",
+    )
+    .option('--cost-centre <label>', 'who pays: a tag on everything (the org)')
+    .option('--owner <label>', 'who answers for it (you)')
+    .option('--ceiling-usd-per-hour <usd>', 'what costs more is refused')
+    .option('--no-protect', 'let it be deleted')
+    .option('--dry-run', 'only show the plan');
+  attach(asking(create), async () => (await load()).createCluster);
+  const register = clusters
+    .command('register')
+    .description('registers a cluster that is there, by a kubeconfig with a token or certificate in it')
+    .requiredOption('--name <name>')
+    .requiredOption('--kubeconfig <file>', '- for standard input');
+  attach(register, async () => (await load()).registerCluster);
+  const replace = clusters
+    .command('replace-kubeconfig')
+    .description('replaces the kubeconfig of a registered cluster')
+    .argument('<id>')
+    .requiredOption('--kubeconfig <file>', '- for standard input');
+  attach(replace, async () => (await load()).replaceKubeconfig);
+  attach(
+    clusters.command('kubeconfig').description('prints a kubeconfig that opens it').argument('<id>'),
+    async () => (await load()).showKubeconfig,
+  );
+  const scale = clusters
+    .command('scale')
+    .argument('<id>')
+    .requiredOption('--node-group <name>', 'of the GPU nodes to scale')
+    .option('--min <n>', 'fewest nodes', integerText)
+    .option('--max <n>', 'most nodes', integerText)
+    .option('--desired <n>', 'nodes now', integerText);
+  attach(asking(scale), async () => (await load()).scaleCluster);
+  const upgrade = clusters
+    .command('upgrade')
+    .argument('<id>')
+    .requiredOption('--kubernetes-version <minor>', 'the next minor');
+  attach(asking(upgrade), async () => (await load()).upgradeCluster);
+  const start = clusters
+    .command('start')
+    .description('starts the stopped GPU pools of an AKS cluster')
+    .argument('<id>');
+  attach(asking(start), async () => (await load()).startCluster);
+  const stop = clusters.command('stop').description('stops the GPU pools of an AKS cluster').argument('<id>');
+  attach(asking(stop), async () => (await load()).stopCluster);
+  const remove = clusters
+    .command('delete')
+    .description('destroys a cluster, or forgets a registered one; asks first')
+    .argument('<id>');
+  attach(asking(remove), async () => (await load()).deleteCluster);
+  attach(clusters.command('nodes').argument('<id>'), async () => (await load()).showNodes);
+  attach(clusters.command('health').argument('<id>'), async () => (await load()).showHealth);
+  attach(
+    clusters.command('events').description('what Kubernetes warned of lately').argument('<id>'),
+    async () => (await load()).showEvents,
+  );
+  attach(clusters.command('storage-classes').argument('<id>'), async () => (await load()).showStorageClasses);
+}
+
+function integerText(text: string): string {
+  if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('It must be an integer.');
+  return text;
+}
+
+function addNodes(program: Command, attach: Attach): void {
+  const nodes = program.command('nodes').description('hosts that run our agent: rented, or your own');
+  const load = () => import('./commands/nodes.ts');
+  const list = nodes
+    .command('list')
+    .option('--status <status>', 'installing, online, stale or gone')
+    .option('--instance-id <id>');
+  attach(paged(list), async () => (await load()).listNodes);
+  attach(nodes.command('get').argument('<id>'), async () => (await load()).getNode);
+  const add = nodes
+    .command('add')
+    .description('adds a host of your own, over SSH')
+    .requiredOption('--address <address>', 'name or address')
+    .requiredOption('--host-key <fingerprint>', 'SHA256:…, as ssh-keygen -lf prints it on the host')
+    .requiredOption('--credential <ref>', 'name or id of its SSH private key (muster credentials add)')
+    .option('--port <n>', 'of its SSH server (22)', integer)
+    .option('--user <name>', 'root, or one who may use sudo without a password (root)')
+    .option('--name <name>', "its stack's")
+    .option('--label <NAME=value>', 'may be repeated', collect)
+    .option('--agent-dir <path>', 'where the agent lies (/var/lib/muster-agent)')
+    .option('--node-path <path>', "the Node that runs the agent (the PATH's)")
+    .option('--watch', 'show progress until it has ended');
+  attach(add, async () => (await load()).addNode);
+  const remove = asking(
+    nodes.command('delete').description('uninstalls the agent and forgets the host').argument('<id>'),
+  );
+  remove.option('--forget', 'it is dead for ever: let go what cannot be uninstalled');
+  attach(remove, async () => (await load()).deleteNode);
+  const verbs = {
+    cordon: ['keeps new work away', 'cordonNode'],
+    uncordon: ['lets it take work again', 'uncordonNode'],
+    drain: ['keeps work away and ends what runs', 'drainNode'],
+  } as const;
+  for (const [verb, [description, handler]] of Object.entries(verbs))
+    attach(nodes.command(verb).description(description).argument('<id>'), async () => (await load())[handler]);
+  const credentials = program.command('credentials').description('what opens machines of your own');
+  const loadCredentials = () => import('./commands/credentials.ts');
+  attach(paged(credentials.command('list')), async () => (await loadCredentials()).listCredentials);
+  const keep = credentials
+    .command('add')
+    .description('keeps an SSH private key, sealed')
+    .requiredOption('--name <name>', 'by which hosts refer to it')
+    .requiredOption('--file <path>', 'the key, without a passphrase; - for standard input');
+  attach(keep, async () => (await loadCredentials()).addCredential);
+  attach(credentials.command('delete').argument('<id>'), async () => (await loadCredentials()).deleteCredential);
 }
 
 function addCosts(program: Command, attach: Attach): void {

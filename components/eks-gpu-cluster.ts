@@ -160,7 +160,8 @@ export class EksGpuCluster extends ComponentResource {
         description: `Kubernetes Secrets of ${this.#name}`,
         deletionWindowInDays: 30,
         enableKeyRotation: true,
-        tags: this.#tags,
+        // It has no name but this.
+        tags: { ...this.#tags, Name: `${this.#name}-secrets` },
       },
       { parent: this, protect: isProtected, retainOnDelete: isProtected },
     );

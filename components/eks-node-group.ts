@@ -80,7 +80,7 @@ function makeLaunchTemplate(logicalName: string, args: EksNodeGroupArgs, parent:
         resourceType,
         tags: { ...args.tags, Name: logicalName },
       })),
-      tags: args.tags,
+      tags: { ...args.tags, Name: logicalName },
     },
     { parent },
   );

@@ -32,6 +32,9 @@ export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrd
   const { stack, kind, actor, planHash, updateKind, refreshFirst } = order;
   if (stack.status === 'destroyed')
     throw new MusterError('conflict', `${stack.id} is destroyed`, { facts: { state: stack.status } });
+  // Whatever it made would be in no list.
+  if (stack.removed_at !== null && kind !== 'preview_stack')
+    throw new MusterError('conflict', `${stack.id} is of a dry run: send the request with its planHash`);
   if (kind === 'destroy_stack' && stack.protect) {
     throw new MusterError(
       'stack_protected',

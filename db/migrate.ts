@@ -26,6 +26,8 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0015-idle-pools': () => import('./migrations/0015-idle-pools.ts'),
   '0017-reserved-burn': () => import('./migrations/0017-reserved-burn.ts'),
   '0020-stacks': () => import('./migrations/0020-stacks.ts'),
+  '0021-clusters': () => import('./migrations/0021-clusters.ts'),
+  '0022-hosts': () => import('./migrations/0022-hosts.ts'),
 };
 
 /** Any constant: the key of the advisory lock that migrations of all replicas share. */

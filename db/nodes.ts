@@ -11,18 +11,38 @@ export type NodeRow = Selectable<Schema['nodes']> & {
   promised_gpu: string | null;
   promised_gpu_count: number | null;
   promised_gpu_memory_gib: number | null;
+  /** null: no host of ours. */
+  host: NodeHost | null;
 };
+
+export interface NodeHost {
+  stack_id: string;
+  name: string;
+  address: string;
+  port: number;
+  ssh_user: string;
+  host_key_sha256: string;
+  credential_id: string | null;
+  labels: Record<string, string>;
+  added_by: string | null;
+  is_removed: boolean;
+}
 
 function selectNodes(executor: Executor) {
   return executor
     .selectFrom('nodes')
     .leftJoin('attempts', 'attempts.id', 'nodes.attempt_id')
+    .leftJoin('hosts', 'hosts.node_id', 'nodes.id')
     .selectAll('nodes')
     .select([
       'attempts.status as attempt_status',
       'attempts.gpu as promised_gpu',
       'attempts.gpu_count as promised_gpu_count',
       'attempts.gpu_memory_gib as promised_gpu_memory_gib',
+      sql<NodeHost | null>`case when hosts.node_id is not null then jsonb_build_object(
+        'stack_id', hosts.stack_id, 'name', hosts.name, 'address', hosts.address, 'port', hosts.port,
+        'ssh_user', hosts.ssh_user, 'host_key_sha256', hosts.host_key_sha256, 'credential_id', hosts.credential_id,
+        'labels', hosts.labels, 'added_by', hosts.added_by, 'is_removed', hosts.removed_at is not null) end`.as('host'),
     ]);
 }
 
@@ -45,14 +65,17 @@ export function listNodes(executor: Executor, filter: NodeFilter): Promise<NodeR
   if (filter.instanceId !== undefined) query = query.where('nodes.instance_id', '=', filter.instanceId);
   if (filter.status) {
     const { is, intervalMs } = filter.status;
-    const isGone = sql<boolean>`coalesce(attempts.status = 'gone', false)`;
+    const isGone = sql<boolean>`(coalesce(attempts.status = 'gone', false) or hosts.removed_at is not null)`;
+    const isInstalling = sql<boolean>`(not ${isGone} and key_hash is null)`;
     const isFresh = sql<boolean>`coalesce(heartbeat_at, registered_at) >= now() - ${STALE_BEATS * intervalMs} * interval '1 millisecond'`;
     query = query.where(
       is === 'gone'
         ? isGone
-        : is === 'online'
-          ? sql<boolean>`(not ${isGone} and ${isFresh})`
-          : sql<boolean>`(not ${isGone} and not ${isFresh})`,
+        : is === 'installing'
+          ? isInstalling
+          : is === 'online'
+            ? sql<boolean>`(not ${isGone} and not ${isInstalling} and ${isFresh})`
+            : sql<boolean>`(not ${isGone} and not ${isInstalling} and not ${isFresh})`,
     );
   }
   if (filter.before) {
@@ -60,6 +83,22 @@ export function listNodes(executor: Executor, filter: NodeFilter): Promise<NodeR
     query = query.where(sql<boolean>`(nodes.registered_at, nodes.id) < (${registeredAt}, ${id})`);
   }
   return query.orderBy('nodes.registered_at', 'desc').orderBy('nodes.id', 'desc').limit(filter.limit).execute();
+}
+
+/** Takes no new work from now on, or takes it again. @returns undefined where there is no such node */
+export async function cordonNode(
+  tx: Tx,
+  orgId: string,
+  nodeId: string,
+  isCordoned: boolean,
+): Promise<NodeRow | undefined> {
+  await tx
+    .updateTable('nodes')
+    .set({ cordoned_at: isCordoned ? sql<Date>`coalesce(cordoned_at, now())` : null })
+    .where('id', '=', nodeId)
+    .where('org_id', '=', orgId)
+    .execute();
+  return findNode(tx, orgId, nodeId);
 }
 
 /** Its samples go with it; its key is worth nothing from now on. */
@@ -156,6 +195,22 @@ export interface NewNodeToken {
   lifetimeMs: number;
 }
 
+/** Bound to one host of ours: whoever shows it is its node. An earlier one is worth nothing from now on. */
+export async function replaceHostToken(
+  tx: Tx,
+  token: { tokenHash: Buffer; nodeId: string; lifetimeMs: number },
+): Promise<void> {
+  await tx.deleteFrom('node_tokens').where('node_id', '=', token.nodeId).execute();
+  await tx
+    .insertInto('node_tokens')
+    .values({
+      token_hash: token.tokenHash,
+      node_id: token.nodeId,
+      expires_at: sql<Date>`now() + ${token.lifetimeMs} * interval '1 millisecond'`,
+    })
+    .execute();
+}
+
 /** Bound to one attempt: whoever shows it is that attempt's node. */
 export async function insertNodeToken(tx: Tx, token: NewNodeToken): Promise<void> {
   await tx
@@ -177,14 +232,24 @@ export interface Registration {
 }
 
 export type RegistrationOutcome =
-  | { kind: 'registered'; nodeId: string; orgId: string; instanceId: string; attemptId: string; isRepeat: boolean }
-  | { kind: 'refused'; reason: 'unknown' | 'expired' | 'used' | 'attempt_ended' };
+  | {
+      kind: 'registered';
+      nodeId: string;
+      orgId: string;
+      /** null: a host of ours. */
+      instanceId: string | null;
+      attemptId: string | null;
+      isRepeat: boolean;
+    }
+  | { kind: 'refused'; reason: 'unknown' | 'expired' | 'used' | 'attempt_ended' | 'host_removed' };
 
 /**
- * Uses the token up and makes the attempt's node. The same agent (by its nonce) may ask again until its key was used: then its answer was
+ * Uses the token up and makes the attempt's node, or gives the host's node its key. The same agent (by its nonce) may ask again until its key was used: then its answer was
  * lost, and it gets another key for the same node.
  */
 export async function registerNode(tx: Tx, registration: Registration): Promise<RegistrationOutcome> {
+  const hostToken = await lockHostToken(tx, registration.tokenHash);
+  if (hostToken) return registerHost(tx, registration, hostToken);
   const token = await tx
     .selectFrom('node_tokens')
     .innerJoin('attempts', 'attempts.id', 'node_tokens.attempt_id')
@@ -241,6 +306,48 @@ export async function registerNode(tx: Tx, registration: Registration): Promise<
     .where('id', '=', token.attempt_id)
     .execute();
   return { kind: 'registered', nodeId, ...facts, isRepeat: false };
+}
+
+type HostToken = NonNullable<Awaited<ReturnType<typeof lockHostToken>>>;
+
+function lockHostToken(tx: Tx, tokenHash: Buffer) {
+  return tx
+    .selectFrom('node_tokens')
+    .innerJoin('nodes', 'nodes.id', 'node_tokens.node_id')
+    .innerJoin('hosts', 'hosts.node_id', 'nodes.id')
+    .select(['nodes.id', 'nodes.org_id', 'nodes.heartbeat_at', 'used_at', 'nonce_hash', 'hosts.removed_at'])
+    .select(sql<boolean>`expires_at <= now()`.as('is_expired'))
+    .where('token_hash', '=', tokenHash)
+    .forUpdate(['node_tokens', 'nodes'])
+    .executeTakeFirst();
+}
+
+/** A host that was installed anew gets another key for the node that it is; the key before is worth nothing then. */
+async function registerHost(tx: Tx, registration: Registration, token: HostToken): Promise<RegistrationOutcome> {
+  if (token.removed_at !== null) return { kind: 'refused', reason: 'host_removed' };
+  const isRepeat = token.used_at !== null;
+  const isSameAgent = token.nonce_hash?.equals(registration.nonceHash) === true && token.heartbeat_at === null;
+  if (isRepeat && !isSameAgent) return { kind: 'refused', reason: 'used' };
+  if (!isRepeat && token.is_expired) return { kind: 'refused', reason: 'expired' };
+  await tx
+    .updateTable('nodes')
+    .set({
+      key_hash: registration.keyHash,
+      key_made_at: sql<Date>`now()`,
+      next_key_hash: null,
+      agent_version: registration.agentVersion,
+      hostname: registration.hostname,
+      heartbeat_at: null,
+      registered_at: sql<Date>`now()`,
+    })
+    .where('id', '=', token.id)
+    .execute();
+  await tx
+    .updateTable('node_tokens')
+    .set({ used_at: sql<Date>`coalesce(used_at, now())`, nonce_hash: registration.nonceHash })
+    .where('token_hash', '=', registration.tokenHash)
+    .execute();
+  return { kind: 'registered', nodeId: token.id, orgId: token.org_id, instanceId: null, attemptId: null, isRepeat };
 }
 
 export type NodeSampleRow = Selectable<Schema['node_samples']>;

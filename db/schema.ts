@@ -2,6 +2,8 @@
 import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
 import type { AttemptStatus } from '../domain/attempt.ts';
 import type { CircuitSource } from '../domain/circuit.ts';
+import type { ClusterKind, ClusterStatus, HealthStreak } from '../domain/clusters/cluster.ts';
+import type { Platform } from '../domain/clusters/platform.ts';
 import type { FoundMachine } from '../domain/found-machine.ts';
 import type { InstanceStatus, Phase } from '../domain/instance.ts';
 import type { OperationKind, OperationStatus } from '../domain/operation.ts';
@@ -9,7 +11,9 @@ import type { AttemptCheck } from '../domain/readiness.ts';
 import type { PolicyViolation } from '../domain/policy.ts';
 import type { PlannedStep } from '../domain/prices/price-diff.ts';
 import type { Drift, DriftPolicy, StackResourceView, StackStatus } from '../domain/stack.ts';
+import type { ClusterSummary, StorageClassFacts, WarningFacts } from './clusters.ts';
 import type { StoredPrices } from './stack-plans.ts';
+import type { NodeFacts } from '../domain/clusters/node-facts.ts';
 import type { SessionStatus } from '../domain/session.ts';
 import type { DeliveryStatus, WebhookFilter } from '../domain/webhook.ts';
 import type { ProviderErrorKind } from '../domain/provider-error.ts';
@@ -137,6 +141,45 @@ export interface Schema {
     violations: ColumnType<PolicyViolation[], string, string>;
     created_at: MadeTime;
     expires_at: Time;
+  };
+  clusters: {
+    id: string;
+    org_id: string;
+    kind: ClusterKind;
+    name: string;
+    status: Generated<ClusterStatus>;
+    stack_id: string | null;
+    region: string | null;
+    cloud_name: string | null;
+    endpoint: string | null;
+    platform: Platform | null;
+    platform_version: string | null;
+    kubernetes_version: string | null;
+    namespace_uid: string | null;
+    reason: string | null;
+    streak: ColumnType<HealthStreak | null, string | null | undefined, string | null>;
+    summary: ColumnType<ClusterSummary | null, string | null | undefined, string | null>;
+    checked_at: NullableTime;
+    answered_at: NullableTime;
+    failure_code: string | null;
+    failure_detail: string | null;
+    created_by: string;
+    created_at: MadeTime;
+    removed_at: NullableTime;
+  };
+  cluster_access: {
+    cluster_id: string;
+    access_sealed: string;
+    sealed_at: MadeTime;
+    token_sealed: string | null;
+    token_expires_at: NullableTime;
+  };
+  cluster_facts: {
+    cluster_id: string;
+    nodes: ColumnType<NodeFacts[], string, string>;
+    storage_classes: ColumnType<StorageClassFacts[], string, string>;
+    warnings: ColumnType<WarningFacts[], string, string>;
+    taken_at: Time;
   };
   operations: {
     id: string;
@@ -564,9 +607,36 @@ export interface Schema {
     counts: Json | null;
     error: string | null;
   };
+  credentials: {
+    id: string;
+    org_id: string;
+    name: string;
+    kind: 'ssh_private_key';
+    sealed: string;
+    public_part: string | null;
+    created_by: string;
+    created_at: MadeTime;
+  };
+  hosts: {
+    node_id: string;
+    org_id: string;
+    stack_id: string;
+    name: string;
+    address: string;
+    port: number;
+    ssh_user: string;
+    host_key_sha256: string;
+    credential_id: string | null;
+    labels: ColumnType<Record<string, string>, string | undefined, string>;
+    added_by: string | null;
+    forget_requested_at: NullableTime;
+    removed_at: NullableTime;
+    created_at: MadeTime;
+  };
   node_tokens: {
     token_hash: Buffer;
-    attempt_id: string;
+    attempt_id: string | null;
+    node_id: string | null;
     expires_at: Time;
     used_at: NullableTime;
     nonce_hash: Buffer | null;
@@ -577,10 +647,10 @@ export interface Schema {
     org_id: string;
     attempt_id: string | null;
     instance_id: string | null;
-    key_hash: Buffer;
+    key_hash: Buffer | null;
     key_made_at: MadeTime;
     next_key_hash: Buffer | null;
-    agent_version: string;
+    agent_version: string | null;
     hostname: string | null;
     boot_id: string | null;
     previous_boot_id: string | null;
@@ -591,6 +661,7 @@ export interface Schema {
     system: Json | null;
     gpu: Json | null;
     registered_at: MadeTime;
+    cordoned_at: NullableTime;
   };
   node_samples: {
     node_id: string;

@@ -76,6 +76,51 @@ export async function insertStack(tx: Tx, stack: NewStack): Promise<StackRow | n
   return (row as StackRow | undefined) ?? null;
 }
 
+/** Of a dry run: it can be previewed, but nobody is shown it and it holds no name. */
+export async function shelveStack(tx: Tx, id: string): Promise<void> {
+  await tx
+    .updateTable('stacks')
+    .set({ removed_at: sql<Date>`now()` })
+    .where('id', '=', id)
+    .execute();
+}
+
+/** The stack of the dry run that showed this plan, held; undefined: there is none, or it was carried out already. */
+export async function lockShelvedStack(tx: Tx, orgId: string, planHash: string): Promise<StackRow | undefined> {
+  const row = await tx
+    .selectFrom('stacks')
+    .selectAll()
+    .where('org_id', '=', orgId)
+    .where('status', '=', 'created')
+    .where('removed_at', 'is not', null)
+    .where('id', 'in', (plans) => plans.selectFrom('stack_plans').select('stack_id').where('plan_hash', '=', planHash))
+    .forUpdate()
+    .executeTakeFirst();
+  return row as StackRow | undefined;
+}
+
+/** @returns false: its name was taken meanwhile */
+export async function unshelveStack(tx: Tx, stack: StackRow): Promise<boolean> {
+  const { numUpdatedRows } = await tx
+    .updateTable('stacks')
+    .set({ removed_at: null })
+    .where('id', '=', stack.id)
+    .where((eb) =>
+      eb.not(
+        eb.exists(
+          eb
+            .selectFrom('stacks as other')
+            .select('other.id')
+            .where('other.org_id', '=', stack.org_id)
+            .where('other.title', '=', stack.title)
+            .where('other.removed_at', 'is', null),
+        ),
+      ),
+    )
+    .executeTakeFirst();
+  return numUpdatedRows === 1n;
+}
+
 /** @param orgId null: any org */
 export async function findStack(executor: Executor, orgId: string | null, id: string): Promise<StackRow | undefined> {
   const row = await executor
@@ -116,6 +161,7 @@ export async function listStacks(executor: Executor, filter: StackFilter): Promi
     .selectFrom('stacks')
     .selectAll()
     .where('title', 'is not', null)
+    .where((eb) => eb.or([eb('removed_at', 'is', null), eb('status', '<>', 'created')]))
     .$if(orgId !== null, (query) => query.where('org_id', '=', orgId as string))
     .$if(kind !== undefined, (query) => query.where('kind', '=', kind as string))
     .$if(status !== undefined, (query) => query.where('status', 'in', status as StackStatus[]))

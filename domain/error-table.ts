@@ -24,6 +24,8 @@ export const ERROR_TABLE = {
   policy_violated: { status: 422, title: 'A policy would be broken', retryable: false },
   stack_refused: { status: 422, title: 'The program or the cloud refuses this configuration', retryable: false },
   stack_protected: { status: 409, title: 'The stack is protected', retryable: false },
+  cluster_refused: { status: 422, title: 'The cluster does not take this kubeconfig', retryable: false },
+  cluster_unreachable: { status: 503, title: 'The cluster does not answer', retryable: true },
   // Failures of operations. They have a status too, for a request that waits for its operation.
   boot_timeout: { status: 507, title: 'No machine became ready in time', retryable: true },
   boot_failed: { status: 507, title: 'The machine did not come up', retryable: true },

@@ -23,6 +23,7 @@ export const ID_PREFIXES = {
   pool: 'pol',
   webhook: 'whk',
   delivery: 'dlv',
+  credential: 'crd',
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIXES;

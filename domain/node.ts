@@ -5,11 +5,12 @@
 import { hasPromisedMemory, isSameGpuModel } from './gpu-model.ts';
 
 /**
- *   online   heard of within the last STALE_BEATS intervals
- *   stale    not heard of for longer: the agent, the machine or the way to us is down
- *   gone     its machine is gone at the provider
+ *   installing   a host of ours whose agent has not registered yet
+ *   online       heard of within the last STALE_BEATS intervals
+ *   stale        not heard of for longer: the agent, the machine or the way to us is down
+ *   gone         its machine is gone at the provider; of a host of ours: nothing of ours is on it any more
  */
-export const NODE_STATUSES = ['online', 'stale', 'gone'] as const;
+export const NODE_STATUSES = ['installing', 'online', 'stale', 'gone'] as const;
 export type NodeStatus = (typeof NODE_STATUSES)[number];
 
 /** Of GPUs: `unknown` is what could not be read. */
@@ -27,12 +28,17 @@ export interface Verdict<Value> {
 
 export function judgeFreshness(input: {
   lastHeartbeatAt: number | null;
-  registeredAt: number;
+  /** null: its agent has not registered. */
+  registeredAt: number | null;
   isMachineGone: boolean;
+  /** A host of ours from which everything of ours was removed. @default false */
+  isRemoved?: boolean;
   intervalMs: number;
   now: number;
 }): Verdict<NodeStatus> {
   if (input.isMachineGone) return { value: 'gone', reason: 'its machine is gone at the provider' };
+  if (input.isRemoved) return { value: 'gone', reason: 'it was removed' };
+  if (input.registeredAt === null) return { value: 'installing', reason: 'its agent has not registered yet' };
   const silentMs = input.now - (input.lastHeartbeatAt ?? input.registeredAt);
   if (silentMs <= STALE_BEATS * input.intervalMs) return { value: 'online', reason: null };
   const what = input.lastHeartbeatAt === null ? 'no heartbeat since it registered' : 'no heartbeat';

@@ -147,6 +147,7 @@ const TAG_PLACES: Record<string, 'tags' | 'labels' | 'metadata'> = {
     'gcp:compute/disk:Disk',
     'gcp:compute/instance:Instance',
     'gcp:compute/regionDisk:RegionDisk',
+    'pulumi-nodejs:dynamic/ssh-host:Host',
   ]),
   ...placesOf('metadata', [
     'kubernetes:apps/v1:DaemonSet',

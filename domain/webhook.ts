@@ -9,6 +9,7 @@
  *   canceled    its webhook was disabled → pending (asked for again)
  */
 import { createHmac } from 'node:crypto';
+import { CLUSTER_STATUSES } from './clusters/cluster.ts';
 import { FINDING_STATUSES } from './finding.ts';
 import { INSTANCE_STATUSES } from './instance.ts';
 import { OPERATION_STATUSES } from './operation.ts';
@@ -24,10 +25,11 @@ export const WEBHOOK_EVENTS = [
   ...FINDING_STATUSES.map((status) => `finding.${status}` as const),
   ...SESSION_STATUSES.map((status) => `session.${status}` as const),
   'session.expiring',
+  ...CLUSTER_STATUSES.map((status) => `cluster.${status}` as const),
 ] as const;
 
 /** What a webhook may want: one event, or all of a kind of object, or all. */
-export const WEBHOOK_FILTERS = ['*', 'instance.*', 'session.*', 'operation.*', 'finding.*', ...WEBHOOK_EVENTS] as const;
+export const WEBHOOK_FILTERS = ['*', 'instance.*', 'session.*', 'operation.*', 'finding.*', 'cluster.*', ...WEBHOOK_EVENTS] as const;
 export type WebhookFilter = (typeof WEBHOOK_FILTERS)[number];
 
 /** Sent on request only, whatever the webhook wants. */

@@ -13,6 +13,18 @@ export interface HostJoin {
   mayTakeOver: boolean;
 }
 
+/** A host as the control plane is told of it. */
+export interface JoiningHost {
+  /** Its name in the stack. */
+  host: string;
+  address: string;
+  port: number;
+  user: string;
+  hostKeySha256: string;
+  credentialRef: string;
+  labels: Record<string, string>;
+}
+
 export interface HostRuntime {
   /**
    * The private key that `credentialRef` names. It is never kept in the state, printed or put into an error.
@@ -22,9 +34,9 @@ export interface HostRuntime {
 
   /**
    * How the agent of this host joins; null: there is no control plane, and the host is only looked at.
-   * @param host its name in the stack @param carries the node whose agent it has already
+   * @param carries the node whose agent it has already
    */
-  join(host: string, ask: { wantsToken: boolean; carries: string | null }): Promise<HostJoin | null>;
+  join(host: JoiningHost, ask: { wantsToken: boolean; carries: string | null }): Promise<HostJoin | null>;
 
   /** The control plane's install.sh. Throws ProviderError `retryable`. */
   installScript(url: string): Promise<string>;

@@ -27,7 +27,8 @@ export function createStandaloneHostRuntime(env: Readonly<Record<string, string 
     join: () => Promise.resolve(null),
     installScript: () =>
       Promise.reject(new ProviderError('invalid', 'there is no control plane to install an agent of')),
-    mayForget: (host) => Promise.resolve((env[FORGET] ?? '').split(',').some((each) => each.trim() === host)),
+    mayForget: (host) =>
+      Promise.resolve(host !== '' && (env[FORGET] ?? '').split(',').some((each) => each.trim() === host)),
     removed: () => Promise.resolve(),
     // The stock plugin process is not told of a cancel; the engine waits for what is under way.
     signal: () => never.signal,

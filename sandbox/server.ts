@@ -10,6 +10,8 @@ import { startControlServer } from './control.ts';
 import { createFaultBook, type Fault, type FaultBook, type FaultInput, isMachineFault } from './faults.ts';
 import { type HttpListener, NotReadyError } from './http-listener.ts';
 import { type Journal, openJournal } from './journal.ts';
+import { makeAuthority, type StoredAuthority } from './kubernetes-api/certificates.ts';
+import type { KubernetesApi } from './kubernetes-api/server.ts';
 import type { CloudTimings } from './pulumi/cloud-time.ts';
 import type { SimulatedClouds } from './pulumi/clouds.ts';
 import type { SandboxState, VendorReports } from './state-report.ts';
@@ -35,7 +37,7 @@ export interface SandboxOptions {
   machineWatch?: MachineWatch;
   /** Whether each fresh account has three machines that are not ours (default: yes). */
   hasForeignMachines?: boolean;
-  /** How long the simulated clouds take; absent: there are none. They are on the four ports after the vendors'. */
+  /** How long the simulated clouds take; absent: there are none. They are on the four ports after the vendors', their clusters on the fifth. */
   clouds?: CloudTimings;
 }
 
@@ -104,8 +106,19 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     listeners.push(at['control']);
     const clouds = await listenToEngine(options);
     if (clouds) listeners.push(clouds);
-    world = await openWorld(options, vendors, clouds);
-    sandbox = createHandle({ options, apiKey, at, vendors, clouds, current, replace: (next) => (world = next) });
+    const clusters = clouds && (await listenToClusters(options, clouds));
+    if (clusters) listeners.push({ close: () => clusters.stop() });
+    world = await openWorld(options, vendors, clouds, clusters);
+    sandbox = createHandle({
+      options,
+      apiKey,
+      at,
+      vendors,
+      clouds,
+      clusters,
+      current,
+      replace: (next) => (world = next),
+    });
     return sandbox;
   } catch (error) {
     await Promise.all(listeners.map((listener) => listener.close()));
@@ -123,6 +136,30 @@ async function listenToEngine({ clouds, port }: SandboxOptions): Promise<Simulat
   return listenClouds(port === 0 ? 0 : port + CLOUD_PORT_OFFSET);
 }
 
+/** Where the clusters of the simulated clouds answer: after the clouds' ports. */
+async function listenToClusters({ port }: SandboxOptions, clouds: SimulatedClouds): Promise<KubernetesApi> {
+  const { startKubernetesApi } = await import('./kubernetes-api/server.ts');
+  const { findCloudCluster } = await import('./kubernetes-api/cloud-clusters.ts');
+  return startKubernetesApi({
+    port: port === 0 ? 0 : port + CLOUD_PORT_OFFSET + Object.keys(clouds.ports).length,
+    find: (name) => findCloudCluster(clouds, name),
+  });
+}
+
+/** Their addresses and their authority are in what the clouds told, so they must be the same after a restart. */
+function openClusters(clusters: KubernetesApi, journal: Journal) {
+  const stored = journal.restored.get(AUTHORITY_KEY) as StoredAuthority | undefined;
+  const authority = makeAuthority('kubernetes', stored);
+  clusters.useAuthority(authority);
+  if (!stored) journal.put([[AUTHORITY_KEY, authority.stored]]);
+  return {
+    urlOf: (name: string) => clusters.urlOf(name),
+    authority: () => Buffer.from(authority.certificate).toString('base64'),
+  };
+}
+
+const AUTHORITY_KEY = 'clusters-authority';
+
 interface World {
   clock: SandboxClock;
   journal: Journal;
@@ -134,6 +171,7 @@ async function openWorld(
   options: SandboxOptions,
   vendors: readonly SandboxVendor[],
   clouds: SimulatedClouds | null,
+  clusters: KubernetesApi | null,
 ): Promise<World> {
   const journal = openJournal(options.dir);
   const seed = (journal.restored.get('seed') as number | undefined) ?? options.seed ?? DEFAULT_SEED;
@@ -166,7 +204,8 @@ async function openWorld(
       machineWatch: options.machineWatch ?? NO_WATCH,
     });
   }
-  clouds?.open({ seed, clock, journal, timings: options.clouds ?? 'none' });
+  const clusterApi = clusters && openClusters(clusters, journal);
+  clouds?.open({ seed, clock, journal, timings: options.clouds ?? 'none', clusterApi });
   return { clock, journal, faults, seed };
 }
 
@@ -185,11 +224,12 @@ interface HandleParts {
   at: Record<string, HttpListener>;
   vendors: readonly SandboxVendor[];
   clouds: SimulatedClouds | null;
+  clusters: KubernetesApi | null;
   current: () => World;
   replace: (world: World) => void;
 }
 
-function createHandle({ options, apiKey, at, vendors, clouds, current, replace }: HandleParts): Sandbox {
+function createHandle({ options, apiKey, at, vendors, clouds, clusters, current, replace }: HandleParts): Sandbox {
   const find = (provider: string): SandboxVendor => {
     const vendor = vendors.find(({ name }) => name === provider);
     if (vendor === undefined) throw new Error(`the sandbox has no ${provider}`);
@@ -244,11 +284,12 @@ function createHandle({ options, apiKey, at, vendors, clouds, current, replace }
       clouds?.stop();
       closeWorld(old, vendors);
       for (const vendor of vendors) vendor.resetCounts();
-      replace(await openWorld(options, vendors, clouds));
+      replace(await openWorld(options, vendors, clouds, clusters));
     },
     async close() {
       await Promise.all(Object.values(at).map((listener) => listener.close()));
       clouds?.close();
+      await clusters?.stop();
       closeWorld(current(), vendors);
     },
   };

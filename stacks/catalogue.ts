@@ -26,6 +26,15 @@ const CATALOGUE: Record<StackKind, () => Promise<StackProgram>> = {
     const { aksProgram } = await import('./aks/program.ts');
     return infrastructure('aks', (await import('./aks/config.ts')).aksConfigSchema, aksProgram);
   },
+  onprem: async () => {
+    const { onpremProgram } = await import('./onprem/program.ts');
+    return infrastructure('onprem', (await import('./onprem/config.ts')).onpremConfigSchema, onpremProgram);
+  },
+  'onprem-node': async () => {
+    const { onpremNodeProgram } = await import('./onprem-node/program.ts');
+    const { onpremNodeConfigSchema } = await import('./onprem-node/config.ts');
+    return infrastructure('onprem-node', onpremNodeConfigSchema, onpremNodeProgram);
+  },
   standby: async () => {
     const { standbyProgram } = await import('./standby/program.ts');
     return infrastructure('standby', (await import('./standby/config.ts')).standbyConfigSchema, standbyProgram);
@@ -43,8 +52,15 @@ export async function loadStackProgram(kind: string): Promise<StackProgram> {
   return load();
 }
 
+/** What the stack runner asks of clouds for itself: nobody's stack is of this kind. */
+export const LOOK_UP_KIND = 'look_up';
+
 /** The program alone, for the operation child. */
 export async function loadProgram(kind: string): Promise<StackProgram['run']> {
+  if (kind === LOOK_UP_KIND) {
+    const { lookUpProgram } = await import('./look-up/program.ts');
+    return (args) => lookUpProgram(args as Parameters<typeof lookUpProgram>[0]);
+  }
   return (await loadStackProgram(kind)).run;
 }
 

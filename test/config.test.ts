@@ -210,7 +210,7 @@ describe('warnings', () => {
   it('name unknown settings and what was probably meant', () => {
     const { warnings } = loadConfig({
       MUSTER_MAX_INSTANCE: '3',
-      MUSTER_AWS_ENABLED: 'on',
+      MUSTER_OCI_ENABLED: 'on',
       MUSTER_URL: 'http://x',
       MUSTER_PORT_FILE: 'x',
     });
@@ -291,5 +291,31 @@ describe('agents', () => {
         warning: expect.stringMatching(/only machines in it become ready/),
       });
     }
+  });
+});
+
+describe('the clouds', () => {
+  const AWS = { AWS_ACCESS_KEY_ID: 'AKIDEXAMPLE', AWS_SECRET_ACCESS_KEY: 'very-secret', AWS_REGION: 'eu-west-1' };
+  const AZURE = { ARM_TENANT_ID: 't', ARM_CLIENT_ID: 'c', ARM_CLIENT_SECRET: 'very-secret' };
+
+  it('are used only where they are on, live, and by their own variables', () => {
+    expect(loadConfig({ ...LIVE, ...AWS }).clouds).toEqual({ aws: null, azure: null, environment: {} });
+    expect(loadConfig({ ...AWS, MUSTER_AWS_ENABLED: 'on' }).clouds.environment).toEqual({});
+    const { clouds } = loadConfig({ ...LIVE, ...AWS, ...AZURE, MUSTER_AWS_ENABLED: 'on' });
+    expect(Object.keys(clouds.environment)).toEqual(Object.keys(AWS));
+    expect(clouds.aws?.secretAccessKey.reveal()).toBe('very-secret');
+    expect(clouds.azure).toBeNull();
+    expect(loadConfig({ ...LIVE, ...AZURE, MUSTER_AZURE_ENABLED: 'on' }).clouds.azure?.tenantId).toBe('t');
+  });
+
+  it('do not show their secrets', () => {
+    const config = loadConfig({ ...LIVE, ...AWS, MUSTER_AWS_ENABLED: 'on' });
+    expect(inspect(config, { depth: 9 }) + JSON.stringify(config)).not.toContain('very-secret');
+  });
+
+  it('know no third way', () => {
+    expect(problemsOf({ MUSTER_AWS_ENABLED: 'maybe' })).toEqual({
+      MUSTER_AWS_ENABLED: 'got "maybe"; allowed: "on" or "off"',
+    });
   });
 });

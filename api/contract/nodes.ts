@@ -1,7 +1,26 @@
 /** Nodes on the wire: what agents send and are answered, and what people see of them. null is always "not known", never zero. */
 import { z } from 'zod';
 import { NODE_STATUSES, NODE_VERDICTS } from '../../domain/node.ts';
-import { id, pageOf, pageQuery, time } from './values.ts';
+import {
+  CREDENTIAL_REF_PATTERN,
+  CREDENTIAL_REF_RULE,
+  DEFAULT_AGENT_DIRECTORY,
+  DEFAULT_SSH_PORT,
+  HOST_ADDRESS_PATTERN,
+  HOST_ADDRESS_RULE,
+  HOST_DIRECTORY_PATTERN,
+  HOST_DIRECTORY_RULE,
+  HOST_KEY_PATTERN,
+  HOST_KEY_RULE,
+  HOST_PATH_PATTERN,
+  HOST_PATH_RULE,
+  HOST_USER_PATTERN,
+  HOST_USER_RULE,
+} from '../../domain/on-prem-host.ts';
+import { STACK_NAME_PATTERN, STACK_NAME_RULE } from '../../domain/stack-kind.ts';
+import { TAG_VALUE_PATTERN, TAG_VALUE_RULE } from '../../domain/stack-tags.ts';
+import { operationRef } from './operations.ts';
+import { flag, id, pageOf, pageQuery, time } from './values.ts';
 
 /** As the header in which agents send their one-time token or their key. */
 export const AGENT_KEY_HEADER = 'x-agent-api-key';
@@ -118,6 +137,72 @@ export const heartbeatReply = z
   .meta({ id: 'HeartbeatAnswer' });
 export type HeartbeatReply = z.infer<typeof heartbeatReply>;
 
+export const nodeHost = z
+  .object({
+    stackId: id('stack').meta({ description: 'The stack that looks after it' }),
+    name: z.string().meta({ description: 'In the stack' }),
+    address: z.string(),
+    port: z.int(),
+    user: z.string(),
+    hostKeySha256: z.string(),
+    credentialId: id('credential').nullable(),
+    labels: z.record(z.string(), z.string()),
+    isAddedAlone: z
+      .boolean()
+      .meta({ description: 'By `POST /nodes`, with a stack of its own; false: its stack has it among others' }),
+  })
+  .meta({ id: 'NodeHost' });
+
+const label = z.string().max(128);
+
+export const addNodeBody = z
+  .strictObject({
+    name: z
+      .string()
+      .regex(STACK_NAME_PATTERN, STACK_NAME_RULE)
+      .optional()
+      .meta({ description: 'Of its stack. Default: made of its id' }),
+    address: z.string().regex(HOST_ADDRESS_PATTERN, HOST_ADDRESS_RULE),
+    port: z.int().min(1).max(65_535).default(DEFAULT_SSH_PORT),
+    user: z
+      .string()
+      .regex(HOST_USER_PATTERN, HOST_USER_RULE)
+      .default('root')
+      .meta({ description: 'root, or one who may use sudo without a password' }),
+    hostKeySha256: z.string().regex(HOST_KEY_PATTERN, HOST_KEY_RULE).meta({
+      description: 'Fingerprint of one of its host keys. A host that shows another gets no login and no command',
+    }),
+    credentialRef: z.string().regex(CREDENTIAL_REF_PATTERN, CREDENTIAL_REF_RULE).meta({
+      description: 'Id or name of a credential (`POST /credentials`): the SSH private key',
+    }),
+    labels: z
+      .record(
+        z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/, 'must be 1 to 63 letters, digits and . _ / -'),
+        label,
+      )
+      .refine((labels) => Object.keys(labels).length <= 32, 'must be at most 32')
+      .default({}),
+    nodePath: z
+      .string()
+      .regex(HOST_PATH_PATTERN, HOST_PATH_RULE)
+      .optional()
+      .meta({ description: 'The Node that runs the agent. Default: the newest on its PATH' }),
+    agentDir: z
+      .string()
+      .regex(HOST_DIRECTORY_PATTERN, HOST_DIRECTORY_RULE)
+      .default(DEFAULT_AGENT_DIRECTORY)
+      .meta({ description: 'Where everything of the agent lies' }),
+    costCentre: z.string().regex(TAG_VALUE_PATTERN, TAG_VALUE_RULE).default('on-prem'),
+  })
+  .meta({ id: 'AddNode' });
+export type AddNodeInput = z.output<typeof addNodeBody>;
+
+export const deleteNodeQuery = z.strictObject({
+  forget: flag.optional().meta({
+    description: '`true`: its host is dead for ever. What cannot be uninstalled is let go. Default: it is tried again',
+  }),
+});
+
 export const node = z
   .object({
     id: id('node'),
@@ -125,19 +210,23 @@ export const node = z
     statusReason: z.string().nullable(),
     instanceId: id('instance').nullable(),
     attemptId: id('attempt').nullable(),
+    host: nodeHost.nullable().meta({ description: 'null: no host of our own' }),
+    isCordoned: z.boolean().meta({ description: 'It takes no new work' }),
     health: z.enum(NODE_VERDICTS).meta({ description: 'Of its GPUs, held against what was promised' }),
     healthReason: z.string().nullable(),
-    agentVersion: z.string(),
+    agentVersion: z.string().nullable().meta({ description: 'null: no agent has registered yet' }),
     bootId: z.string().nullable(),
     reboots: z.int(),
     rebootedAt: time.nullable(),
-    registeredAt: time,
+    registeredAt: time.nullable(),
     lastHeartbeatAt: time.nullable(),
     system: systemFacts.nullable(),
     gpu: gpuReading.nullable(),
   })
   .meta({ id: 'Node' });
 export type Node = z.infer<typeof node>;
+
+export const nodeAccepted = z.object({ operation: operationRef, node }).meta({ id: 'NodeAccepted' });
 
 export const nodePage = pageOf(node).meta({ id: 'NodePage' });
 

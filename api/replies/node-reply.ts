@@ -1,6 +1,6 @@
 /** A node as the API shows it: what it reported, held against what was promised and against the time. */
 import { judgeFreshness, judgeHealth } from '../../domain/node.ts';
-import type { NodeRow } from '../../db/nodes.ts';
+import type { NodeHost, NodeRow } from '../../db/nodes.ts';
 import type { GpuReading, Node, SystemFacts } from '../contract/nodes.ts';
 import { iso, isoOrNull } from '../reply-values.ts';
 
@@ -8,8 +8,9 @@ export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
   const gpu = row.gpu as GpuReading | null;
   const freshness = judgeFreshness({
     lastHeartbeatAt: row.heartbeat_at?.getTime() ?? null,
-    registeredAt: row.registered_at.getTime(),
+    registeredAt: row.key_hash === null ? null : row.registered_at.getTime(),
     isMachineGone: row.attempt_status === 'gone',
+    isRemoved: row.host?.is_removed === true,
     intervalMs,
     now,
   });
@@ -24,15 +25,31 @@ export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
     statusReason: freshness.reason,
     instanceId: row.instance_id,
     attemptId: row.attempt_id,
+    host: row.host && hostReply(row.host),
+    isCordoned: row.cordoned_at !== null,
     health: health.value,
     healthReason: health.reason,
     agentVersion: row.agent_version,
     bootId: row.boot_id,
     reboots: row.reboots,
     rebootedAt: isoOrNull(row.rebooted_at),
-    registeredAt: iso(row.registered_at),
+    registeredAt: row.key_hash === null && row.heartbeat_at === null ? null : iso(row.registered_at),
     lastHeartbeatAt: isoOrNull(row.heartbeat_at),
     system: row.system as SystemFacts | null,
     gpu,
+  };
+}
+
+function hostReply(host: NodeHost): NonNullable<Node['host']> {
+  return {
+    stackId: host.stack_id,
+    name: host.name,
+    address: host.address,
+    port: host.port,
+    user: host.ssh_user,
+    hostKeySha256: host.host_key_sha256,
+    credentialId: host.credential_id,
+    labels: host.labels,
+    isAddedAlone: host.added_by !== null,
   };
 }

@@ -2,10 +2,13 @@
 import type { Route } from '../route.ts';
 import { apiKeyRoutes } from './api-keys.ts';
 import { authRoutes } from './auth.ts';
+import { clusterRoutes } from './clusters.ts';
 import { costRoutes } from './costs.ts';
+import { credentialRoutes } from './credentials.ts';
 import { findingRoutes } from './findings.ts';
 import { fleetRoutes } from './fleet.ts';
 import { healthRoutes } from './health.ts';
+import { hostRoutes } from './hosts.ts';
 import { instanceMetricRoutes } from './instance-metrics.ts';
 import { instanceRoutes } from './instances.ts';
 import { inventoryRoutes } from './inventory.ts';
@@ -36,8 +39,11 @@ export const ALL_ROUTES: readonly Route[] = [
   ...poolRoutes,
   ...sessionRoutes,
   ...nodeRoutes,
+  ...hostRoutes,
+  ...credentialRoutes,
   ...operationRoutes,
   ...stackRoutes,
+  ...clusterRoutes,
   ...costRoutes,
   ...fleetRoutes,
   ...webhookRoutes,

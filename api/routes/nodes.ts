@@ -10,9 +10,11 @@ import { AGENT_TOKEN_PREFIX, hashAgentToken } from '../../secrets/agent-token.ts
 import { agentCredentialOf } from '../authentication.ts';
 import { AGENT_PLATFORMS } from '../contract/agent-runtime.ts';
 import {
+  deleteNodeQuery,
   heartbeatBody,
   heartbeatReply,
   node,
+  nodeAccepted,
   nodeListQuery,
   nodePage,
   registerBody,
@@ -21,9 +23,11 @@ import {
 import { id } from '../contract/values.ts';
 import { AGENT_KEY_PREFIX, hashCredential, makeToken } from '../credential.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { acceptHostRemoval } from '../host-order.ts';
 import { renderInstallScript } from '../install-script.ts';
 import { sampleOf } from '../node-sample.ts';
 import { nodeReply } from '../replies/node-reply.ts';
+import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
 import { iso } from '../reply-values.ts';
 import { route, type Route } from '../route.ts';
 
@@ -34,6 +38,7 @@ const REFUSALS = {
   unknown: 'the token is unknown',
   expired: 'the token has expired',
   used: 'the token was used already',
+  host_removed: 'the host that the token belongs to was removed',
   attempt_ended: 'the machine that the token belongs to is being destroyed or gone',
 } as const;
 
@@ -129,14 +134,27 @@ export const nodeRoutes: Route[] = [
     path: '/nodes/:id',
     access: 'change',
     area: AREA,
-    summary: 'Forget a node whose machine is gone',
+    summary: 'Remove a node',
+    description:
+      'A host of your own is cordoned and drained, and our agent uninstalled, by the operation in the reply (202); it stays, `gone`, to be forgotten by a second call. A node whose machine is gone is forgotten at once (204).',
     params,
-    replies: { 204: null },
-    problems: ['conflict'],
-    handle: ({ params: { id: nodeId }, caller, actor, deps }) =>
-      inTransaction(deps.database.kysely, async (tx) => {
+    query: deleteNodeQuery,
+    isIdempotent: true,
+    replies: { 202: nodeAccepted, 204: null },
+    problems: ['conflict', 'stack_protected'],
+    handle: ({ params: { id: nodeId }, query, caller, actor, deps, once }) =>
+      once(async (tx) => {
         const row = requireNode(await findNode(tx, caller.orgId, nodeId), nodeId);
-        if (row.attempt_status !== 'gone') {
+        const { host } = row;
+        if (host && !host.is_removed) {
+          const order = { node: { ...row, host }, actor, forget: query.forget === true };
+          const operation = await acceptHostRemoval(tx, deps.queue, order);
+          const after = requireNode(await findNode(tx, caller.orgId, nodeId), nodeId);
+          const reply = nodeReply(after, deps.agents.intervalMs, Date.now());
+          const body = { operation: operationRefReply(operation), node: reply };
+          return { status: 202, body, location: operationLocation(operation) };
+        }
+        if (!host && row.attempt_status !== 'gone') {
           const detail = `the machine of ${nodeId} is not gone: destroy its instance ${row.instance_id} first`;
           throw new MusterError('conflict', detail, { facts: { state: row.attempt_status } });
         }

@@ -12,7 +12,7 @@ import { listOperations } from '../../db/operations.ts';
 import { findPlanOfOperation } from '../../db/stack-plans.ts';
 import { changeStack, findStack, insertStack, listStacks, lockStack, type StackRow } from '../../db/stacks.ts';
 import type { Tx } from '../../db/database.ts';
-import { STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
+import { SECRET_CONFIG_FIELDS, STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
 import { awaitOperation } from '../await-operation.ts';
 import { operationAccepted, operationPage } from '../contract/operations.ts';
 import {
@@ -383,13 +383,17 @@ function nameTaken(name: string): MusterError {
 
 /** Every problem at once, each with its path below `config`. */
 function parseConfig(kind: StackKind, config: Record<string, unknown>): unknown {
+  const secrets = Object.entries(SECRET_CONFIG_FIELDS[kind] ?? {}).filter(([name]) => name in config);
   const parsed = STACK_CONFIG_SCHEMAS[kind].safeParse(config);
-  if (parsed.success) return parsed.data;
-  const errors = parsed.error.issues.map((issue) => ({
+  if (parsed.success && secrets.length === 0) return parsed.data;
+  const refused = secrets.map(([name, message]) => ({ path: `config.${name}`, message }));
+  const errors = (parsed.error?.issues ?? []).map((issue) => ({
     path: ['config', ...issue.path].join('.'),
     message: issue.message,
   }));
-  throw new MusterError('invalid_request', `the configuration of this ${kind} stack is wrong`, { errors });
+  throw new MusterError('invalid_request', `the configuration of this ${kind} stack is wrong`, {
+    errors: [...refused, ...errors],
+  });
 }
 
 /** A tag may not hold everything that a name may. */

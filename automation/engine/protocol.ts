@@ -6,6 +6,7 @@ import type { PlannedStep } from '../../domain/prices/price-diff.ts';
 import type { Drift } from '../../domain/stack.ts';
 import type { ProviderErrorKind } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
+import type { HostJoin, JoiningHost } from '../../providers-dynamic/host-runtime.ts';
 
 /** The first three change nothing: what an up or a destroy would do, and what an outside hand has done. */
 export type UpdateKind = 'preview' | 'preview_destroy' | 'detect_drift' | 'up' | 'refresh' | 'destroy';
@@ -28,6 +29,8 @@ export interface ChildSettings {
   providers: Partial<Record<ProviderName, { apiKey: string; baseUrl: string; listLagMs: number }>>;
   /** The sandbox's simulated clouds; empty: the official plugins. */
   cloudPorts: CloudPorts;
+  /** The clouds' own credential variables, for the engine's official plugins. */
+  cloudEnvironment: Record<string, string>;
   /** Parallel resource operations of one update. */
   parallel: number;
 }
@@ -42,6 +45,8 @@ export interface RunRequest {
   /** Labels whose machine may exist already: looked up before anything is bought. */
   mayExist: string[];
   deploymentSshPublicKeys: string[];
+  /** Names of outputs to hand over in clear after an up: they travel over this channel and are to be sealed at once. */
+  secretOutputs?: string[];
 }
 
 /** Why a resource could not be made, changed or deleted. */
@@ -73,6 +78,8 @@ export interface RunResult {
   steps: PlannedStep[];
   /** Of `detect_drift` and `refresh`. */
   drift: Drift[];
+  /** Of an up that ended well: the outputs that were asked for, in clear. */
+  secretOutputs?: Record<string, unknown>;
 }
 
 export type ToChild =
@@ -87,6 +94,11 @@ export type ToChild =
 export interface Questions {
   acquire: { ask: { provider: ProviderName; endpoint: string }; answer: null };
   slowDown: { ask: { provider: ProviderName; endpoint: string; forMs: number }; answer: null };
+  /** Of hosts of ours: the private key that the stack's org keeps under this name. */
+  sshKey: { ask: { credentialRef: string }; answer: { privateKey: string } };
+  joinHost: { ask: { host: JoiningHost; wantsToken: boolean; carries: string | null }; answer: HostJoin | null };
+  mayForgetHost: { ask: { host: string }; answer: boolean };
+  hostRemoved: { ask: { host: string }; answer: null };
   nextCandidate: {
     ask: { label: string; refused: { providerOfferId: string; reason: string } | null };
     answer: { providerOfferId: string; machineId: string | null; priceMicroUsdPerHour: string } | null;

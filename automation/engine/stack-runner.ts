@@ -11,21 +11,25 @@ import { classifyEngineError, summarizeEngineError, type EngineErrorKind } from 
 import type { PlannedStep } from '../../domain/prices/price-diff.ts';
 import type { Drift } from '../../domain/stack.ts';
 import { changesNothing, type ResourceFailure, type UpdateKind } from './protocol.ts';
-import type { StackResource, StackState, StateBackend } from './state-backend.ts';
+import { isCloudType } from '../../domain/pending-creates/find-rule.ts';
+import { findPendingCreates, type LookUpTools } from './find-pending.ts';
+import type { FoundResource, StackResource, StackState, StateBackend } from './state-backend.ts';
 
 export interface UpdateRequest {
   stackName: string;
   program: { kind: string; args: unknown } | null;
   mayExist: string[];
   deploymentSshPublicKeys: string[];
+  /** Outputs that the caller wants in clear after an up, to seal them. */
+  secretOutputs?: string[];
   /** Before a destroy: what the state protects is no longer protected. */
   unprotect?: boolean;
 }
 
 export interface UpdateHooks extends RunHooks {
   /**
-   * The id at the provider of what a pending create made, by its inputs (label); null when the provider believably has none.
-   * Throws ProviderError where that cannot be told: then the update does not start.
+   * The id at the provider of what a pending create of a machine made, by its inputs (label); null when the provider believably has none.
+   * Throws ProviderError where that cannot be told: then the update does not start. What clouds made the runner looks up itself.
    */
   resolvePending(resource: StackResource): Promise<string | null>;
   onStarted?(runId: string): void;
@@ -40,6 +44,8 @@ export interface UpdateOutcome {
   changes: Record<string, number>;
   /** The stack's outputs; the engine has replaced secrets by a mark. */
   outputs: Record<string, unknown>;
+  /** Of an up that ended well: what `secretOutputs` asked for, in clear. Never to be logged, stored or shown unsealed. */
+  secretOutputs?: Record<string, unknown>;
   /** Of a preview: every resource. */
   steps: PlannedStep[];
   /** Of a refresh, or of looking for drift. */
@@ -74,7 +80,51 @@ export interface EngineSecrets {
   encryptionSalt: string;
 }
 
-export function createStackRunner(pool: ChildPool, backend: StateBackend, secrets: EngineSecrets): StackRunner {
+/** Clouds tell what they just made only after a while (AWS: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/query-api-troubleshooting.html). */
+const ABSENCE_SETTLES_MS = 60_000;
+
+/**
+ * @param absenceSettlesMs how long a cloud must be asked before its "there is none" of a pending create is believed
+ */
+export function createStackRunner(
+  pool: ChildPool,
+  backend: StateBackend,
+  secrets: EngineSecrets,
+  absenceSettlesMs = ABSENCE_SETTLES_MS,
+): StackRunner {
+  /** By urn: since when this process has asked for it. A new process asks as long again. */
+  const askedSince = new Map<string, number>();
+
+  /** Throws the ProviderError of a look-up that cannot be believed: see UpdateHooks. */
+  async function resolvePendingCreates(stackName: string, hooks: UpdateHooks, signals: UpdateSignals): Promise<void> {
+    const state = await backend.readState(stackName);
+    if (!state) return;
+    const found: Record<string, FoundResource> = {};
+    for (const resource of state.pendingCreates.filter(({ type }) => !isCloudType(type))) {
+      const id = await hooks.resolvePending(resource);
+      if (id !== null) found[resource.urn] = { id };
+    }
+    const ofClouds = state.pendingCreates.filter(({ type }) => isCloudType(type));
+    const now = performance.now();
+    for (const { urn } of ofClouds) if (!askedSince.has(urn)) askedSince.set(urn, now);
+    if (ofClouds.length > 0)
+      Object.assign(found, await findPendingCreates(createLookUpTools(signals), stackName, state, ofClouds));
+    // Even without any: what is left of updates, deletes and components is no news to anybody.
+    await backend.resolvePendingCreates(stackName, found);
+    for (const { urn } of ofClouds) askedSince.delete(urn);
+  }
+  function createLookUpTools(signals: UpdateSignals): LookUpTools {
+    return {
+      backend,
+      run: (request) =>
+        pool.run(
+          { ...request, backend: { url: backend.url, ...secrets }, mayExist: [], deploymentSshPublicKeys: [] },
+          LOOK_UP_HOOKS,
+          signals,
+        ),
+      isSettled: (urn) => performance.now() - (askedSince.get(urn) ?? Infinity) >= absenceSettlesMs,
+    };
+  }
   async function run(
     update: UpdateKind,
     request: UpdateRequest,
@@ -83,7 +133,7 @@ export function createStackRunner(pool: ChildPool, backend: StateBackend, secret
   ): Promise<UpdateOutcome> {
     if (!changesNothing(update)) await backend.breakLocks(request.stackName);
     await backend.prepareStack(request.stackName);
-    if (!changesNothing(update)) await resolvePendingCreates(backend, request.stackName, hooks);
+    if (!changesNothing(update)) await resolvePendingCreates(request.stackName, hooks, signals);
     if (request.unprotect === true) await backend.unprotect(request.stackName);
     const runId = randomUUID();
     hooks.onStarted?.(runId);
@@ -97,6 +147,7 @@ export function createStackRunner(pool: ChildPool, backend: StateBackend, secret
         program: update === 'up' || update === 'preview' ? request.program : null,
         mayExist: request.mayExist,
         deploymentSshPublicKeys: request.deploymentSshPublicKeys,
+        ...(update === 'up' && request.secretOutputs ? { secretOutputs: request.secretOutputs } : {}),
       },
       hooks,
       signals,
@@ -110,6 +161,7 @@ export function createStackRunner(pool: ChildPool, backend: StateBackend, secret
       failures: result.failures,
       changes: result.changes,
       outputs: result.outputs,
+      ...(result.secretOutputs ? { secretOutputs: result.secretOutputs } : {}),
       steps: result.steps,
       drift: result.drift,
       state: await backend.readState(request.stackName),
@@ -129,14 +181,9 @@ export function createStackRunner(pool: ChildPool, backend: StateBackend, secret
   };
 }
 
-/** Throws the ProviderError of a look-up that cannot be believed: see ProviderError. */
-async function resolvePendingCreates(backend: StateBackend, stackName: string, hooks: UpdateHooks): Promise<void> {
-  const state = await backend.readState(stackName);
-  if (!state || state.pendingCreates.length === 0) return;
-  const found: Record<string, string> = {};
-  for (const resource of state.pendingCreates) {
-    const id = await hooks.resolvePending(resource);
-    if (id !== null) found[resource.urn] = id;
-  }
-  await backend.resolvePendingCreates(stackName, found);
-}
+/** Nobody follows a look-up. */
+const LOOK_UP_HOOKS: RunHooks = {
+  answer: (question) => Promise.reject(new Error(`a look-up asks for no ${question}`)),
+  onResources: () => {},
+  onDiagnostic: () => {},
+};

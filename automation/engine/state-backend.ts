@@ -23,6 +23,8 @@ export interface StackResource {
   id: string | null;
   /** Urn of the component it belongs to. */
   parent: string | null;
+  /** Reference (`urn::id`) of the provider that made it; null: it has none of its own. */
+  provider: string | null;
   /** The engine refuses to delete it. */
   isProtected: boolean;
   inputs: Record<string, unknown>;
@@ -36,6 +38,22 @@ export interface StackState {
   pendingCreates: StackResource[];
 }
 
+/** What a pending create made. */
+export interface FoundResource {
+  id: string;
+  /** As the provider read them, in the state's own form; absent: its inputs stand for them until the next up. */
+  outputs?: Record<string, unknown>;
+  /** It is to be deleted by the next update and made anew. */
+  isUseless?: boolean;
+}
+
+/** Something that may be at a cloud. */
+export interface LookUpCandidate {
+  /** The pending create that may have made it. */
+  urn: string;
+  id: string;
+}
+
 export interface StateBackend {
   readonly url: string;
   /**
@@ -46,13 +64,25 @@ export interface StateBackend {
   /** null: there is no such stack. */
   readState(stackName: string): Promise<StackState | null>;
   /**
-   * Ends all pending creates: those in `found` (urn → provider's id) become resources that the next up makes whole (they carry an
-   * init error, so the engine calls update), the others are dropped. Only while no update runs.
+   * Ends all pending creates: those in `found` (by urn) become resources that the next up makes whole (they carry an init error, so the
+   * engine calls update), the others are dropped. Only while no update runs.
    */
-  resolvePendingCreates(stackName: string, found: Record<string, string>): Promise<void>;
+  resolvePendingCreates(stackName: string, found: Record<string, FoundResource>): Promise<void>;
+  /** Inputs of a provider of the stack, as the state has them (secrets sealed); null: there is none of this reference. */
+  readProvider(stackName: string, reference: string): Promise<Record<string, unknown> | null>;
+  /**
+   * Makes a stack beside it that holds its providers and the candidates as if they were there, so that a refresh of that stack says which
+   * of them are: readState then has those, with what the provider told. Replaces one that is left from before. @returns its name; the
+   * candidates' resources are named `name~index`
+   */
+  openLookUp(stackName: string, candidates: LookUpCandidate[]): Promise<string>;
+  closeLookUp(stackName: string): Promise<void>;
   /** Forgets an empty stack. Throws when it still has resources. Idempotent. */
   removeStack(stackName: string): Promise<void>;
-  /** Takes every protection off, so that a destroy may delete what the stack's owner no longer protects. Only while no update runs. */
+  /**
+   * Takes every protection off, so that a destroy deletes what the stack's owner no longer protects: also the mark by which the engine would
+   * forget data and keys instead of deleting them. Only while no update runs.
+   */
   unprotect(stackName: string): Promise<void>;
   /**
    * Breaks locks that dead updates left. Only for the holder of the stack's lease: a lock of a living engine of this host is
@@ -72,6 +102,15 @@ async function openFileBackend(url: string): Promise<StateBackend> {
   const root = join(fileURLToPath(url), '.pulumi');
   const stacks = join(root, 'stacks', PROJECT);
   const fileOf = (stackName: string) => join(stacks, `${stackName}.json`);
+  /** The engine keeps backups and attributes beside the state: <name>.json, .json.bak, .json.attrs, … */
+  async function removeFiles(stackName: string): Promise<void> {
+    for (const file of await readdir(stacks)) {
+      if (file.startsWith(`${stackName}.json`)) await rm(join(stacks, file), { force: true });
+    }
+    for (const part of ['history', 'backups'])
+      await rm(join(root, part, PROJECT, stackName), { recursive: true, force: true });
+    await rm(join(root, 'locks', ORGANIZATION, PROJECT, stackName), { recursive: true, force: true });
+  }
   await mkdir(stacks, { recursive: true, mode: 0o700 });
   await writeFile(join(root, 'meta.yaml'), 'version: 1\n', { flag: 'wx' }).catch(ignoreExisting);
   return {
@@ -90,18 +129,12 @@ async function openFileBackend(url: string): Promise<StateBackend> {
     async resolvePendingCreates(stackName, found) {
       const file = JSON.parse(await readFile(fileOf(stackName), 'utf8')) as CheckpointFile;
       const latest = file.checkpoint.latest;
-      if (!latest?.pending_operations) return;
+      if (!latest?.pending_operations?.length) return;
       for (const { resource, type } of latest.pending_operations) {
-        const id = found[resource.urn];
-        const isKnown = latest.resources?.some((known) => known.urn === resource.urn && known.id === id);
-        if (type !== 'creating' || id === undefined || isKnown) continue;
-        const adopted = {
-          ...resource,
-          id,
-          outputs: { ...resource.inputs },
-          initErrors: ['adopted after an interrupted create'],
-        };
-        latest.resources = [...(latest.resources ?? []), adopted];
+        const made = found[resource.urn];
+        const isKnown = latest.resources?.some((known) => known.urn === resource.urn && known.id === made?.id);
+        if (type !== 'creating' || made === undefined || isKnown) continue;
+        latest.resources = [...(latest.resources ?? []), adopt(resource, made)];
       }
       delete latest.pending_operations;
       await replaceFile(fileOf(stackName), JSON.stringify(file));
@@ -112,21 +145,33 @@ async function openFileBackend(url: string): Promise<StateBackend> {
       const state = parseCheckpoint(kept.text);
       if (state.resources.length > 0)
         throw new Error(`stack ${stackName} still has ${state.resources.length} resources`);
-      // The engine keeps backups and attributes beside it: <name>.json, .json.bak, .json.attrs, …
-      for (const file of await readdir(stacks)) {
-        if (file.startsWith(`${stackName}.json`)) await rm(join(stacks, file), { force: true });
-      }
-      for (const part of ['history', 'backups'])
-        await rm(join(root, part, PROJECT, stackName), { recursive: true, force: true });
-      await rm(join(root, 'locks', ORGANIZATION, PROJECT, stackName), { recursive: true, force: true });
+      await removeFiles(stackName);
+      await removeFiles(lookUpName(stackName));
     },
+    async readProvider(stackName, reference) {
+      const kept = await readCheckpoint(fileOf(stackName));
+      const { latest } = (kept && (JSON.parse(kept.text) as CheckpointFile).checkpoint) ?? { latest: null };
+      const found = latest?.resources?.find(({ urn, id }) => `${urn}::${id}` === reference);
+      return found?.inputs ?? null;
+    },
+    async openLookUp(stackName, candidates) {
+      const name = lookUpName(stackName);
+      const file = JSON.parse(await readFile(fileOf(stackName), 'utf8')) as CheckpointFile;
+      await removeFiles(name);
+      await replaceFile(fileOf(name), JSON.stringify(lookUpCheckpoint(file, name, candidates)));
+      return name;
+    },
+    closeLookUp: (stackName) => removeFiles(lookUpName(stackName)),
     async unprotect(stackName) {
       const kept = await readCheckpoint(fileOf(stackName));
       if (kept === null) return;
       const file = JSON.parse(kept.text) as CheckpointFile;
       const resources = file.checkpoint.latest?.resources ?? [];
-      if (!resources.some((resource) => resource.protect)) return;
-      for (const resource of resources) delete resource.protect;
+      if (!resources.some((resource) => resource.protect || resource.retainOnDelete)) return;
+      for (const resource of resources) {
+        delete resource.protect;
+        delete resource.retainOnDelete;
+      }
       await replaceFile(fileOf(stackName), JSON.stringify(file));
     },
     async breakLocks(stackName) {
@@ -164,13 +209,57 @@ function parseLock(text: string): { pid?: number; hostname?: string } {
   }
 }
 
+/** A name that no stack of ours can have. */
+function lookUpName(stackName: string): string {
+  return `${stackName}.look-up`;
+}
+
+function adopt(resource: CheckpointResource, { id, outputs, isUseless }: FoundResource): CheckpointResource {
+  const adopted = { ...resource, id, outputs: outputs ?? { ...resource.inputs } };
+  return isUseless ? { ...adopted, delete: true } : { ...adopted, initErrors: ['adopted after an interrupted create'] };
+}
+
+/** Everything by which the resources hang together in their own stack is left out: each is only to be read. */
+function lookUpCheckpoint(file: CheckpointFile, name: string, candidates: LookUpCandidate[]): CheckpointFile {
+  const latest = file.checkpoint.latest ?? {};
+  const pending = (latest.pending_operations ?? []).map(({ resource }) => resource);
+  const resources = candidates.map(({ urn, id }, index): CheckpointResource => {
+    const { type, inputs, provider } = pending.find((one) => one.urn === urn) ?? { type: '' };
+    const own = `urn:pulumi:${name}::${PROJECT}::${type}::${urn.split('::').at(-1)}~${index}`;
+    return { urn: own, type, custom: true, id, inputs, outputs: { ...inputs }, ...(provider ? { provider } : {}) };
+  });
+  const providers = (latest.resources ?? [])
+    .filter(({ urn, id }) => resources.some(({ provider }) => provider === `${urn}::${id}`))
+    .map(({ urn, type, custom, id, inputs, outputs }): CheckpointResource => {
+      return { urn, type, custom, id, inputs: withoutGuess(inputs), outputs: withoutGuess(outputs) };
+    });
+  return {
+    ...file,
+    checkpoint: {
+      ...file.checkpoint,
+      stack: `${ORGANIZATION}/${PROJECT}/${name}`,
+      latest: { ...latest, resources: [...providers, ...resources], pending_operations: [] },
+    },
+  };
+}
+
+/** A cluster that does not answer is no reason to believe that what was in it is gone. */
+function withoutGuess(values: Record<string, unknown> = {}): Record<string, unknown> {
+  const { deleteUnreachable: _, ...rest } = values;
+  return rest;
+}
+
 interface CheckpointResource {
   urn: string;
   type: string;
   id?: string;
   custom?: boolean;
   parent?: string;
+  provider?: string;
   protect?: boolean;
+  retainOnDelete?: boolean;
+  /** Waits for its deletion. */
+  delete?: boolean;
   inputs?: Record<string, unknown>;
   outputs?: Record<string, unknown>;
   initErrors?: string[];
@@ -178,6 +267,7 @@ interface CheckpointResource {
 
 interface CheckpointFile {
   checkpoint: {
+    stack?: string;
     latest: {
       resources?: CheckpointResource[];
       pending_operations?: { resource: CheckpointResource; type: string }[];
@@ -189,13 +279,16 @@ function parseCheckpoint(text: string): StackState {
   const file = JSON.parse(text) as CheckpointFile;
   const latest = file.checkpoint.latest;
   return {
-    resources: (latest?.resources ?? [])
-      .filter((resource) => resource.custom && !resource.type.startsWith('pulumi:providers:'))
-      .map(toResource),
+    resources: (latest?.resources ?? []).filter(isSomewhere).map(toResource),
     pendingCreates: (latest?.pending_operations ?? [])
-      .filter((operation) => operation.type === 'creating')
+      .filter(({ type, resource }) => type === 'creating' && isSomewhere(resource))
       .map((operation) => toResource(operation.resource)),
   };
+}
+
+/** Components and providers are the state's own. */
+function isSomewhere({ custom, type }: CheckpointResource): boolean {
+  return custom === true && !type.startsWith('pulumi:providers:');
 }
 
 function toResource(resource: CheckpointResource): StackResource {
@@ -205,6 +298,7 @@ function toResource(resource: CheckpointResource): StackResource {
     type: resource.type,
     id: resource.id ?? null,
     parent: resource.parent ?? null,
+    provider: resource.provider ?? null,
     isProtected: resource.protect ?? false,
     inputs: resource.inputs ?? {},
     outputs: resource.outputs ?? {},

@@ -5,6 +5,7 @@
 import { ProviderError } from '../../domain/provider-error.ts';
 import type { StackRow } from '../../db/stacks.ts';
 import type { StackResource } from '../engine/state-backend.ts';
+import { hostId } from '../../domain/on-prem-host.ts';
 import type { StepContext } from './step.ts';
 
 /** @returns the id at the cloud, null when it has none. Throws ProviderError where that cannot be told. */
@@ -13,10 +14,18 @@ export function findPendingResource(
   stack: StackRow,
   resource: StackResource,
 ): Promise<string | null> {
+  const onHost = hostOfPending(resource);
+  if (onHost !== null) return Promise.resolve(onHost);
   return Promise.reject(
     new ProviderError(
       'invalid',
       `whether ${resource.name} (${resource.type}) of ${stack.title} was made must be decided`,
     ),
   );
+}
+
+/** On a host of ours nothing is made twice: its place is its id, and what was begun there is finished or removed by it. */
+function hostOfPending({ type, inputs }: StackResource): string | null {
+  if (!/^pulumi-nodejs:dynamic\/(ssh-host|k3s):/.test(type)) return null;
+  return hostId({ address: String(inputs['address']), port: Number(inputs['port']) });
 }

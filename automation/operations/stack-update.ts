@@ -7,10 +7,12 @@ import type { ErrorCode } from '../../domain/error-table.ts';
 import { checkPolicies, type PlannedResource, type PolicyViolation } from '../../domain/policy.ts';
 import { diffPrices, type PlannedStep, type PriceDiff } from '../../domain/prices/price-diff.ts';
 import { priceResource, worstPrice } from '../../domain/prices/resource-price.ts';
+import { isRetryable, ProviderError } from '../../domain/provider-error.ts';
 import { describePlanChanges, planText, type StackResourceView } from '../../domain/stack.ts';
 import { acceptStackOperation } from '../../db/accept-stack.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
+import { markHostsOfStackRemoved } from '../../db/hosts.ts';
 import { finishOperation, findOperation, saveProgress, withClaim, type NewEvent } from '../../db/operations.ts';
 import { findStackPlan, saveStackPlan } from '../../db/stack-plans.ts';
 import { findStack, saveDrift, saveStackState, setStackStatus, type StackRow } from '../../db/stacks.ts';
@@ -19,6 +21,8 @@ import { engineErrorCode } from '../engine/classify-error.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
 import type { StackState } from '../engine/state-backend.ts';
 import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
+import { followStack, secretOutputsOf, type StackNews } from '../clusters/follow-stack.ts';
+import { answerHostQuestion } from './host-questions.ts';
 import { findPendingResource } from './pending-resource.ts';
 import type { StepContext, StepResult } from './step.ts';
 
@@ -26,6 +30,8 @@ const APPLY_PATIENCE_MS = LEASE_MS;
 const ENGINE_WAIT_MS = 2_000;
 /** An update that keeps failing for reasons of the engine's own is given up: a person decides then. */
 const MAX_FAILURES = 5;
+/** A cloud may need most of an hour until what was begun is there. */
+const MAX_LOOK_UPS = 60;
 
 interface OperationInput {
   planHash?: string;
@@ -82,10 +88,11 @@ export async function refreshStack(context: StepContext): Promise<StepResult> {
 /** Kind `destroy_stack`, target `stack`. The stack is forgotten when the engine says that nothing is left. */
 export async function destroyStack(context: StepContext): Promise<StepResult> {
   return withStack(context, async (stack) => {
-    await record(context, (tx) => setStackStatus(tx, stack.id, 'destroying'));
+    await record(context, (tx) => setStatus(context, tx, stack, { status: 'destroying' }));
     const outcome = await run(context, stack, 'destroy');
     const isGone = outcome.isOk && (outcome.state?.resources.length ?? 0) === 0;
     if (isGone) await context.runner.remove(stack.name);
+    if (isGone) await record(context, (tx) => markHostsOfStackRemoved(tx, stack.id));
     return settle(context, stack, outcome, () => ({ status: 'destroyed' as const, note: 'nothing is left' }));
   });
 }
@@ -121,7 +128,23 @@ async function withStack(context: StepContext, act: (stack: StackRow) => Promise
     const until = new Date(context.now().getTime() + ENGINE_WAIT_MS);
     return { kind: 'wait', until, note: 'waiting for the engine' };
   }
-  return act(stack);
+  try {
+    return await act(stack);
+  } catch (error) {
+    if (error instanceof ProviderError) return endUnbegun(context, stack, error);
+    throw error;
+  }
+}
+
+/** What an interrupted update left pending could not be looked up, so that the update did not begin. */
+async function endUnbegun(context: StepContext, stack: StackRow, error: ProviderError): Promise<StepResult> {
+  if (context.kill.aborted || context.cancel.aborted) return { kind: 'release' };
+  const detail = error.message.slice(0, 4000);
+  if (isRetryable(error.kind) && context.operation.failures < MAX_LOOK_UPS)
+    return { kind: 'retry', afterMs: error.retryAfterMs ?? 0, note: detail };
+  const failure = { code: 'stack_refused' as const, detail };
+  await record(context, (tx) => setStatus(context, tx, stack, { status: 'failed', failure }));
+  return { kind: 'fail', error: failure };
 }
 
 interface Planned {
@@ -202,7 +225,7 @@ function refuse(context: StepContext, stack: StackRow, code: ErrorCode, detail: 
 async function failStack(context: StepContext, stack: StackRow, result: StepResult): Promise<StepResult> {
   if (result.kind !== 'fail') return result;
   const { error } = result;
-  await record(context, (tx) => setStackStatus(tx, stack.id, stack.status, error));
+  await record(context, (tx) => setStatus(context, tx, stack, { status: stack.status, failure: error }));
   return result;
 }
 
@@ -216,6 +239,7 @@ async function run(context: StepContext, stack: StackRow, update: Update): Promi
     mayExist: [],
     deploymentSshPublicKeys: [context.deploymentSshPublicKey],
     unprotect: update === 'destroy' && !stack.protect,
+    secretOutputs: secretOutputsOf(stack.kind),
   };
   const signals = { cancel: context.cancel, kill: context.kill };
   const { runner } = context;
@@ -288,14 +312,15 @@ async function settle(
     if (!isAsked) return { kind: 'release' };
     const failure = { code: 'canceled', detail: 'canceled in the middle: what was made is in the state' };
     await record(context, async (tx) => {
-      await setStackStatus(tx, stack.id, 'failed', failure);
+      await setStatus(context, tx, stack, { status: 'failed', failure });
       await finishOperation(tx, context.queue, context.operation.id, 'canceled', { error: failure });
     });
     return { kind: 'recorded' };
   }
   if (outcome.isOk) {
     const { status, note } = onSuccess();
-    await record(context, (tx) => setStackStatus(tx, stack.id, status));
+    const { outputs, secretOutputs = {} } = outcome;
+    await record(context, (tx) => setStatus(context, tx, stack, { status, outputs, secretOutputs }));
     return { kind: 'done', note };
   }
   const { kind, detail } = error ?? { kind: 'unexpected' as const, detail: 'the engine gave no reason' };
@@ -303,8 +328,14 @@ async function settle(
     return { kind: 'retry', afterMs: 0, note: detail };
   const code: ErrorCode = kind === 'resource_failed' ? 'stack_failed' : engineErrorCode(kind).code;
   const text = describeFailures(outcome) || detail;
-  await record(context, (tx) => setStackStatus(tx, stack.id, 'failed', { code, detail: text }));
+  await record(context, (tx) => setStatus(context, tx, stack, { status: 'failed', failure: { code, detail: text } }));
   return { kind: 'fail', error: { code, detail: text } };
+}
+
+/** A cluster follows the stack that makes it. */
+async function setStatus(context: StepContext, tx: Tx, stack: StackRow, news: StackNews): Promise<void> {
+  await setStackStatus(tx, stack.id, news.status, news.failure ?? null);
+  await followStack(tx, context.envelope, stack, news);
 }
 
 function describeFailures(outcome: UpdateOutcome): string {
@@ -368,7 +399,11 @@ function createHooks(context: StepContext, stack: StackRow): UpdateHooks & { set
     onResources: (resources) => emit(resources.map((one) => ({ type: 'resource', data: describe(one) }))),
     onDiagnostic: (severity, message) =>
       emit([{ type: severity === 'info' ? 'progress' : 'diagnostic', data: { severity, message } }]),
-    answer: (question) => Promise.reject(new Error(`a stack of kind ${stack.kind} asks for no ${question}`)),
+    async answer(question, input) {
+      const answer = answerHostQuestion(context, stack, question, input);
+      if (answer === undefined) throw new Error(`a stack of kind ${stack.kind} asks for no ${question}`);
+      return (await answer) as never;
+    },
     resolvePending: (resource) => findPendingResource(context, stack, resource),
     settled: () => writing,
   };

@@ -33,6 +33,7 @@ import { destroyInstance, destroyMachine } from './destroy.ts';
 import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
 import { refreshOffers } from './refresh-offers.ts';
+import { registerCluster } from './register-cluster.ts';
 import { checkStackDrift, destroyStack, previewStack, refreshStack, upStack } from './stack-update.ts';
 import type { StepContext, StepHandler, StepResult, StepServices } from './step.ts';
 
@@ -48,6 +49,7 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   refresh_stack: refreshStack,
   destroy_stack: destroyStack,
   check_stack_drift: checkStackDrift,
+  register_cluster: registerCluster,
 };
 
 /** When one of these fails, what it leaves half made is destroyed. */

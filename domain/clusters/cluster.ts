@@ -14,7 +14,7 @@
  * Between the three healths it goes with hysteresis: {@link WORSE_AFTER} looks in a row that are worse, {@link BETTER_AFTER} that are
  * better, so that one lost packet pages nobody and one lucky answer calms nobody.
  */
-export const CLUSTER_KINDS = ['eks', 'aks', 'registered'] as const;
+export const CLUSTER_KINDS = ['eks', 'aks', 'onprem', 'registered'] as const;
 export type ClusterKind = (typeof CLUSTER_KINDS)[number];
 
 export const CLUSTER_HEALTHS = ['available', 'degraded', 'unavailable'] as const;
@@ -117,6 +117,7 @@ export function allowedClusterActions(
   const access: ClusterAction[] = facts.hasAccess ? ['kubeconfig'] : [];
   if (kind === 'registered') return status === 'creating' ? [] : [...access, 'replace_kubeconfig', 'delete'];
   if (facts.isUpdating) return access;
+  if (kind === 'onprem') return [...access, 'delete'];
   const power: ClusterAction[] = facts.isStopped === null ? [] : [facts.isStopped ? 'start' : 'stop'];
   return ['scale', 'upgrade', ...power, ...access, 'delete'];
 }

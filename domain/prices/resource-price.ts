@@ -110,8 +110,9 @@ const FREE = [
   'random:',
   'command:',
   'muster:',
-  // A host of one's own.
+  // Hosts of one's own.
   'pulumi-nodejs:dynamic/ssh-host:',
+  'pulumi-nodejs:dynamic/k3s:',
 ];
 
 export function priceResource(resource: PricedInputs, context: PriceContext): ResourcePrice {

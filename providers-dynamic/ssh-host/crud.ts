@@ -6,7 +6,7 @@
 import { hostId } from '../../domain/on-prem-host.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import { keepingShim, PartialFailure, type DynamicCrud, type Properties } from '../dynamic-crud.ts';
-import type { HostJoin, HostRuntime } from '../host-runtime.ts';
+import type { HostJoin, HostRuntime, JoiningHost } from '../host-runtime.ts';
 import { withHost, type HostClient } from './client.ts';
 import { HOST_TIMINGS, type HostTimings } from './connection.ts';
 import { checkHost, diffHost, hostOutputs, type HostAccess, type HostOutputs } from './properties.ts';
@@ -45,7 +45,7 @@ async function ensureHost(runtime: HostRuntime, wanted: HostOutputs, timings: Ho
   try {
     await withHost(runtime, wanted, timings, async (client) => {
       outputs = { ...outputs, facts: await client.facts() };
-      const join = wanted.agent ? await runtime.join(wanted.host, { wantsToken: false, carries: null }) : null;
+      const join = wanted.agent ? await runtime.join(joining(wanted), { wantsToken: false, carries: null }) : null;
       if (join === null) {
         if (wanted.controlPlaneUrl !== null) {
           isTouched = true;
@@ -89,9 +89,9 @@ function isUpToDate(there: AgentOnHost, join: HostJoin, script: string): boolean
 
 /** Throws ProviderError `invalid` where the host carries the agent of somebody else. */
 async function takeTicket(runtime: HostRuntime, outputs: HostOutputs, there: AgentOnHost): Promise<HostJoin> {
-  const ticket = await runtime.join(outputs.host, { wantsToken: true, carries: there.nodeId });
+  const ticket = await runtime.join(joining(outputs), { wantsToken: true, carries: there.nodeId });
   if (ticket === null) throw new ProviderError('invalid', 'the control plane no longer takes agents');
-  if (there.nodeId !== null && there.nodeId !== ticket.nodeId && !ticket.mayTakeOver) {
+  if (there.nodeId !== null && there.nodeId !== ticket.nodeId && !(ticket.mayTakeOver && there.url === ticket.url)) {
     throw new ProviderError(
       'invalid',
       `${hostId(outputs)} carries the agent of ${there.nodeId} at ${there.url ?? 'an unknown control plane'} in ${outputs.agentDir}: ` +
@@ -99,6 +99,10 @@ async function takeTicket(runtime: HostRuntime, outputs: HostOutputs, there: Age
     );
   }
   return ticket;
+}
+
+function joining({ host, address, port, user, hostKeySha256, credentialRef, labels }: HostOutputs): JoiningHost {
+  return { host, address, port, user, hostKeySha256, credentialRef, labels };
 }
 
 async function lookAtHost(runtime: HostRuntime, known: HostOutputs, timings: HostTimings): Promise<HostOutputs> {
@@ -122,7 +126,7 @@ async function removeHost(runtime: HostRuntime, known: HostOutputs, timings: Hos
 async function uninstall(runtime: HostRuntime, client: HostClient, known: HostOutputs): Promise<void> {
   const there = await client.agent(known.agentDir);
   if (there.state === 'missing') return;
-  const join = await runtime.join(known.host, { wantsToken: false, carries: there.nodeId });
+  const join = await runtime.join(joining(known), { wantsToken: false, carries: there.nodeId });
   const nodeId = known.nodeId ?? join?.nodeId ?? null;
   if (there.nodeId !== null && there.nodeId !== nodeId) {
     runtime.progress(known.host, `it carries the agent of ${there.nodeId}, which is left alone`);

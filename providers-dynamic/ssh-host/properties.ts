@@ -134,10 +134,10 @@ const CHANGING = ['user', 'hostKeySha256', 'credentialRef', 'agent', 'nodePath',
 export function diffHost(olds: Properties, news: Properties): DiffResult {
   const known = olds as Partial<HostOutputs>;
   const wanted = checkHost(news).inputs;
-  const updates: string[] = differing(known as Properties, wanted, CHANGING);
+  const updates: string[] = differing(olds, wanted, CHANGING);
   const isAgentAway = known.agentState !== 'running' && known.agentState !== 'not_managed';
   if (wanted.agent === true && known.agentState !== undefined && isAgentAway) updates.push('agentState');
-  return diffOf(differing(known as Properties, wanted, REPLACING), updates);
+  return diffOf(differing(olds, wanted, REPLACING), updates);
 }
 
 export function differing(olds: Properties, wanted: Properties, names: readonly string[]): string[] {

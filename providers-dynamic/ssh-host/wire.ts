@@ -117,7 +117,7 @@ export interface AgentOnHost {
 
 /** Everything that an installation makes in its directory; a user's files there have other names. */
 const OURS =
-  'agent.mjs agent.mjs.new agent.env agent.env.new agent.key agent.log registration.nonce keep.sh keeper.pid agent.pid .install';
+  'agent.mjs agent.mjs.new agent.env agent.env.new agent.key agent.log registration.nonce keep.sh keeper.pid agent.pid node node.gz node.new .install';
 
 export function agentScript(dir: string): string {
   return `

@@ -1,7 +1,7 @@
 /** What the cloud tells of a resource: outputs known before it is made, those of the finished one, and the word of its state on the way. */
 import type { SandboxClock } from '../clock.ts';
 import type { CloudFault, CloudFaultBook } from './cloud-faults.ts';
-import type { PackageRules, ResourceRules, Scene } from './cloud-rules.ts';
+import type { ClusterApi, PackageRules, ResourceRules, Scene } from './cloud-rules.ts';
 import type { CloudResource, CloudStore, Transition } from './cloud-store.ts';
 import type { CloudTimings, CloudWaits } from './cloud-time.ts';
 import { withPath, type Properties } from './properties.ts';
@@ -14,6 +14,7 @@ export interface CloudWorld {
   faults: CloudFaultBook;
   waits: CloudWaits;
   timings: CloudTimings;
+  clusterApi: ClusterApi | null;
   /** Counts calls, by package, operation and type. */
   count(key: string): void;
 }

@@ -23,6 +23,15 @@ export interface Scene {
   random(name: string): Random;
   /** Of the resource that is asked about. */
   scope: string;
+  /** Where the simulated clusters really answer; null: nowhere, and their addresses only look real. */
+  clusterApi: ClusterApi | null;
+}
+
+/** A Kubernetes API that stands for every simulated cluster. */
+export interface ClusterApi {
+  urlOf(name: string): string;
+  /** PEM in base64. */
+  authority(): string;
 }
 
 export interface ResourceRules {

@@ -145,9 +145,10 @@ export function createCloud(rules: PackageRules, world: () => CloudWorld): Cloud
 function createScene({ rules, world }: CloudParts, args: Properties, type: string, properties: Properties): Scene {
   const config = rules.readConfig(args);
   const own = rules.scopeOf(type, properties, config);
-  const { store, clock, seed } = world();
+  const { store, clock, seed, clusterApi } = world();
   return {
     config,
+    clusterApi,
     scope: own,
     now: () => clock.now(),
     find: (wanted, scope = own) =>

@@ -10,7 +10,7 @@ import { AZURE_RULES } from './azure/rules.ts';
 import { createCloud } from './cloud.ts';
 import type { CloudWorld } from './cloud-outputs.ts';
 import { createCloudFaultBook, type CloudFault, type CloudFaultInput } from './cloud-faults.ts';
-import type { PackageRules } from './cloud-rules.ts';
+import type { ClusterApi, PackageRules } from './cloud-rules.ts';
 import { createCloudStore, propertiesOf, type CloudResource } from './cloud-store.ts';
 import { createCloudWaits, type CloudTimings } from './cloud-time.ts';
 import { GCP_RULES } from './gcp/rules.ts';
@@ -83,7 +83,14 @@ export interface SimulatedClouds {
   /** Something that no program made, such as a network to build in. */
   place(resource: PlacedResource): void;
   /** Opens a world: what the journal has is there again. A world that was open ends. */
-  open(world: { seed: number; clock: SandboxClock; journal: Journal; timings: CloudTimings }): void;
+  open(world: {
+    seed: number;
+    clock: SandboxClock;
+    journal: Journal;
+    timings: CloudTimings;
+    /** Where the clusters answer. Absent: nowhere. */
+    clusterApi?: ClusterApi | null;
+  }): void;
   /** The world ends; the ports stay, calls are answered UNAVAILABLE. */
   stop(): void;
   close(): void;
@@ -204,13 +211,20 @@ interface OpenWorld extends CloudWorld {
   calls: Map<string, number>;
 }
 
-function openWorld({ seed, clock, journal, timings }: Parameters<SimulatedClouds['open']>[0]): OpenWorld {
+function openWorld({
+  seed,
+  clock,
+  journal,
+  timings,
+  clusterApi = null,
+}: Parameters<SimulatedClouds['open']>[0]): OpenWorld {
   const calls = new Map<string, number>();
   const restored = (journal.restored.get(FAULTS_KEY) as CloudFault[] | undefined) ?? [];
   return {
     seed,
     clock,
     timings,
+    clusterApi,
     calls,
     store: createCloudStore(journal, () => clock.now()),
     faults: createCloudFaultBook(seed, restored, (faults) => journal.put([[FAULTS_KEY, faults]])),

@@ -12,6 +12,7 @@ import { locateEngine } from '../../engine/locate.ts';
 import { startSimulatedClouds, type SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
 import { startLanguageHost, type LanguageHost } from '../support/language-host.ts';
+import { sshdMissing, startSshd } from '../support/sshd.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
 const SECRET = 'env-value-that-stays-secret';
@@ -128,6 +129,35 @@ describe('pulumi up on the directory', () => {
     expect(await pulumi('destroy', '--yes')).toMatch(/- 3 deleted/);
     expect(ownMachines().map((machine) => machine.destroyedAtMs)).toEqual([expect.any(Number), expect.any(Number)]);
     expect(Object.values(sandbox.state().vastai.purchases).map((purchase) => purchase.accepted)).toEqual([1, 1]);
+  });
+});
+
+describe.skipIf(sshdMissing !== null)('pulumi up with a host of our own', () => {
+  it('looks at it by the key in the environment, changes nothing the second time, and keeps no key', async () => {
+    const host = await startSshd({ user: 'no_sudo' });
+    try {
+      const keyFile = join(folder, 'host-key');
+      await writeFile(keyFile, host.privateKey, { mode: 0o600 });
+      environment['MUSTER_SSH_PRIVATE_KEY_FILE'] = keyFile;
+      const example = await readFile(join(PROJECT, 'Pulumi.onprem-node.example.yaml'), 'utf8');
+      const given = { address: host.address, port: host.port, user: host.user, hostKeySha256: host.hostKeySha256 };
+      const config = Object.entries(given).reduce(
+        (text, [name, value]) => text.replace(new RegExp(`muster:${name}: .*`), `muster:${name}: ${value}`),
+        example,
+      );
+      await pulumi('stack', 'init', 'box');
+      await writeFile(join(folder, 'project', 'Pulumi.box.yaml'), config);
+      expect(await pulumi('up', '--yes')).toMatch(/created/);
+      const outputs = JSON.parse(await pulumi('stack', 'output', '--json')) as Record<string, unknown>;
+      expect(outputs).toMatchObject({ agentState: 'not_managed', nodeId: null, facts: { architecture: 'x86_64' } });
+      expect(await pulumi('up', '--yes')).toMatch(/unchanged/);
+      expect(await pulumi('refresh', '--yes')).toMatch(/unchanged/);
+      const state = await readFile(join(folder, 'state/.pulumi/stacks/muster/box.json'), 'utf8');
+      expect(state).not.toContain(host.privateKey.split('\n')[2]);
+      expect(await pulumi('destroy', '--yes')).toMatch(/deleted/);
+    } finally {
+      await host.close();
+    }
   });
 });
 

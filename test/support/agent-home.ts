@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createBundleCache } from '../../agent/bundle-cache.ts';
 import { renderInstallScript } from '../../api/install-script.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
-import type { HostRuntime } from '../../providers-dynamic/host-runtime.ts';
+import type { HostRuntime, JoiningHost } from '../../providers-dynamic/host-runtime.ts';
 
 export interface AgentHome {
   url: string;
@@ -47,7 +47,7 @@ export async function startAgentHome(): Promise<AgentHome> {
       response.end(JSON.stringify(body));
     };
     request.resume().on('end', () => {
-      if (path.endsWith('/nodes/install.sh')) return void response.end(renderInstallScript(bundle.sha256));
+      if (path.endsWith('/nodes/install.sh')) return void response.end(renderInstallScript(bundle.sha256, {}));
       if (path.endsWith('/nodes/agent.mjs')) return void response.end(bundle.text);
       if (path.endsWith('/nodes/register')) {
         const owner = tokens.get(credential);
@@ -83,7 +83,7 @@ export async function startAgentHome(): Promise<AgentHome> {
       home.secrets.push(script.privateKey);
       return Object.assign(script, {
         sshPrivateKey: () => Promise.resolve(script.privateKey),
-        join: async (_host: string, ask: { wantsToken: boolean; carries: string | null }) => {
+        join: async (_host: JoiningHost, ask: { wantsToken: boolean; carries: string | null }) => {
           if (script.isStandalone) return null;
           const { nodeId, mayTakeOver } = script;
           if (!ask.wantsToken || ask.carries === nodeId) return { url: home.url, nodeId, token: null, mayTakeOver };

@@ -41,6 +41,11 @@ const OUTPUTS: Record<string, (args: MockResourceArgs) => object> = {
   'gcp:serviceaccount/account:Account': ({ inputs }) => ({
     email: `${inputs.accountId}@${inputs.project}.iam.gserviceaccount.com`,
   }),
+  'pulumi-nodejs:dynamic/k3s:Node': ({ inputs }) => ({
+    url: `https://${inputs.address}:6443`,
+    nodeToken: inputs.role === 'server' ? 'K10::server:token' : null,
+    kubeconfig: inputs.role === 'server' ? 'the-made-kubeconfig' : null,
+  }),
   'gcp:compute/instance:Instance': ({ inputs }) => ({
     currentStatus: inputs.desiredStatus,
     networkInterfaces: [{ networkIp: '10.62.0.2', accessConfigs: [] }],

@@ -6,6 +6,7 @@ import { createExpireCron } from '../../automation/cron/expire.ts';
 import { createReconcileCron, type ReconcileOptions } from '../../automation/cron/reconcile-fleet.ts';
 import { createSyncOffersCron } from '../../automation/cron/sync-offers.ts';
 import type { Cron, TickCounts } from '../../automation/cron/scheduler.ts';
+import { createKubernetesReader } from '../../automation/clusters/kubernetes-reader.ts';
 import type { StepServices } from '../../automation/operations/step.ts';
 import { createWorker, type Worker } from '../../automation/operations/worker.ts';
 import { recordReady } from '../../automation/readiness/outcomes.ts';
@@ -91,6 +92,7 @@ export async function createScriptedAutomation(): Promise<ScriptedAutomation> {
     enabledProviders: ['vastai'],
     limiter: { acquire: () => Promise.resolve(), slowDown: () => Promise.resolve() },
     envelope: createEnvelope(randomBytes(32)),
+    kubernetes: createKubernetesReader(),
     agentUrl: null,
     labelMac,
     deploymentId: DEPLOYMENT_ID,

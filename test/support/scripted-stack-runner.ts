@@ -4,6 +4,7 @@ import type { UpdateKind } from '../../automation/engine/protocol.ts';
 import type { StackResource } from '../../automation/engine/state-backend.ts';
 import type { StackRunner, UpdateOutcome, UpdateRequest } from '../../automation/engine/stack-runner.ts';
 import type { PlannedStep, StepOp } from '../../domain/prices/price-diff.ts';
+import type { ProviderError } from '../../domain/provider-error.ts';
 import { until } from './fleet-database.ts';
 
 export interface ScriptedStackRunner extends StackRunner {
@@ -11,6 +12,8 @@ export interface ScriptedStackRunner extends StackRunner {
   ran: { update: UpdateKind; request: UpdateRequest }[];
   /** How the next updates of a kind end; the rest ends well with `steps` and `resources`. */
   outcomes: Partial<Record<UpdateKind, Partial<UpdateOutcome>>>;
+  /** The next update of a kind does not begin, for this reason: once. */
+  refusals: Partial<Record<UpdateKind, ProviderError>>;
   steps: PlannedStep[];
   resources: StackResource[];
   /** While set, an up runs until it is canceled. */
@@ -21,6 +24,9 @@ export function createScriptedStackRunner(): ScriptedStackRunner {
   const run =
     (update: UpdateKind): StackRunner['up'] =>
     async (request, hooks, signals) => {
+      const refusal = runner.refusals[update];
+      delete runner.refusals[update];
+      if (refusal) throw refusal;
       runner.ran.push({ update, request });
       hooks.onStarted?.(randomUUID());
       if (update === 'up' && runner.isHanging) await until(() => signals.cancel.aborted, 'the up is canceled');
@@ -42,6 +48,7 @@ export function createScriptedStackRunner(): ScriptedStackRunner {
   const runner: ScriptedStackRunner = {
     ran: [],
     outcomes: {},
+    refusals: {},
     steps: [],
     resources: [],
     isHanging: false,
@@ -77,6 +84,7 @@ export function makeStackResource(type: string, name: string, inputs: Record<str
     type,
     id: `${name}-id`,
     parent: null,
+    provider: null,
     isProtected: false,
     inputs,
     outputs: {},

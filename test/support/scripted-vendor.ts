@@ -314,6 +314,7 @@ function makeResource(name: string, label: string, id: string | null, outputs: R
     type,
     id,
     parent: null,
+    provider: null,
     isProtected: false,
     inputs: { label },
     outputs,

@@ -246,6 +246,7 @@ function makeResource(attempt: InstanceAttempt, inputs: Properties): StackResour
     type,
     id: null,
     parent: null,
+    provider: null,
     isProtected: false,
     inputs: { ...inputs, provider: attempt.provider },
     outputs: {},

@@ -11,6 +11,7 @@ import { createReconcileCron } from '../../automation/cron/reconcile-fleet.ts';
 import { createResolveStuckCron } from '../../automation/cron/resolve-stuck.ts';
 import type { Cron, TickCounts } from '../../automation/cron/scheduler.ts';
 import { createSyncOffersCron } from '../../automation/cron/sync-offers.ts';
+import { createKubernetesReader } from '../../automation/clusters/kubernetes-reader.ts';
 import type { StepServices } from '../../automation/operations/step.ts';
 import { createWorker, type Worker } from '../../automation/operations/worker.ts';
 import { createReadinessCrons } from '../../automation/readiness/watch-readiness.ts';
@@ -114,6 +115,7 @@ export async function startWorldFleet(seed: number, server: VirtualServer): Prom
     enabledProviders: [...PROVIDER_NAMES],
     limiter: { acquire: () => Promise.resolve(), slowDown: () => Promise.resolve() },
     envelope: createEnvelope(Buffer.alloc(32, 7)),
+    kubernetes: createKubernetesReader(),
     agentUrl: null,
     bootTimeoutMs: 15 * 60_000,
     labelMac,

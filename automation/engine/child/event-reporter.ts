@@ -126,20 +126,20 @@ function withoutInternals(inputs: Record<string, unknown> | undefined): Record<s
   return Object.fromEntries(Object.entries(inputs).filter(([key]) => !key.startsWith('__')));
 }
 
+/** The engine's mark of a secret, which says nothing to people. */
+const SECRET_KEY = '4dabf18193072939515e22adb298388d';
+
+function hideSecrets(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(hideSecrets);
+  if (typeof value !== 'object' || value === null) return value;
+  if (SECRET_KEY in value) return '[secret]';
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, hideSecrets(inner)]));
+}
+
 function nameOf(urn: string): string {
   return urn.split('::').at(-1) ?? urn;
 }
 
 function isStepOp(op: string): op is StepOp {
   return (STEP_OPS as readonly string[]).includes(op);
-}
-
-/** By which the engine marks an object that stands for a secret. */
-const SECRET_SIGNATURE = '4dabf18193072939515e22adb298388d';
-
-function hideSecrets(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(hideSecrets);
-  if (typeof value !== 'object' || value === null) return value;
-  if (SECRET_SIGNATURE in value) return '[secret]';
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, hideSecrets(inner)]));
 }

@@ -10,13 +10,15 @@ import {
 } from '@pulumi/pulumi/automation/index.js';
 import semver from 'semver';
 import { ProviderError } from '../../../domain/provider-error.ts';
-import { setPurchaseRuntime } from '../../../providers-dynamic/entry.ts';
+import { setHostRuntime, setPurchaseRuntime } from '../../../providers-dynamic/entry.ts';
 import { loadProgram } from '../../../stacks/catalogue.ts';
 import type { ChildSettings, FromChild, RunRequest, RunResult } from '../protocol.ts';
 import { PROJECT } from '../state-backend.ts';
 import type { Ask } from './asker.ts';
 import { createEventReporter, type EventReporter } from './event-reporter.ts';
+import { createChildHostRuntime } from './host-runtime.ts';
 import { createChildRuntime } from './purchase-runtime.ts';
+import { createSecretOutputs, type SecretOutputs } from './secret-outputs.ts';
 
 export interface RunContext {
   request: RunRequest;
@@ -52,16 +54,18 @@ export function createRun(context: RunContext): Run {
     },
     async execute() {
       setPurchaseRuntime(runtime.runtime);
+      setHostRuntime(createChildHostRuntime(context, abort.signal));
       const reporter = createEventReporter(request.runId, context.send, {
         steps: request.update === 'preview' || request.update === 'preview_destroy',
         drift: request.update === 'detect_drift' || request.update === 'refresh',
       });
       const workDir = mkdtempSync(join(context.settings.scratchDir, 'run-'));
+      const secretOutputs = createSecretOutputs(request.secretOutputs ?? []);
       try {
         runtime.runtime.crashPoint('engine_starting');
-        const stack = await openStack(context, workDir);
+        const stack = await openStack(context, workDir, secretOutputs);
         await runUpdate(stack, context, abort.signal, reporter);
-        return { ...reporter.finish(), isOk: true, errorText: null, failures };
+        return { ...reporter.finish(), isOk: true, errorText: null, failures, secretOutputs: secretOutputs.read() };
       } catch (error) {
         const errorText = error instanceof Error ? error.message : String(error);
         return { ...reporter.finish(), isOk: false, errorText, failures };
@@ -72,8 +76,12 @@ export function createRun(context: RunContext): Run {
   };
 }
 
-async function openStack({ request, settings, providerPort }: RunContext, workDir: string): Promise<Stack> {
-  const program = request.program ? await makeProgram(request.program) : async () => ({});
+async function openStack(
+  { request, settings, providerPort }: RunContext,
+  workDir: string,
+  secretOutputs: SecretOutputs,
+): Promise<Stack> {
+  const program = request.program ? await makeProgram(request.program, secretOutputs) : async () => ({});
   const workspace = await LocalWorkspace.create({
     workDir,
     pulumiCommand: getCommand(settings),
@@ -81,6 +89,7 @@ async function openStack({ request, settings, providerPort }: RunContext, workDi
     projectSettings: { name: PROJECT, runtime: 'nodejs', main: settings.projectRoot },
     stackSettings: { [request.stackName]: { encryptionSalt: request.backend.encryptionSalt } },
     envVars: {
+      ...settings.cloudEnvironment,
       PULUMI_HOME: join(settings.scratchDir, 'home'),
       PULUMI_BACKEND_URL: request.backend.url,
       PULUMI_CONFIG_PASSPHRASE: request.backend.passphrase,
@@ -110,9 +119,13 @@ function attachedProviders(providerPort: number, { cloudPorts }: ChildSettings):
     .join(',');
 }
 
-async function makeProgram(program: NonNullable<RunRequest['program']>) {
+async function makeProgram(program: NonNullable<RunRequest['program']>, secretOutputs: SecretOutputs) {
   const run = await loadProgram(program.kind);
-  return () => Promise.resolve(run(program.args));
+  return () => {
+    const outputs = run(program.args);
+    secretOutputs.take(outputs);
+    return Promise.resolve(outputs);
+  };
 }
 
 async function runUpdate(

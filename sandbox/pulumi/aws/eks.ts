@@ -249,8 +249,8 @@ function describeCluster(inputs: Properties, { id, scene, before }: Described): 
   const vpcId = scene.find(SUBNET).find((subnet) => subnets.includes(subnet.id))?.inputs.vpcId;
   return {
     arn: `arn:aws:eks:${scene.scope}:${ACCOUNT_ID}:cluster/${id}`,
-    endpoint: `https://${mark}.gr7.${scene.scope}.eks.amazonaws.com`,
-    certificateAuthority: { data: caData(mark) },
+    endpoint: scene.clusterApi?.urlOf(mark) ?? `https://${mark}.gr7.${scene.scope}.eks.amazonaws.com`,
+    certificateAuthority: { data: scene.clusterApi?.authority() ?? caData(mark) },
     identities: [{ oidcs: [{ issuer: `https://oidc.eks.${scene.scope}.amazonaws.com/id/${mark}` }] }],
     version: textOf(inputs.version) ?? before?.outputs.version ?? EKS_DEFAULT_VERSION,
     platformVersion: 'eks.9',

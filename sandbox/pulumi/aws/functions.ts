@@ -47,6 +47,25 @@ export function invokeAws(token: string, args: Properties, scene: Scene): Proper
       const { certificateAuthority, vpcConfig, ...told } = propertiesOf(found);
       return { ...told, id: found.id, certificateAuthorities: [certificateAuthority], vpcConfig };
     }
+    case 'aws:ec2/getRouteTable:getRouteTable':
+      return getRouteTable(args, scene);
+    case 'aws:iam/getAccessKeys:getAccessKeys': {
+      if (!scene.find('aws:iam/user:User', '').some(({ id }) => id === args.user))
+        throw new CloudError(
+          'NoSuchEntity',
+          `reading IAM Access Keys: The user with name ${String(args.user)} cannot be found.`,
+        );
+      const keys = scene.find('aws:iam/accessKey:AccessKey', '').filter(({ inputs }) => inputs.user === args.user);
+      return {
+        id: args.user,
+        user: args.user,
+        accessKeys: keys.map(({ id, inputs, outputs }) => ({
+          accessKeyId: id,
+          createDate: outputs.createDate,
+          status: inputs.status,
+        })),
+      };
+    }
     case 'aws:resourcegroupstaggingapi/getResources:getResources':
       return getResources(args, region, scene);
     default:
@@ -62,6 +81,32 @@ function getParameter(name: string, region: string): Properties {
   const value = name.endsWith('release_version') ? '1.34.2-20261101' : `ami-${hashHex(`${region} ${name}`, 17)}`;
   const arn = `arn:aws:ssm:${region}::parameter${name}`;
   return { id: name, name, region, arn, type: 'String', value, insecureValue: value, version: 1, withDecryption: true };
+}
+
+function getRouteTable({ routeTableId }: Properties, scene: Scene): Properties {
+  const table = scene.find('aws:ec2/routeTable:RouteTable').find(({ id }) => id === routeTableId);
+  if (!table) throw new CloudError('NotFound', 'reading EC2 Route Table: no matching EC2 Route Table found');
+  const associations = scene
+    .find('aws:ec2/routeTableAssociation:RouteTableAssociation')
+    .filter(({ inputs }) => inputs.routeTableId === routeTableId)
+    .map(({ id, inputs }) => ({
+      routeTableAssociationId: id,
+      routeTableId,
+      subnetId: inputs.subnetId ?? '',
+      gatewayId: inputs.gatewayId ?? '',
+      main: false,
+    }));
+  const { arn, ownerId, tagsAll } = table.outputs;
+  return {
+    id: table.id,
+    routeTableId,
+    arn,
+    ownerId,
+    vpcId: table.inputs.vpcId,
+    tags: tagsAll,
+    routes: [],
+    associations,
+  };
 }
 
 /** Whatever has a tag, by ARN: how resources are found whose creation was answered to nobody. */
@@ -82,10 +127,16 @@ function getResources(args: Properties, region: string, scene: Scene): Propertie
   };
 }
 
-function describeTags({ package: cloud, outputs }: CloudResource): { arn: string; tags: Properties } | undefined {
-  const arn = textOf(outputs.arn);
+function describeTags(resource: CloudResource): { arn: string; tags: Properties } | undefined {
+  const { package: cloud, outputs } = resource;
+  const arn = textOf(outputs.arn) ?? untoldArn(resource);
   if (cloud !== 'aws' || arn === undefined || !isObject(outputs.tagsAll)) return undefined;
   return Object.keys(outputs.tagsAll).length > 0 ? { arn, tags: outputs.tagsAll } : undefined;
+}
+
+/** AWS has an ARN for these too; the provider does not tell it. */
+function untoldArn({ type, id, scope }: CloudResource): string | undefined {
+  return type === 'aws:ec2/natGateway:NatGateway' ? `arn:aws:ec2:${scope}:${ACCOUNT_ID}:natgateway/${id}` : undefined;
 }
 
 function hasTag(tags: Properties, filter: Properties): boolean {

@@ -1,4 +1,5 @@
 /** EC2's networks: VPCs, subnets, gateways, routes and security groups. */
+import { crc32 } from 'node:zlib';
 import { addressIn, isInside, overlaps, parseCidr } from '../cidr.ts';
 import type { ResourceRules, Scene } from '../cloud-rules.ts';
 import type { CloudResource } from '../cloud-store.ts';
@@ -190,8 +191,9 @@ export const NETWORK_RULES: Record<string, ResourceRules> = {
   },
   'aws:ec2/route:Route': {
     replaceOn: ['routeTableId', 'destinationCidrBlock', 'destinationIpv6CidrBlock', 'destinationPrefixListId'],
+    // As the provider makes it.
     id: (inputs) =>
-      `r-${String(inputs.routeTableId)}${hashHex(String(inputs.destinationCidrBlock ?? inputs.destinationIpv6CidrBlock ?? inputs.destinationPrefixListId), 10)}`,
+      `r-${String(inputs.routeTableId)}${crc32(String(inputs.destinationCidrBlock ?? inputs.destinationIpv6CidrBlock ?? inputs.destinationPrefixListId))}`,
     outputs: () => ({ state: 'active', origin: 'CreateRoute' }),
     refuseCreate(inputs, scene) {
       if (!scene.find(ROUTE_TABLE).some(({ id }) => id === inputs.routeTableId)) {

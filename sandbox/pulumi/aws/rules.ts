@@ -88,6 +88,7 @@ export const AWS_RULES: PackageRules = {
     return awsError(what, call, 409, 'ResourceInUseException', `${noun} ${resource.id} is ${word}`);
   },
   existsError(type, id) {
+    if (REPEATABLE.test(type)) return undefined;
     const noun = nounOf(type);
     const call = `${SERVICE_TITLES[serviceOf(type)] ?? 'EC2'} Create${noun}`;
     const [code, message] = EXISTS[type] ?? ['ResourceAlreadyExistsException', `${noun} ${id} already exists`];
@@ -118,6 +119,9 @@ const SERVICE_TITLES: Record<string, string> = {
   cloudwatch: 'CloudWatch Logs',
   vpc: 'EC2',
 };
+
+/** Calls that put, attach or associate what may be so already. */
+const REPEATABLE = /:(RolePolicyAttachment|RolePolicy|UserPolicy|AccessPolicyAssociation|Bucket(?!$)\w+)$/;
 
 const EXISTS: Record<string, [code: string, message: string]> = {
   'aws:eks/cluster:Cluster': ['ResourceInUseException', 'Cluster already exists with name: $id'],

@@ -196,11 +196,16 @@ export function invokeAks(token: string, args: Properties, scene: Scene): Proper
       'Getting static credential is not allowed because this cluster is set to disable local accounts.',
     );
   }
-  const kubeconfig = renderKubeconfig(cluster, kind, isLocal);
+  const kubeconfig = renderKubeconfig(cluster, kind, isLocal, scene);
   return { kubeconfigs: [{ name: kind, value: Buffer.from(kubeconfig).toString('base64') }] };
 }
 
-function renderKubeconfig({ id, inputs, outputs }: CloudResource, kind: string, isLocal: boolean): string {
+function renderKubeconfig(
+  { id, inputs, outputs }: CloudResource,
+  kind: string,
+  isLocal: boolean,
+  { clusterApi }: Scene,
+): string {
   const name = id.split('/').at(-1)!;
   const user = `${kind}_${String(inputs.resourceGroupName)}_${name}`;
   const login = isLocal
@@ -212,13 +217,16 @@ function renderKubeconfig({ id, inputs, outputs }: CloudResource, kind: string, 
           args: ['get-token', '--server-id', '6dae42f8-4368-4678-94ff-3960e28e3630'],
         },
       };
-  const ca = Buffer.from(
+  const shape = Buffer.from(
     `-----BEGIN CERTIFICATE-----\n${Buffer.from(hashHex(id, 48)).toString('base64')}\n-----END CERTIFICATE-----\n`,
   ).toString('base64');
+  const fqdn = String(outputs.fqdn);
+  const server = clusterApi?.urlOf(fqdn) ?? `https://${fqdn}:443`;
+  const ca = clusterApi?.authority() ?? shape;
   return JSON.stringify({
     apiVersion: 'v1',
     kind: 'Config',
-    clusters: [{ name, cluster: { server: `https://${String(outputs.fqdn)}:443`, 'certificate-authority-data': ca } }],
+    clusters: [{ name, cluster: { server, 'certificate-authority-data': ca } }],
     contexts: [{ name, context: { cluster: name, user } }],
     'current-context': name,
     users: [{ name: user, user: login }],

@@ -65,6 +65,12 @@ const TYPES: Readonly<Record<string, ResourceRules>> = {
       if (isSame) throw azureError(409, 'RoleAssignmentExists', 'The role assignment already exists.');
     },
   },
+  'azure-native:monitor:DiagnosticSetting': {
+    nameInput: 'name',
+    replaceOn: ['resourceUri'],
+    id: ({ resourceUri, name }) =>
+      `${String(resourceUri)}/providers/Microsoft.Insights/diagnosticSettings/${String(name)}`,
+  },
   'azure-native:operationalinsights:Workspace': {
     nameInput: 'workspaceName',
     maxNameLength: 63,

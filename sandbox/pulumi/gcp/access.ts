@@ -107,6 +107,11 @@ export const GCP_ACCESS_RULES: Record<string, ResourceRules> = {
     id: (inputs) => `projects/${String(inputs.project)}/roles/${String(inputs.roleId)}`,
     outputs: (_inputs, { id }) => ({ name: id, deleted: false }),
   },
+  'gcp:storage/bucketIAMMember:BucketIAMMember': {
+    replaceOn: ['bucket', 'role', 'member', 'condition'],
+    id: ({ bucket, role, member }) => ['b', bucket, role, member].map(String).join('/'),
+    outputs: () => ({ etag: 'CAE=' }),
+  },
   'gcp:storage/bucket:Bucket': {
     nameInput: 'name',
     replaceOn: ['location', 'customPlacementConfig'],

@@ -102,6 +102,11 @@ export const GCP_NETWORK_RULES: Record<string, ResourceRules> = {
     outputs: (_inputs, { id }) => ({ address: externalAddress(id), users: [], networkTier: 'PREMIUM' }),
     refuseCreate: (inputs) => requireName(inputs, 'Address'),
   },
+  'gcp:compute/routerNat:RouterNat': {
+    nameInput: 'name',
+    replaceOn: ['router'],
+    id: ({ project, region, router, name }) => [project, region, router, name].map(String).join('/'),
+  },
   'gcp:compute/resourcePolicy:ResourcePolicy': {
     nameInput: 'name',
     replaceOn: [

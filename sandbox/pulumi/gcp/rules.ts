@@ -118,7 +118,15 @@ export const GCP_RULES: PackageRules = {
       `The resource '${id}' is not ready (RESOURCE_NOT_READY)`,
     ),
   existsError: (type, id) =>
-    gcpError(`Error creating ${type.split(':').at(-1)}`, 409, 'alreadyExists', `The resource '${id}' already exists`),
+    // Who has a right is given it again without effect.
+    type.endsWith(':IAMMember') || type.endsWith(':BucketIAMMember')
+      ? undefined
+      : gcpError(
+          `Error creating ${type.split(':').at(-1)}`,
+          409,
+          'alreadyExists',
+          `The resource '${id}' already exists`,
+        ),
   goneError: (type, id) =>
     gcpError(`Error reading ${type.split(':').at(-1)}`, 404, 'notFound', `The resource '${id}' was not found`),
   invoke(token, args, { config }) {

@@ -222,12 +222,15 @@ function isAnswering(server: string, scene: Scene): boolean {
     textOf(value)
       ?.replace(/^https?:\/\//, '')
       .toLowerCase() === host;
-  if (host.endsWith('.eks.amazonaws.com')) {
-    return scene.find(EKS_CLUSTER, null).some(({ outputs }) => isOf(outputs.endpoint));
-  }
-  if (host.endsWith('.azmk8s.io')) {
-    return scene.find(AKS_CLUSTER, null).some((cluster) => isOf(cluster.outputs.fqdn) && !isStopped(cluster));
-  }
+  const isEks = () => scene.find(EKS_CLUSTER, null).some(({ outputs }) => isOf(outputs.endpoint));
+  const isAks = (isIts: (fqdn: unknown) => boolean) =>
+    scene.find(AKS_CLUSTER, null).some((cluster) => isIts(cluster.outputs.fqdn) && !isStopped(cluster));
+  const { clusterApi } = scene;
+  // Where clusters answer for themselves, all of them have the address of the sandbox and differ by path.
+  if (clusterApi !== null && server.startsWith(clusterApi.urlOf('')))
+    return isEks() || isAks((fqdn) => clusterApi.urlOf(String(fqdn)) === server);
+  if (host.endsWith('.eks.amazonaws.com')) return isEks();
+  if (host.endsWith('.azmk8s.io')) return isAks(isOf);
   return true;
 }
 

@@ -49,6 +49,7 @@ export const SIMULATED_MODULES: Record<CloudPackage, { resources: readonly strin
       'vpc/securityGroupIngressRule',
     ],
     functions: [
+      'ec2/getRouteTable',
       'eks/getCluster',
       'eks/getClusterAuth',
       'eks/getClusters',
@@ -56,6 +57,7 @@ export const SIMULATED_MODULES: Record<CloudPackage, { resources: readonly strin
       'getCallerIdentity',
       'getPartition',
       'getRegion',
+      'iam/getAccessKeys',
       'resourcegroupstaggingapi/getResources',
       'ssm/getParameter',
     ],

@@ -51,6 +51,10 @@ describe('a stack', () => {
       pending_operations: [
         { resource: machine('att_b', {}), type: 'creating' },
         { resource: machine('att_c', { id: '3' }), type: 'deleting' },
+        {
+          resource: { urn: urn('c', 'muster:eks:GpuCluster'), type: 'muster:eks:GpuCluster', custom: false },
+          type: 'creating',
+        },
       ],
     });
     expect(await backend.readState(STACK)).toEqual({
@@ -60,6 +64,9 @@ describe('a stack', () => {
           name: 'att_a',
           type: TYPE,
           id: '1',
+          parent: null,
+          provider: null,
+          isProtected: false,
           inputs: { label: 'label-att_a' },
           outputs: { machineId: 'm1' },
           initErrors: ['no key'],
@@ -115,7 +122,7 @@ describe('pending creates', () => {
   });
 
   it('that made something become resources which the next update makes whole; the others are dropped', async () => {
-    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: '77' });
+    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: { id: '77' } });
     const state = await backend.readState(STACK);
     expect(state?.pendingCreates).toEqual([]);
     expect(state?.resources.map(({ name, id }) => [name, id])).toEqual([
@@ -127,9 +134,9 @@ describe('pending creates', () => {
   });
 
   it('are resolved once: again, or where there are none, nothing changes', async () => {
-    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: '77' });
+    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: { id: '77' } });
     const before = readFileSync(stackFile('.json'), 'utf8');
-    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: '77' });
+    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: { id: '77' } });
     expect(readFileSync(stackFile('.json'), 'utf8')).toBe(before);
   });
 
@@ -138,8 +145,75 @@ describe('pending creates', () => {
       resources: [machine('att_b', { id: '77' })],
       pending_operations: [{ resource: machine('att_b', {}), type: 'creating' }],
     });
-    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: '77' });
+    await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: { id: '77' } });
     expect((await backend.readState(STACK))?.resources).toHaveLength(1);
+  });
+});
+
+describe('a look beside a stack', () => {
+  const provider = {
+    urn: urn('p', 'pulumi:providers:kubernetes'),
+    type: 'pulumi:providers:kubernetes',
+    custom: true,
+    id: 'x',
+  };
+
+  it('holds its candidates with their provider and nothing by which they hang together, and leaves no trace', async () => {
+    const inputs = { kubeconfig: { sealed: 'text' }, deleteUnreachable: 'true' };
+    const pending = { ...machine('att_b', {}), provider: `${provider.urn}::x`, parent: urn('c', 'muster:Component') };
+    writeCheckpoint({
+      resources: [machine('att_a', { id: '1' }), { ...provider, inputs, parent: urn('s', 'pulumi:pulumi:Stack') }],
+      pending_operations: [{ resource: pending, type: 'creating' }],
+    });
+    const before = readFileSync(stackFile('.json'), 'utf8');
+    const beside = await backend.openLookUp(STACK, [
+      { urn: pending.urn, id: '77' },
+      { urn: pending.urn, id: '78' },
+    ]);
+    const { resources = [] } = (await backend.readState(beside)) ?? {};
+    expect(resources.map(({ name, id, parent }) => [name, id, parent])).toEqual([
+      ['att_b~0', '77', null],
+      ['att_b~1', '78', null],
+    ]);
+    // What cannot be reached must not pass for gone.
+    expect(await backend.readProvider(beside, `${provider.urn}::x`)).toEqual({ kubeconfig: { sealed: 'text' } });
+    expect(await backend.readProvider(STACK, `${provider.urn}::x`)).toEqual(inputs);
+    expect(await backend.readProvider(STACK, `${provider.urn}::y`)).toBeNull();
+    await backend.closeLookUp(STACK);
+    expect(await backend.readState(beside)).toBeNull();
+    expect(readFileSync(stackFile('.json'), 'utf8')).toBe(before);
+  });
+});
+
+describe('what is found of a pending create', () => {
+  it('has the outputs that were read; what is of no use waits for its deletion instead', async () => {
+    writeCheckpoint({
+      resources: [],
+      pending_operations: [
+        { resource: machine('att_a', {}), type: 'creating' },
+        { resource: machine('att_b', {}), type: 'creating' },
+      ],
+    });
+    await backend.resolvePendingCreates(STACK, {
+      [urn('att_a', TYPE)]: { id: '1', outputs: { arn: 'a' } },
+      [urn('att_b', TYPE)]: { id: '2', outputs: {}, isUseless: true },
+    });
+    const { resources } = readCheckpoint();
+    expect(resources[0]).toMatchObject({ id: '1', outputs: { arn: 'a' }, initErrors: [expect.any(String)] });
+    expect(resources[1]).toMatchObject({ id: '2', delete: true });
+    expect(resources[1]).not.toHaveProperty('initErrors');
+  });
+});
+
+describe('a stack without protection', () => {
+  it('has neither protected resources nor ones that the engine would forget instead of deleting', async () => {
+    const kept = { protect: true, retainOnDelete: true };
+    writeCheckpoint({ resources: [{ ...machine('att_a', { id: '1' }), ...kept }, machine('att_b', { id: '2' })] });
+    await backend.unprotect(STACK);
+    for (const resource of readCheckpoint().resources) {
+      expect(resource).not.toHaveProperty('protect');
+      expect(resource).not.toHaveProperty('retainOnDelete');
+    }
   });
 });
 
@@ -211,4 +285,9 @@ function lockFolder(stack: string): string {
 function writeLock(stack: string, file: string, text: string): void {
   mkdirSync(lockFolder(stack), { recursive: true });
   writeFileSync(join(lockFolder(stack), file), text);
+}
+
+function readCheckpoint(): { resources: Record<string, unknown>[] } {
+  const file = JSON.parse(readFileSync(stackFile('.json'), 'utf8')) as { checkpoint: { latest: never } };
+  return file.checkpoint.latest;
 }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createCheckDriftCron } from '../../../automation/cron/check-drift.ts';
+import { createKubernetesReader } from '../../../automation/clusters/kubernetes-reader.ts';
 import type { StepServices } from '../../../automation/operations/step.ts';
 import { createWorker, type Worker } from '../../../automation/operations/worker.ts';
 import { acceptCancel } from '../../../db/accept-cancel.ts';
@@ -11,6 +12,7 @@ import { findOperation, type OperationRow } from '../../../db/operations.ts';
 import { findPlanOfOperation } from '../../../db/stack-plans.ts';
 import { changeStack, findStack, insertStack, lockStack, type StackRow } from '../../../db/stacks.ts';
 import { noCrash } from '../../../domain/crash-points.ts';
+import { ProviderError } from '../../../domain/provider-error.ts';
 import { REQUIRED_TAGS } from '../../../domain/stack-tags.ts';
 import { createLabelMac, makeLabelKey } from '../../../secrets/deployment-secrets.ts';
 import { createEnvelope } from '../../../secrets/envelope.ts';
@@ -46,6 +48,7 @@ beforeEach(async () => {
     enabledProviders: [],
     limiter: { acquire: () => Promise.resolve(), slowDown: () => Promise.resolve() },
     envelope: createEnvelope(randomBytes(32)),
+    kubernetes: createKubernetesReader(),
     agentUrl: null,
     labelMac: createLabelMac(makeLabelKey().secret),
     deploymentId: DEPLOYMENT_ID,
@@ -199,6 +202,19 @@ describe('an up', () => {
     expect(operation).toMatchObject({ status: 'failed', error_code: 'stack_failed' });
     expect(operation.error_detail).toMatch(/gpu: no capacity in us-east-1a/);
     expect(await now()).toMatchObject({ status: 'failed', price_micro_usd_per_hour: 45_000n });
+  });
+
+  it('begins only when what an interrupted one made is known: it waits, or says what somebody has to decide', async () => {
+    runner.refusals.up = new ProviderError('retryable', 'train is still being made');
+    expect(await run('up_stack')).toMatchObject({ status: 'succeeded', failures: 1 });
+    expect(updates()).toEqual(['preview', 'up']);
+    runner.refusals.destroy = new ProviderError('invalid', 'whether nat was made has to be decided');
+    expect(await run('destroy_stack')).toMatchObject({
+      status: 'failed',
+      error_code: 'stack_refused',
+      error_detail: 'whether nat was made has to be decided',
+    });
+    expect(await now()).toMatchObject({ status: 'failed', failure_detail: 'whether nat was made has to be decided' });
   });
 
   it('is one at a time: the same joins, another is refused with what is under way', async () => {

@@ -11,7 +11,7 @@ import { checkK3s, reachableKubeconfig } from '../../../providers-dynamic/k3s/pr
 
 import { sshdMissing, startSshd, type SshdHost } from '../../support/sshd.ts';
 
-const TIMINGS = { ...K3S_TIMINGS, connectMs: 4_000, readySeconds: 5 };
+const TIMINGS = { ...K3S_TIMINGS, readySeconds: 30 };
 
 const FAKE_K3S = `#!/bin/sh
 if [ "$1" = kubectl ]; then [ -s "$KUBECONFIG" ]; exit $?; fi
@@ -84,7 +84,7 @@ const failureOf = (work: Promise<unknown>): Promise<Error & { kind?: string }> =
     (error: Error) => error,
   );
 
-describe.skipIf(sshdMissing !== null).concurrent('k3s on hosts of ours', () => {
+describe.skipIf(sshdMissing !== null).concurrent('k3s on hosts of ours', { timeout: 60_000 }, () => {
   it('is a server and an agent that joins it; left alone the second time; gone without a rest', async () => {
     const server = await makeHost();
     const made = (await server.crud.create(server.inputs)).outs;

@@ -14,7 +14,11 @@ import { until } from '../../support/fleet-database.ts';
 import { SSH_KEY } from '../../support/ssh-machine.ts';
 import { sshdMissing, startSshd, type SshdHost, type SshdOptions } from '../../support/sshd.ts';
 
-const TIMINGS: HostCrudTimings = { ...HOST_CRUD_TIMINGS, connectMs: 4_000, keepaliveMs: 300, registerSeconds: 8 };
+const TIMINGS: HostCrudTimings = { ...HOST_CRUD_TIMINGS, registerSeconds: 30 };
+/** Much of it is waiting for processes to start, on machines that have other things to do. */
+const BOUND_MS = 60_000;
+/** For hosts that are down on purpose. */
+const IMPATIENT: HostCrudTimings = { ...TIMINGS, connectMs: 3_000, keepaliveMs: 700 };
 let home: AgentHome;
 const hosts: SshdHost[] = [];
 beforeAll(async () => {
@@ -60,14 +64,28 @@ function killAgents(host: SshdHost): void {
   }
 }
 
-const failureOf = (work: Promise<unknown>): Promise<Error & { kind?: string; cause?: { kind?: string } }> =>
+/** A keeper may be starting one at this moment. */
+function killAllAgents(host: SshdHost): Promise<unknown> {
+  const isQuiet = (): boolean => {
+    killAgents(host);
+    return processesOf(host).length === 0;
+  };
+  return until(isQuiet, 'no agent is left', BOUND_MS);
+}
+
+interface Failure extends Error {
+  kind?: string;
+  cause?: { kind?: string };
+}
+
+const failureOf = (work: Promise<unknown>): Promise<Failure> =>
   work.then(
     () => Promise.reject(new Error('it did not fail')),
-    (error: Error) => error,
+    (error: Failure) => error,
   );
 
 // Each has a host of its own, and mostly waits.
-describe.skipIf(sshdMissing !== null).concurrent('a host of ours', () => {
+describe.skipIf(sshdMissing !== null).concurrent('a host of ours', { timeout: BOUND_MS }, () => {
   it('gets the agent, is left alone the second time, and keeps nothing of ours when it is removed', async () => {
     const { host, runtime, crud, inputs, id, agentDir } = await makeHost();
     const made = await crud.create(inputs);
@@ -83,6 +101,9 @@ describe.skipIf(sshdMissing !== null).concurrent('a host of ours', () => {
     expect((await crud.diff(id, made.outs, inputs)).changed).toEqual([]);
     const read = await crud.read(id, made.outs);
     expect(read.props).toEqual(made.outs);
+    const older = { ...made.outs, facts: { ...facts, memoryMib: 1 } };
+    expect((await crud.read(id, older)).props).toEqual(made.outs);
+    expect((await crud.diff(id, older, inputs)).changed).toEqual([]);
     const pid = readFileSync(join(agentDir, 'keeper.pid'), 'utf8');
     const again = await crud.update(id, made.outs, inputs);
     expect(again.outs).toEqual(made.outs);
@@ -105,8 +126,7 @@ describe.skipIf(sshdMissing !== null).concurrent('a host of ours', () => {
   it('drifts when its agent is stopped or taken away, and an update heals it', async () => {
     const { host, crud, inputs, id, agentDir, runtime } = await makeHost({ user: 'root' });
     const { outs } = await crud.create(inputs);
-    killAgents(host);
-    await until(() => processesOf(host).length === 0, 'the agent is dead');
+    await killAllAgents(host);
     const stopped = (await crud.read(id, outs)).props as Properties;
     expect(stopped).toMatchObject({ agentState: 'stopped' });
     expect((await crud.diff(id, stopped, inputs)).changed).toEqual(['agentState']);
@@ -116,7 +136,7 @@ describe.skipIf(sshdMissing !== null).concurrent('a host of ours', () => {
     expect(runtime.tokens).toBe(1);
 
     execFileSync('rm', ['-f', join(agentDir, 'agent.mjs'), join(agentDir, 'agent.key')]);
-    killAgents(host);
+    await killAllAgents(host);
     const broken = (await crud.read(id, healed)).props as Properties;
     expect(broken).toMatchObject({ agentState: 'unfinished' });
     expect((await crud.update(id, broken, inputs)).outs).toEqual(outs);
@@ -177,6 +197,7 @@ describe.skipIf(sshdMissing !== null).concurrent('a host of ours', () => {
     // As a kill in the middle of a download leaves it.
     writeFileSync(join(agentDir, 'agent.mjs.new'), 'half');
     mkdirSync(join(agentDir, '.install'), { recursive: true });
+    await killAllAgents(host);
     runtime.isDeaf = false;
     const seen = (await crud.read(id, failure.properties)).props as Properties;
     expect(seen).toMatchObject({ agentState: 'unfinished' });
@@ -192,14 +213,15 @@ describe.skipIf(sshdMissing !== null).concurrent('a host of ours', () => {
   it('that hangs in the middle is neither gone nor made: the next up goes on', async () => {
     const { crud, inputs, id, host, agentDir, runtime } = await makeHost();
     runtime.isDeaf = true; // so that the installation is still waiting
-    const creating = failureOf(crud.create(inputs));
-    await until(() => existsSync(join(agentDir, 'keeper.pid')), 'the installation runs', 10_000);
+    const impatient = createSshHostCrud(runtime, IMPATIENT);
+    const creating = failureOf(impatient.create(inputs));
+    await until(() => existsSync(join(agentDir, 'keeper.pid')), 'the installation runs', BOUND_MS);
     host.freeze();
     const failure = await creating;
     expect(failure).toBeInstanceOf(PartialFailure);
     expect(failure.cause).toMatchObject({ kind: 'unknown' });
     const props = (failure as unknown as PartialFailure).properties;
-    expect(await failureOf(crud.read(id, props))).toMatchObject({ kind: 'retryable' });
+    expect(await failureOf(impatient.read(id, props))).toMatchObject({ kind: 'retryable' });
     host.thaw();
     runtime.isDeaf = false;
     expect((await crud.update(id, props, inputs)).outs).toMatchObject({ agentState: 'running' });

@@ -1,0 +1,68 @@
+/** A cluster as the API shows it. How it is reached is shown by one route only, to those who may have it. */
+import { allowedClusterActions, BETTER_AFTER, WORSE_AFTER } from '../../domain/clusters/cluster.ts';
+import { isClusterStopped } from '../../domain/clusters/change.ts';
+import type { ClusterFactsRow, ClusterRow } from '../../db/clusters.ts';
+import type { OperationRow } from '../../db/operations.ts';
+import type { StackRow } from '../../db/stacks.ts';
+import type { ClusterHealthReply, ClusterReply } from '../contract/clusters.ts';
+import { iso, isoOrNull } from '../reply-values.ts';
+import { operationRefReply } from './operation-reply.ts';
+
+/** @param stack that makes it; undefined: a registered one @param underWay on its stack */
+export function clusterReply(
+  row: ClusterRow,
+  stack: StackRow | undefined,
+  underWay: OperationRow | undefined,
+): ClusterReply {
+  const isStopped = isClusterStopped(row.kind, (stack?.config as Record<string, unknown> | undefined) ?? null);
+  return {
+    id: row.id,
+    name: row.name,
+    kind: row.kind,
+    status: row.status,
+    reason: row.reason,
+    stackId: row.stack_id,
+    region: row.region,
+    endpoint: row.endpoint,
+    platform: row.platform,
+    platformVersion: row.platform_version,
+    kubernetesVersion: row.kubernetes_version,
+    nodes: row.summary,
+    isStopped,
+    operation: underWay ? operationRefReply(underWay) : null,
+    allowedActions: allowedClusterActions(row.kind, row.status, {
+      hasAccess: row.endpoint !== null,
+      isUpdating: underWay !== undefined,
+      isStopped,
+    }),
+    failure: row.failure_code === null ? null : { code: row.failure_code, detail: row.failure_detail ?? '' },
+    checkedAt: isoOrNull(row.checked_at),
+    answeredAt: isoOrNull(row.answered_at),
+    createdAt: iso(row.created_at),
+  };
+}
+
+export function clusterHealthReply(row: ClusterRow, facts: ClusterFactsRow | undefined): ClusterHealthReply {
+  const { streak } = row;
+  return {
+    status: row.status,
+    reason: row.reason,
+    checkedAt: isoOrNull(row.checked_at),
+    answeredAt: isoOrNull(row.answered_at),
+    changing: streak && {
+      direction: streak.direction,
+      to: streak.health,
+      looks: streak.count,
+      of: streak.direction === 'worse' ? WORSE_AFTER : BETTER_AFTER,
+    },
+    nodes: row.summary,
+    unfitNodes: (facts?.nodes ?? [])
+      .filter((node) => !node.isReady || node.pressures.length > 0)
+      .map((node) => ({
+        name: node.name,
+        isReady: node.isReady,
+        reason: node.notReadyReason,
+        pressures: node.pressures,
+      })),
+  };
+}

@@ -1,0 +1,568 @@
+/** Routes of clusters: made of cloud resources through a stack of theirs, or registered as they are. */
+import { z } from 'zod';
+import {
+  isClusterStopped,
+  scaleGroup,
+  setPower,
+  upgradeTo,
+  type CloudClusterKind,
+  type ClusterChange,
+} from '../../domain/clusters/change.ts';
+import { formatKubeconfig } from '../../domain/clusters/kubeconfig.ts';
+import { ERROR_CODES, MusterError, type ErrorCode } from '../../domain/error-table.ts';
+import { isFinished } from '../../domain/operation.ts';
+import { acceptStackOperation, findStackUpdate } from '../../db/accept-stack.ts';
+import { appendAudit } from '../../db/audit.ts';
+import {
+  findCluster,
+  findClusterAccess,
+  findClusterFacts,
+  insertCluster,
+  isClusterNameTaken,
+  listClusters,
+  lockCluster,
+  newClusterId,
+  saveClusterAccess,
+  setClusterStatus,
+  type ClusterRow,
+} from '../../db/clusters.ts';
+import type { Executor, Tx } from '../../db/database.ts';
+import { acceptOperation, type OperationRow } from '../../db/operations.ts';
+import { findPlanOfOperation } from '../../db/stack-plans.ts';
+import { changeStack, findStack, lockStack, type StackRow } from '../../db/stacks.ts';
+import { openAccess, openToken, sealAccess } from '../../secrets/cluster-access.ts';
+import { STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
+import { awaitOperation } from '../await-operation.ts';
+import {
+  accessOf,
+  checkCredentials,
+  nameTaken,
+  openDryRun,
+  openStack,
+  stackOf,
+  type MadeClusterInput,
+} from '../cluster-order.ts';
+import {
+  cluster,
+  clusterAccepted,
+  clusterEvents,
+  clusterHealth,
+  clusterKubeconfig,
+  clusterListQuery,
+  clusterNodes,
+  clusterPage,
+  clusterStorageClasses,
+  createClusterBody,
+  replaceKubeconfigBody,
+  scaleClusterBody,
+  upgradeClusterBody,
+  type ClusterAccepted,
+  type ClusterReply,
+} from '../contract/clusters.ts';
+import { stackPlan } from '../contract/stacks.ts';
+import { id } from '../contract/values.ts';
+import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { clusterHealthReply, clusterReply } from '../replies/cluster-reply.ts';
+import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
+import { stackPlanReply } from '../replies/stack-reply.ts';
+import { iso, isoOrNull } from '../reply-values.ts';
+import { route, type Answer, type Call, type Route } from '../route.ts';
+
+const AREA = 'clusters';
+const params = z.object({ id: id('cluster') });
+/** As long as a preview of a stack. */
+const PREVIEW_PATIENCE_MS = 60_000;
+/** A cluster that answers does so in about a second; one that does not is given up by the operation after this. */
+const REGISTER_PATIENCE_MS = 30_000;
+/** A token that is over before it is used is worth nothing. */
+const MIN_TOKEN_LIFE_MS = 60_000;
+const NO_TOKEN = 'its cloud has not given a token yet: workers ask for one when they look at it, every minute';
+
+export const clusterRoutes: Route[] = [
+  route({
+    method: 'post',
+    path: '/clusters',
+    access: 'change',
+    area: AREA,
+    summary: 'Make a cluster, or register one',
+    description:
+      'eks, aks and onprem become a stack of that kind, made by one operation; with `dryRun` it answers what would be made and its price, and a later request may present the `planHash`. registered connects with the kubeconfig first: one that the cluster does not take is refused, and nothing is kept of it.',
+    body: createClusterBody,
+    isIdempotent: true,
+    replies: { 200: stackPlan, 202: clusterAccepted },
+    problems: [
+      'conflict',
+      'plan_changed',
+      'stack_refused',
+      'engine_unavailable',
+      'engine_failed',
+      'cluster_refused',
+      'cluster_unreachable',
+      'canceled',
+    ],
+    handle: (call) => {
+      const { body } = call;
+      if (body.kind === 'registered') return register(call, body.name, body.kubeconfig);
+      return body.dryRun ? planCluster(call, body) : makeCluster(call, body);
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/clusters',
+    access: 'read',
+    area: AREA,
+    summary: 'List clusters, newest first',
+    query: clusterListQuery,
+    replies: { 200: clusterPage },
+    handle: async ({ query, caller, deps }) => {
+      const db = deps.database.kysely;
+      const before = readCursor(byTime, query.cursor);
+      const rows = await listClusters(db, {
+        orgId: caller.orgId,
+        ...(query.kind ? { kind: query.kind } : {}),
+        ...(query.status ? { status: query.status } : {}),
+        limit: query.limit + 1,
+        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
+      });
+      const { items, nextCursor } = cutPage(
+        rows,
+        query.limit,
+        (row) => [iso(row.created_at), row.id],
+        (row) => row,
+      );
+      return { status: 200, body: { items: await Promise.all(items.map((row) => describe(db, row))), nextCursor } };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/clusters/:id',
+    access: 'read',
+    area: AREA,
+    summary: 'Get a cluster',
+    params,
+    replies: { 200: cluster },
+    handle: async (call) => ({
+      status: 200,
+      body: await describe(call.deps.database.kysely, await requireCluster(call)),
+    }),
+  }),
+  route({
+    method: 'delete',
+    path: '/clusters/:id',
+    access: 'change',
+    area: AREA,
+    summary: 'Destroy a cluster, or forget a registered one',
+    description:
+      'One that was made here is destroyed with its stack, unless that is protected (202). A registered one is only forgotten, with its kubeconfig: nothing at it changes (200).',
+    params,
+    isIdempotent: true,
+    replies: { 200: cluster, 202: clusterAccepted },
+    problems: ['conflict', 'stack_protected'],
+    handle: (call) =>
+      call.once(async (tx) => {
+        const { row, stack } = await holdCluster(tx, call);
+        if (stack) return followStack(tx, call, row, stack, 'destroy_stack');
+        await setClusterStatus(tx, row.id, 'destroyed');
+        await audit(tx, call, row, 'cluster.forget');
+        return { status: 200, body: await describe(tx, (await findCluster(tx, row.org_id, row.id)) as ClusterRow) };
+      }),
+  }),
+  route({
+    method: 'get',
+    path: '/clusters/:id/nodes',
+    access: 'read',
+    area: AREA,
+    summary: 'Nodes of a cluster, with what accelerators they have, as of the last answer',
+    params,
+    replies: { 200: clusterNodes },
+    handle: async (call) => {
+      const facts = await readFacts(call);
+      return { status: 200, body: { takenAt: isoOrNull(facts?.taken_at ?? null), items: facts?.nodes ?? [] } };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/clusters/:id/health',
+    access: 'read',
+    area: AREA,
+    summary: 'How a cluster is doing, and which nodes are not fit',
+    params,
+    replies: { 200: clusterHealth },
+    handle: async (call) => {
+      const row = await requireCluster(call);
+      return { status: 200, body: clusterHealthReply(row, await findClusterFacts(call.deps.database.kysely, row.id)) };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/clusters/:id/events',
+    access: 'read',
+    area: AREA,
+    summary: 'Warnings that Kubernetes recorded lately, as of the last answer',
+    params,
+    replies: { 200: clusterEvents },
+    handle: async (call) => {
+      const facts = await readFacts(call);
+      return { status: 200, body: { takenAt: isoOrNull(facts?.taken_at ?? null), items: facts?.warnings ?? [] } };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/clusters/:id/storage-classes',
+    access: 'read',
+    area: AREA,
+    summary: 'Storage classes of a cluster, as of the last answer',
+    params,
+    replies: { 200: clusterStorageClasses },
+    handle: async (call) => {
+      const facts = await readFacts(call);
+      return {
+        status: 200,
+        body: { takenAt: isoOrNull(facts?.taken_at ?? null), items: facts?.storage_classes ?? [] },
+      };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/clusters/:id/kubeconfig',
+    access: 'change',
+    area: AREA,
+    summary: 'A kubeconfig that opens the cluster',
+    description:
+      'For operators and owners, and written into the audit log. At EKS and AKS it holds a token that is over within the hour.',
+    params,
+    replies: { 200: clusterKubeconfig },
+    problems: ['conflict', 'unavailable'],
+    handle: handOutKubeconfig,
+  }),
+  route({
+    method: 'post',
+    path: '/clusters/:id/kubeconfig',
+    access: 'change',
+    area: AREA,
+    summary: 'Replace the kubeconfig of a registered cluster',
+    description: 'It must lead to the same cluster. One that is refused changes nothing.',
+    params,
+    body: replaceKubeconfigBody,
+    isIdempotent: true,
+    replies: { 202: clusterAccepted },
+    problems: ['conflict', 'cluster_refused', 'cluster_unreachable', 'canceled'],
+    handle: async (call) => {
+      const access = accessOf(call.body.kubeconfig);
+      const answer = await call.once(async (tx) => {
+        const { row } = await holdCluster(tx, call);
+        if (row.kind !== 'registered')
+          throw new MusterError('conflict', `the kubeconfig of ${row.name} comes from its stack`, {
+            facts: { kind: row.kind },
+          });
+        const accessSealed = sealAccess(call.deps.envelope, row.id, access);
+        return acceptRegistration(tx, call, row, { accessSealed });
+      });
+      return awaitRegistration(call, answer);
+    },
+  }),
+  changeRoute('scale', 'Change how many nodes a group of GPU nodes has', scaleClusterBody, (row, config, body) =>
+    scaleGroup(cloudKindOf(row), config, body as z.infer<typeof scaleClusterBody>),
+  ),
+  changeRoute('upgrade', 'Upgrade Kubernetes by one minor', upgradeClusterBody, (row, config, body) => {
+    cloudKindOf(row);
+    return upgradeTo(config, (body as z.infer<typeof upgradeClusterBody>).kubernetesVersion);
+  }),
+  changeRoute('start', 'Start the stopped GPU pools of an AKS cluster', z.strictObject({}), (row, config) =>
+    switchPower(row, config, 'running'),
+  ),
+  changeRoute(
+    'stop',
+    'Stop the GPU pools of an AKS cluster: they cost only their disks',
+    z.strictObject({}),
+    (row, config) => switchPower(row, config, 'stopped'),
+  ),
+];
+
+type ClusterCall = Pick<Call<'change', { id: string }>, 'caller' | 'actor' | 'deps' | 'params' | 'once'>;
+
+/** Changes the configuration of the cluster's stack and carries it out. */
+function changeRoute(
+  verb: 'scale' | 'upgrade' | 'start' | 'stop',
+  summary: string,
+  body: z.ZodType,
+  change: (row: ClusterRow, config: Record<string, unknown>, body: unknown) => ClusterChange,
+): Route {
+  return route({
+    method: 'post',
+    path: `/clusters/:id/${verb}`,
+    access: 'change',
+    area: AREA,
+    summary,
+    description:
+      'It is planned first, in the same operation: nothing is changed where it breaks a policy or costs more than the ceiling.',
+    params,
+    body,
+    isBodyOptional: verb === 'start' || verb === 'stop',
+    isIdempotent: true,
+    replies: { 202: clusterAccepted },
+    problems: ['conflict'],
+    handle: async (call) =>
+      call.once(async (tx) => {
+        const { row, stack } = await holdCluster(tx, call);
+        if (!stack)
+          throw new MusterError('conflict', `${row.name} is registered: it is changed where it was made`, {
+            facts: { kind: row.kind },
+          });
+        const underWay = await findStackUpdate(tx, stack.id);
+        if (underWay)
+          throw new MusterError('conflict', `${underWay.kind} ${underWay.id} is under way on ${row.name}`, {
+            facts: { state: row.status, operationId: underWay.id },
+          });
+        const config = checkChange(stack, change(row, stack.config as Record<string, unknown>, call.body));
+        const changed = await changeStack(tx, stack.id, { config });
+        await audit(tx, call, row, `cluster.${verb}`, call.body as Record<string, unknown>);
+        return followStack(tx, call, row, changed, 'up_stack');
+      }),
+  });
+}
+
+/** The kind's schema says what a changed configuration may be, as it says it of a new one. */
+function checkChange(stack: StackRow, change: ClusterChange): unknown {
+  if ('errors' in change)
+    throw new MusterError('invalid_request', 'the change is not possible', { errors: change.errors });
+  const parsed = STACK_CONFIG_SCHEMAS[stack.kind].safeParse(change.config);
+  if (parsed.success) return parsed.data;
+  const errors = parsed.error.issues.map(({ path, message }) => ({ path: path.join('.'), message }));
+  throw new MusterError('invalid_request', 'the change is not possible', { errors });
+}
+
+/** Throws MusterError `conflict` for one whose nodes no cloud makes. */
+function cloudKindOf({ kind, name }: ClusterRow): CloudClusterKind {
+  if (kind === 'eks' || kind === 'aks') return kind;
+  throw new MusterError(
+    'conflict',
+    `${name} is ${kind}: change the configuration of its stack (PATCH /stacks/:id) and up it`,
+    {
+      facts: { kind },
+    },
+  );
+}
+
+function switchPower(row: ClusterRow, config: Record<string, unknown>, to: 'running' | 'stopped'): ClusterChange {
+  if (cloudKindOf(row) !== 'aks')
+    throw new MusterError(
+      'conflict',
+      `${row.kind} clusters cannot be ${to === 'stopped' ? 'stopped' : 'started'}: scale their groups of GPU nodes to 0 instead`,
+      { facts: { kind: row.kind } },
+    );
+  const isStopped = isClusterStopped('aks', config);
+  if (isStopped === null) throw new MusterError('conflict', `${row.name} has no GPU pools`);
+  if (isStopped === (to === 'stopped'))
+    throw new MusterError('conflict', `the GPU pools of ${row.name} are ${to} already`, { facts: { state: to } });
+  return { config: setPower(config, to) };
+}
+
+type CreateCall = Pick<Call<'change'>, 'caller' | 'actor' | 'deps' | 'once'>;
+
+async function makeCluster(call: CreateCall, body: MadeClusterInput): Promise<Answer> {
+  const wanted = stackOf(body, call.caller);
+  return call.once(async (tx) => {
+    await checkCredentials(tx, wanted);
+    const stack = await openStack(tx, wanted, body.planHash);
+    const row = await insertCluster(tx, {
+      id: newClusterId(),
+      orgId: call.caller.orgId,
+      kind: body.kind,
+      name: body.name,
+      stackId: stack.id,
+      region: body.kind === 'eks' ? body.region : body.kind === 'aks' ? body.location : null,
+      createdBy: call.caller.id,
+    });
+    if (row === null) throw nameTaken(body.name);
+    await audit(tx, call, row, 'cluster.create');
+    return followStack(tx, call, row, stack, 'up_stack', body.planHash);
+  });
+}
+
+async function planCluster(call: CreateCall, body: MadeClusterInput): Promise<Answer> {
+  const { deps, caller, actor } = call;
+  const wanted = stackOf(body, caller);
+  const operation = await deps.database.kysely.transaction().execute(async (tx) => {
+    if (await isClusterNameTaken(tx, caller.orgId, body.name)) throw nameTaken(body.name);
+    await checkCredentials(tx, wanted);
+    const stack = await openDryRun(tx, wanted);
+    return acceptStackOperation(tx, deps.queue, { stack, kind: 'preview_stack', actor });
+  });
+  const ended = await awaitOperation(deps, operation.id, PREVIEW_PATIENCE_MS);
+  if (!isFinished(ended.status)) {
+    const accepted: ClusterAccepted = { operation: operationRefReply(ended), cluster: null };
+    return { status: 202, body: accepted, location: operationLocation(ended) };
+  }
+  throwFailure(ended);
+  const plan = await findPlanOfOperation(deps.database.kysely, ended.id);
+  if (!plan) throw new MusterError('not_found', `${ended.id} left no plan`);
+  return { status: 200, body: stackPlanReply(plan, ended) };
+}
+
+async function register(call: CreateCall, name: string, kubeconfig: string | Record<string, unknown>): Promise<Answer> {
+  const access = accessOf(kubeconfig);
+  const { caller, deps } = call;
+  const answer = await call.once(async (tx) => {
+    const row = await insertCluster(tx, {
+      id: newClusterId(),
+      orgId: caller.orgId,
+      kind: 'registered',
+      name,
+      stackId: null,
+      region: null,
+      createdBy: caller.id,
+    });
+    if (row === null) throw nameTaken(name);
+    await saveClusterAccess(tx, row.id, { sealed: sealAccess(deps.envelope, row.id, access), endpoint: access.server });
+    return acceptRegistration(tx, call, { ...row, endpoint: access.server }, {});
+  });
+  return awaitRegistration(call, answer);
+}
+
+/** @param input `accessSealed`: what is to replace the present access once it has proved itself */
+async function acceptRegistration(
+  tx: Tx,
+  call: CreateCall,
+  row: ClusterRow,
+  input: { accessSealed?: string },
+): Promise<Answer> {
+  const operation = await acceptOperation(tx, call.deps.queue, {
+    orgId: row.org_id,
+    kind: 'register_cluster',
+    targetKind: 'cluster',
+    targetId: row.id,
+    stackId: null,
+    input,
+    createdBy: call.caller.id,
+  });
+  await audit(tx, call, row, input.accessSealed === undefined ? 'cluster.register' : 'cluster.replace_kubeconfig');
+  const body: ClusterAccepted = {
+    operation: operationRefReply(operation),
+    cluster: clusterReply(row, undefined, undefined),
+  };
+  return { status: 202, body, location: operationLocation(operation) };
+}
+
+/** Whoever registers wants to hear at once what is wrong; a replay waits for the same operation. */
+async function awaitRegistration(call: Pick<CreateCall, 'deps' | 'caller'>, answer: Answer): Promise<Answer> {
+  const { operation, cluster: before } = answer.body as ClusterAccepted & { cluster: ClusterReply };
+  const ended = await awaitOperation(call.deps, operation.id, REGISTER_PATIENCE_MS);
+  throwFailure(ended);
+  const db = call.deps.database.kysely;
+  const row = await findCluster(db, call.caller.orgId, before.id);
+  const body: ClusterAccepted = {
+    operation: operationRefReply(ended),
+    cluster: row ? await describe(db, row) : before,
+  };
+  return { ...answer, body };
+}
+
+function throwFailure(operation: OperationRow): void {
+  if (operation.status !== 'failed' && operation.status !== 'canceled') return;
+  const isKnown = (ERROR_CODES as readonly string[]).includes(operation.error_code ?? '');
+  const code = isKnown ? (operation.error_code as ErrorCode) : 'engine_failed';
+  throw new MusterError(code, operation.error_detail ?? 'the operation failed', {
+    facts: { operationId: operation.id },
+  });
+}
+
+async function followStack(
+  tx: Tx,
+  call: Pick<ClusterCall, 'actor' | 'deps'>,
+  row: ClusterRow,
+  stack: StackRow,
+  kind: 'up_stack' | 'destroy_stack',
+  planHash?: string,
+): Promise<Answer> {
+  const operation = await acceptStackOperation(tx, call.deps.queue, {
+    stack,
+    kind,
+    actor: call.actor,
+    ...(planHash === undefined ? {} : { planHash }),
+  });
+  const body: ClusterAccepted = {
+    operation: operationRefReply(operation),
+    cluster: clusterReply(row, stack, operation),
+  };
+  return { status: 202, body, location: operationLocation(operation) };
+}
+
+async function handOutKubeconfig(call: Call<'change', { id: string }>): Promise<Answer> {
+  const { deps } = call;
+  const { envelope } = deps;
+  const row = await requireCluster(call);
+  const sealed = await findClusterAccess(deps.database.kysely, row.id);
+  if (!sealed || row.status === 'destroyed')
+    throw new MusterError('conflict', `${row.name} has no kubeconfig: it is ${row.status}`, {
+      facts: { state: row.status },
+    });
+  const access = openAccess(envelope, row.id, sealed.access_sealed);
+  let token: string | null = null;
+  if (access.credential.kind === 'cloud') {
+    const { token_sealed: tokenSealed, token_expires_at: expiresAt } = sealed;
+    const isFresh = expiresAt !== null && expiresAt.getTime() > Date.now() + MIN_TOKEN_LIFE_MS;
+    if (tokenSealed === null || !isFresh) throw new MusterError('unavailable', `${row.name}: ${NO_TOKEN}`);
+    token = openToken(envelope, row.id, tokenSealed);
+  }
+  // Written down before it is handed out: what cannot be audited is not given.
+  await deps.database.kysely.transaction().execute((tx) => audit(tx, call, row, 'cluster.kubeconfig'));
+  const expiresAt = token === null ? null : isoOrNull(sealed.token_expires_at);
+  call.response.setHeader('cache-control', 'no-store');
+  return { status: 200, body: { kubeconfig: formatKubeconfig(row.name, access, token), expiresAt } };
+}
+
+async function describe(executor: Executor, row: ClusterRow): Promise<ClusterReply> {
+  if (row.stack_id === null) return clusterReply(row, undefined, undefined);
+  const [stack, underWay] = await Promise.all([
+    findStack(executor, row.org_id, row.stack_id),
+    findStackUpdate(executor, row.stack_id),
+  ]);
+  return clusterReply(row, stack, underWay);
+}
+
+type ReadCall = Pick<Call<'read', { id: string }>, 'caller' | 'deps' | 'params'>;
+
+async function readFacts(call: ReadCall) {
+  const row = await requireCluster(call);
+  return findClusterFacts(call.deps.database.kysely, row.id);
+}
+
+async function requireCluster({ caller, deps, params: { id: clusterId } }: ReadCall): Promise<ClusterRow> {
+  const row = await findCluster(deps.database.kysely, caller.orgId, clusterId);
+  if (!row) throw noCluster(clusterId);
+  return row;
+}
+
+/** Throws MusterError `not_found`, and `conflict` for one that is gone. The stack's row is locked too: whoever holds it decides. */
+async function holdCluster(
+  tx: Tx,
+  { caller, params: { id: clusterId } }: ReadCall,
+): Promise<{ row: ClusterRow; stack: StackRow | null }> {
+  const row = await lockCluster(tx, clusterId);
+  if (row?.org_id !== caller.orgId) throw noCluster(clusterId);
+  if (row.status === 'destroyed')
+    throw new MusterError('conflict', `${row.name} is destroyed`, { facts: { state: row.status } });
+  return { row, stack: row.stack_id === null ? null : ((await lockStack(tx, row.stack_id)) ?? null) };
+}
+
+function noCluster(clusterId: string): MusterError {
+  return new MusterError('not_found', `there is no cluster ${clusterId}`);
+}
+
+function audit(
+  tx: Tx,
+  { actor }: Pick<ClusterCall, 'actor'>,
+  row: ClusterRow,
+  action: string,
+  detail: Record<string, unknown> = {},
+): Promise<void> {
+  return appendAudit(tx, {
+    orgId: row.org_id,
+    actor,
+    action,
+    targetKind: 'cluster',
+    targetId: row.id,
+    detail: { name: row.name, kind: row.kind, ...detail },
+  });
+}

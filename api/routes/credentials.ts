@@ -1,0 +1,146 @@
+/** Routes of credentials: what opens machines of an org's own. No reply, log or audit entry holds a value. */
+import { z } from 'zod';
+import { MusterError } from '../../domain/error-table.ts';
+import { appendAudit } from '../../db/audit.ts';
+import {
+  deleteCredential,
+  findCredential,
+  insertCredential,
+  listCredentials,
+  listUsesOfCredential,
+  type CredentialRow,
+} from '../../db/credentials.ts';
+import { inTransaction } from '../../db/database.ts';
+import { readSshPrivateKey } from '../../secrets/ssh-private-key.ts';
+import { createCredentialBody, credential, credentialPage, type Credential } from '../contract/credentials.ts';
+import { id, pageQuery } from '../contract/values.ts';
+import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { iso } from '../reply-values.ts';
+import { route, type Route } from '../route.ts';
+
+const AREA = 'credentials';
+const params = z.object({ id: id('credential') });
+
+export const credentialRoutes: Route[] = [
+  route({
+    method: 'post',
+    path: '/credentials',
+    access: 'change',
+    area: AREA,
+    summary: 'Keep a credential',
+    description: 'Sealed, and never shown again. Hosts refer to it by name or id.',
+    body: createCredentialBody,
+    replies: { 201: credential },
+    problems: ['conflict'],
+    handle: async ({ body, caller, actor, deps }) => {
+      const read = await readSshPrivateKey(body.value);
+      if ('problem' in read) {
+        const errors = [{ path: 'value', message: read.problem }];
+        throw new MusterError('invalid_request', `value ${read.problem}`, { errors });
+      }
+      return inTransaction(deps.database.kysely, async (tx) => {
+        const { name, kind, value } = body;
+        const row = await insertCredential(tx, deps.envelope, {
+          name,
+          kind,
+          value,
+          orgId: caller.orgId,
+          publicPart: read.publicKey,
+          createdBy: caller.id,
+        });
+        if (row === null) {
+          throw new MusterError('conflict', `a credential named "${name}" exists already`, {
+            errors: [{ path: 'name', message: 'is taken by a credential of this org' }],
+          });
+        }
+        await auditCredential(tx, actor, row, 'credential.create');
+        return { status: 201, body: credentialReply(row) };
+      });
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/credentials',
+    access: 'read',
+    area: AREA,
+    summary: 'List credentials, newest first',
+    query: pageQuery,
+    replies: { 200: credentialPage },
+    handle: async ({ query, caller, deps }) => {
+      const before = readCursor(byTime, query.cursor);
+      const rows = await listCredentials(deps.database.kysely, caller.orgId, {
+        limit: query.limit + 1,
+        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
+      });
+      return { status: 200, body: cutPage(rows, query.limit, (row) => [iso(row.created_at), row.id], credentialReply) };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/credentials/:id',
+    access: 'read',
+    area: AREA,
+    summary: 'Get a credential, without its value',
+    params,
+    replies: { 200: credential },
+    handle: async ({ params: { id: credentialId }, caller, deps }) => {
+      const row = await findCredential(deps.database.kysely, caller.orgId, credentialId);
+      return { status: 200, body: credentialReply(requireCredential(row, credentialId)) };
+    },
+  }),
+  route({
+    method: 'delete',
+    path: '/credentials/:id',
+    access: 'change',
+    area: AREA,
+    summary: 'Forget a credential',
+    description: 'Refused while a host is reached by it or a stack names it.',
+    params,
+    replies: { 204: null },
+    problems: ['conflict'],
+    handle: ({ params: { id: credentialId }, caller, actor, deps }) =>
+      inTransaction(deps.database.kysely, async (tx) => {
+        const row = requireCredential(await findCredential(tx, caller.orgId, credentialId), credentialId);
+        const uses = await listUsesOfCredential(tx, row);
+        if (uses.length > 0) {
+          const detail = `${row.name} is needed by ${uses.slice(0, 5).join(', ')}${uses.length > 5 ? ', …' : ''}`;
+          throw new MusterError('conflict', detail, { facts: { state: 'in_use' } });
+        }
+        await deleteCredential(tx, row.id);
+        await auditCredential(tx, actor, row, 'credential.delete');
+        return { status: 204 };
+      }),
+  }),
+];
+
+function requireCredential(row: CredentialRow | undefined, credentialId: string): CredentialRow {
+  if (!row) throw new MusterError('not_found', `there is no credential ${credentialId}`);
+  return row;
+}
+
+function credentialReply(row: CredentialRow): Credential {
+  return {
+    id: row.id,
+    name: row.name,
+    kind: row.kind,
+    publicPart: row.public_part,
+    createdBy: row.created_by,
+    createdAt: iso(row.created_at),
+  };
+}
+
+function auditCredential(
+  tx: Parameters<typeof appendAudit>[0],
+  actor: Parameters<typeof appendAudit>[1]['actor'],
+  row: CredentialRow,
+  action: string,
+): Promise<void> {
+  return appendAudit(tx, {
+    orgId: row.org_id,
+    actor,
+    action,
+    targetKind: 'credential',
+    targetId: row.id,
+    detail: { name: row.name, kind: row.kind },
+  });
+}

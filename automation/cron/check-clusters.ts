@@ -1,0 +1,94 @@
+/**
+ * The check-clusters cron: looks at every cluster once a minute and records how it does, what its nodes are and what Kubernetes warned of.
+ * It changes nothing at any cluster. A look that another one or a destroy has overtaken is dropped.
+ */
+import type { Logger } from 'pino';
+import { CLUSTER_HEALTHS, nextHealth, type ClusterHealth } from '../../domain/clusters/cluster.ts';
+import {
+  findClusterAccess,
+  findSameCluster,
+  listDueForLook,
+  recordLook,
+  resealClusterAccess,
+  type ClusterRow,
+} from '../../db/clusters.ts';
+import { inTransaction } from '../../db/database.ts';
+import { openAccess, sealAccess } from '../../secrets/cluster-access.ts';
+import { lookAtCluster, type LookServices } from '../clusters/look-at-cluster.ts';
+import type { Cron } from './scheduler.ts';
+
+/** More often than a cluster is due: a new one is looked at soon, and none waits for two ticks. */
+const EVERY_MS = 5_000;
+const DUE_AFTER_MS = 60_000;
+/** A tick ends in time even when all of them hang: 100 in tens, 15 s each, is 150 s at worst; ticks do not overlap. */
+const PER_TICK = 100;
+const AT_ONCE = 10;
+/** So that a new master key has sealed everything within a day. */
+const RESEAL_AFTER_MS = 86_400_000;
+
+export interface CheckClustersOptions extends LookServices {
+  log: Logger;
+  dueAfterMs?: number;
+}
+
+export function createCheckClustersCron(options: CheckClustersOptions): Cron {
+  const { db, log, dueAfterMs = DUE_AFTER_MS } = options;
+  return {
+    name: 'check-clusters',
+    everyMs: EVERY_MS,
+    hasWork: async () => (await listDueForLook(db, dueAfterMs, 1)).length > 0,
+    async run(signal) {
+      const counts = { looked: 0, available: 0, degraded: 0, unavailable: 0, overtaken: 0, failed: 0 };
+      const due = await listDueForLook(db, dueAfterMs, PER_TICK);
+      const next = due.values();
+      const lookOn = async () => {
+        for (const cluster of next) {
+          if (signal.aborted) return;
+          try {
+            const result = await checkCluster(options, cluster);
+            counts.looked++;
+            counts[result]++;
+          } catch (error) {
+            counts.failed++;
+            log.error({ err: error, cluster: cluster.id }, 'a cluster could not be looked at');
+          }
+        }
+      };
+      await Promise.all(Array.from({ length: AT_ONCE }, lookOn));
+      return counts;
+    },
+  };
+}
+
+async function checkCluster(options: CheckClustersOptions, cluster: ClusterRow): Promise<ClusterHealth | 'overtaken'> {
+  const look = await lookAtCluster(options, cluster);
+  const before = { health: healthOf(cluster), streak: cluster.streak };
+  const { health, streak } = nextHealth(before, look.health);
+  const { read } = look;
+  const isRecorded = await inTransaction(options.db, async (tx) => {
+    const { namespaceUid } = read ?? { namespaceUid: null };
+    // One that our own stack made may have been registered by hand before: the name that was first keeps the identity.
+    const isKnown = namespaceUid !== null && (await findSameCluster(tx, cluster.org_id, namespaceUid, cluster.id));
+    return recordLook(tx, cluster, {
+      at: options.now(),
+      health,
+      streak,
+      reason: look.reason,
+      read: read && isKnown ? { ...read, namespaceUid: null } : read,
+    });
+  });
+  if (!isRecorded) return 'overtaken';
+  await resealOld(options, cluster);
+  return look.health;
+}
+
+function healthOf({ status }: ClusterRow): ClusterHealth | null {
+  return CLUSTER_HEALTHS.find((health) => health === status) ?? null;
+}
+
+async function resealOld({ db, envelope, now }: CheckClustersOptions, { id }: ClusterRow): Promise<void> {
+  const kept = await findClusterAccess(db, id);
+  if (!kept || now().getTime() - kept.sealed_at.getTime() < RESEAL_AFTER_MS) return;
+  const access = openAccess(envelope, id, kept.access_sealed);
+  await resealClusterAccess(db, id, kept.access_sealed, sealAccess(envelope, id, access));
+}

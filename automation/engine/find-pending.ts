@@ -1,0 +1,177 @@
+/**
+ * Finds out what became of a stack's pending creates at its clouds: asks what has to be asked (a preview of the look-up program), reads
+ * every id that there can be (a refresh of a stack beside it that holds nothing else), and judges what was read. It changes nothing at the
+ * clouds and nothing in the stack's own state.
+ */
+import { randomUUID } from 'node:crypto';
+import { findPendingRule, judgeReading } from '../../domain/pending-creates/find-rule.ts';
+import type { Answer, CloudQuestion, PendingRule } from '../../domain/pending-creates/rule.ts';
+import { ProviderError, type ProviderErrorKind } from '../../domain/provider-error.ts';
+import { LOOK_UP_KIND } from '../../stacks/catalogue.ts';
+import type { LookUpAnswer, LookUpArgs } from '../../stacks/look-up/program.ts';
+import { summarizeEngineError } from './classify-error.ts';
+import type { RunRequest, RunResult } from './protocol.ts';
+import type { FoundResource, LookUpCandidate, StackResource, StackState, StateBackend } from './state-backend.ts';
+
+export interface LookUpTools {
+  backend: StateBackend;
+  /** Runs one update of the stack beside; its progress is nobody's. */
+  run(request: Pick<RunRequest, 'runId' | 'update' | 'stackName' | 'program'>): Promise<RunResult>;
+  /** Whether a cloud's "there is none" of this resource can be believed by now. */
+  isSettled(urn: string): boolean;
+}
+
+interface Pending {
+  resource: StackResource;
+  rule: PendingRule;
+}
+
+/**
+ * @param pending of cloud types @returns what exists, by urn
+ * @throws ProviderError where that cannot be told: `invalid` names each resource that a person has to decide; the rest may pass by itself
+ */
+export async function findPendingCreates(
+  tools: LookUpTools,
+  stackName: string,
+  { resources: known }: StackState,
+  pending: readonly StackResource[],
+): Promise<Record<string, FoundResource>> {
+  const undecided: string[] = [];
+  const decide = (resource: StackResource, why: string): void => void undecided.push(describe(resource, why));
+  const ruled = pending.flatMap((resource): Pending[] => {
+    const rule = findPendingRule(resource.type);
+    if (!rule) decide(resource, 'nothing is known of how to find its type');
+    return rule ? [{ resource, rule }] : [];
+  });
+  const answers = await askAll(tools, stackName, ruled);
+  const candidates = ruled.flatMap(({ resource, rule }) => {
+    const ids = rule.idsOf(resource.inputs, answers.of(resource, rule));
+    if (ids === undefined) decide(resource, 'its inputs do not tell which it is');
+    const taken = known.filter(({ type }) => type === resource.type).map(({ id }) => id);
+    return (ids ?? []).filter((id) => !taken.includes(id)).map((id) => ({ urn: resource.urn, id }));
+  });
+  const read = await readAll(tools, stackName, candidates);
+  const found: Record<string, FoundResource> = {};
+  for (const { resource, rule } of ruled) {
+    const made = read.filter(({ urn }) => urn === resource.urn);
+    const [one] = made;
+    if (made.length > 1) decide(resource, `there are ${made.map(({ id }) => id).join(' and ')}`);
+    else if (one) takeOver(resource, rule, one);
+    else if (!tools.isSettled(resource.urn)) unsettled(resource);
+  }
+  if (undecided.length > 0) throw new ProviderError('invalid', undecided.join('; '));
+  return found;
+
+  function takeOver(resource: StackResource, { isUseless }: PendingRule, { id, outputs }: Read): void {
+    const reading = judgeReading(resource.inputs, outputs);
+    if (reading.kind === 'foreign') decide(resource, `${id} exists and does not have the tags of this stack`);
+    else if (reading.kind === 'cut_off') decide(resource, `${id} is ${reading.status} for good: remove it there`);
+    else if (reading.kind === 'unfinished')
+      throw new ProviderError('retryable', `${resource.name} (${id}) is still being made: ${reading.status}`);
+    else found[resource.urn] = { id, outputs, ...(isUseless ? { isUseless } : {}) };
+  }
+}
+
+function describe({ name, type, urn }: StackResource, why: string): string {
+  return (
+    `whether ${name} (${type}) was made before the interruption has to be decided: ${why}. Import it ` +
+    `(pulumi refresh --import-pending-creates ${urn} ID) or say that there is none (--clear-pending-creates)`
+  );
+}
+
+function unsettled({ name, type }: StackResource): never {
+  throw new ProviderError(
+    'retryable',
+    `the cloud knows no ${name} (${type}) yet, which is believed only after a while`,
+  );
+}
+
+/** Each question once for each provider. */
+async function askAll(tools: LookUpTools, stackName: string, pending: readonly Pending[]) {
+  const asked = new Map<string, Map<string, CloudQuestion>>();
+  for (const { resource, rule } of pending) {
+    const question = rule.ask?.(resource.inputs);
+    if (!question) continue;
+    const reference = resource.provider ?? '';
+    const own = asked.get(reference) ?? new Map<string, CloudQuestion>();
+    asked.set(reference, own.set(JSON.stringify(question), question));
+  }
+  const told = asked.size === 0 ? [] : await runQuestions(tools, stackName, asked);
+  const references = [...asked.keys()];
+  return {
+    of(resource: StackResource, rule: PendingRule): Answer {
+      const question = rule.ask?.(resource.inputs);
+      if (!question) return {};
+      const provider = references.indexOf(resource.provider ?? '');
+      const index = [...(asked.get(resource.provider ?? '')?.keys() ?? [])].indexOf(JSON.stringify(question));
+      const answer = told[provider]?.[index] ?? { trouble: 'the engine gave no answer' };
+      if ('trouble' in answer) throw trouble(`${question.token}: ${answer.trouble}`);
+      return answer.value;
+    },
+  };
+}
+
+async function runQuestions(
+  { backend, run }: LookUpTools,
+  stackName: string,
+  asked: ReadonlyMap<string, ReadonlyMap<string, CloudQuestion>>,
+): Promise<LookUpAnswer[][]> {
+  const providers: LookUpArgs['providers'] = [];
+  for (const [reference, questions] of asked) {
+    const inputs = await backend.readProvider(stackName, reference);
+    if (!inputs) throw new ProviderError('invalid', `the state has no provider ${reference}: it cannot be asked`);
+    providers.push({ package: packageOf(reference), inputs, questions: [...questions.values()] });
+  }
+  const beside = await backend.openLookUp(stackName, []);
+  try {
+    const program = { kind: LOOK_UP_KIND, args: { providers } satisfies LookUpArgs };
+    const result = await run({ runId: randomUUID(), update: 'preview', stackName: beside, program });
+    if (!result.isOk) throw trouble(summarizeEngineError(result.errorText ?? ''));
+    return result.outputs.answers as LookUpAnswer[][];
+  } finally {
+    await backend.closeLookUp(stackName);
+  }
+}
+
+/** `urn:pulumi:stack::muster::pulumi:providers:aws::name::id` → `aws` */
+function packageOf(reference: string): string {
+  return /pulumi:providers:([^:]+)::/.exec(reference)?.[1] ?? '';
+}
+
+interface Read {
+  urn: string;
+  id: string;
+  outputs: Record<string, unknown>;
+}
+
+/** Those that exist. A single read that fails makes all of them unknown: nothing is assumed. */
+async function readAll(
+  { backend, run }: LookUpTools,
+  stackName: string,
+  candidates: readonly LookUpCandidate[],
+): Promise<Read[]> {
+  if (candidates.length === 0) return [];
+  const beside = await backend.openLookUp(stackName, [...candidates]);
+  try {
+    const result = await run({ runId: randomUUID(), update: 'refresh', stackName: beside, program: null });
+    if (!result.isOk) throw trouble(summarizeEngineError(result.errorText ?? ''));
+    const there = (await backend.readState(beside))?.resources ?? [];
+    return there.flatMap(({ name, id, outputs }) => {
+      const candidate = candidates[Number(name.split('~').at(-1))];
+      return candidate ? [{ urn: candidate.urn, id: id ?? candidate.id, outputs }] : [];
+    });
+  } finally {
+    await backend.closeLookUp(stackName);
+  }
+}
+
+/** Clouds have no common way to say why: their words decide, and what none of them fits may pass. */
+function trouble(text: string): ProviderError {
+  const kind: ProviderErrorKind =
+    /AccessDenied|Authorization(Failed)?\b|Forbidden|Unauthori[sz]ed|credentials|\b40[13]\b/i.test(text)
+      ? 'auth'
+      : /Throttl|TooManyRequests|rate ?limit|\b429\b/i.test(text)
+        ? 'rate_limited'
+        : 'retryable';
+  return new ProviderError(kind, `what an interrupted update made cannot be looked up: ${text}`);
+}

@@ -1,0 +1,43 @@
+/**
+ * Asks clouds questions under the engine, with the configuration that a stack's own providers have. It makes nothing and is only ever
+ * previewed. Not a kind of stack: the stack runner runs it to learn what became of pending creates.
+ */
+import { output, type Output } from '@pulumi/pulumi/output.js';
+import { ProviderResource } from '@pulumi/pulumi/resource.js';
+import { invoke } from '@pulumi/pulumi/runtime/invoke.js';
+
+export interface LookUpArgs {
+  providers: {
+    /** Pulumi's name of the package. */
+    package: string;
+    /** As the state has them. */
+    inputs: Record<string, unknown>;
+    questions: { token: string; args: Record<string, unknown> }[];
+  }[];
+}
+
+export type LookUpAnswer = { value: Record<string, unknown> } | { trouble: string };
+
+export interface LookUpOutputs {
+  /** By provider and question, in their order. */
+  answers: LookUpAnswer[][];
+}
+
+/** One question without an answer does not take the others' away. */
+export function lookUpProgram({ providers }: LookUpArgs): Record<keyof LookUpOutputs, Output<unknown>> {
+  const answers = providers.map(({ package: name, inputs, questions }, index) => {
+    const provider = new AnyProvider(name, `look-up-${index}`, inputs);
+    return Promise.all(questions.map(({ token, args }) => ask(token, args, provider)));
+  });
+  return { answers: output(Promise.all(answers)) };
+}
+
+class AnyProvider extends ProviderResource {}
+
+async function ask(token: string, args: Record<string, unknown>, provider: ProviderResource): Promise<LookUpAnswer> {
+  try {
+    return { value: (await invoke(token, args, { provider })) as Record<string, unknown> };
+  } catch (error) {
+    return { trouble: error instanceof Error ? error.message : String(error) };
+  }
+}

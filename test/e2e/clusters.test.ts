@@ -1,0 +1,100 @@
+/** A cluster through the whole program: real processes, the real engine, simulated clouds, and a Kubernetes API that really answers. */
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
+import type { Loose } from '../support/api-server.ts';
+import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+
+const BOUND_MS = 90_000;
+const KINDS = [
+  {
+    kind: 'eks',
+    body: {
+      region: 'eu-west-1',
+      kubernetesVersion: '1.34',
+      gpuNodeGroups: [{ instanceType: 'g5.xlarge', minSize: 0, maxSize: 4, desiredSize: 2, capacityType: 'spot' }],
+      config: { gpuOperator: {} },
+    },
+    gpus: [{ hardwareType: 'cuda', gpuModel: 'NVIDIA-A10G', nodes: 2, gpus: 2 }],
+  },
+  {
+    kind: 'aks',
+    body: {
+      location: 'swedencentral',
+      gpuNodePools: [{ vmSize: 'Standard_NC48ads_A100_v4', maxCount: 2, count: 1 }],
+      config: { gpuOperator: {} },
+    },
+    gpus: [{ hardwareType: 'cuda', gpuModel: 'NVIDIA-A100-80GB-PCIe', nodes: 1, gpus: 2 }],
+  },
+];
+
+describe('a cluster of the whole program', () => {
+  let dir: string;
+  let sandbox: Sandbox;
+  let muster: MusterProcess;
+
+  beforeAll(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'muster-clusters-'));
+    const sandboxPort = await findFreePort(10);
+    sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), clouds: 'none' });
+    muster = await createMusterProcess({ dataDir: join(dir, 'data'), sandboxPort });
+    await muster.start();
+    await waitFor(async () => (await muster.request('GET', '/ready')).status === 200, BOUND_MS);
+  }, BOUND_MS);
+  afterAll(async () => {
+    await muster?.kill('SIGTERM');
+    await sandbox?.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  const get = async (path: string): Promise<Loose> => (await muster.request<Loose>('GET', `/api/v1${path}`)).body;
+
+  async function untilCluster(id: string, status: string): Promise<Loose> {
+    let seen: Loose;
+    await waitFor(async () => {
+      seen = await get(`/clusters/${id}`);
+      if (seen.status === 'failed') throw new Error(seen.failure.detail);
+      return seen.status === status;
+    }, BOUND_MS).catch((error: unknown) => {
+      throw new Error(`${String(error)}: ${JSON.stringify(seen)}`);
+    });
+    return seen;
+  }
+
+  it.each(KINDS)(
+    '$kind is made as its dry run showed, looked into, opened and destroyed',
+    async ({ kind, body, gpus }) => {
+      const request = { kind, name: `train-${kind}`, ...body, protect: false };
+      const plan = await muster.request<Loose>('POST', '/api/v1/clusters', { ...request, dryRun: true });
+      expect(plan.status, JSON.stringify(plan.body)).toBe(200);
+      expect(plan.body.changes.length).toBeGreaterThan(5);
+      expect(plan.body.priceMicroUsdPerHour > 0 || plan.body.unpriced.length > 0).toBe(true);
+      expect(sandbox.clouds?.resources()).toEqual([]);
+      const { planHash } = plan.body;
+      const made = await muster.request<Loose>('POST', '/api/v1/clusters', { ...request, planHash });
+      expect(made.status, JSON.stringify(made.body)).toBe(202);
+      const { id, stackId } = made.body.cluster;
+      const cluster = await untilCluster(id, 'available');
+      expect(cluster).toMatchObject({ platform: kind, nodes: { withUnknownGpuCount: 0, accelerators: gpus } });
+
+      const { kubeconfig, expiresAt } = await get(`/clusters/${id}/kubeconfig`);
+      expect(JSON.parse(kubeconfig).users[0].user).toEqual({ token: 'sandbox' });
+      expect(expiresAt).not.toBeNull();
+      // The stack's own output stays a secret wherever it is shown or kept.
+      expect((await get(`/stacks/${stackId}/outputs`)).outputs.kubeconfig).toBe('[secret]');
+      const server = cluster.endpoint as string;
+      const states = join(dir, 'data', 'engine', 'state', '.pulumi', 'stacks', 'muster');
+      for (const file of readdirSync(states).filter((name) => name.endsWith('.json')))
+        expect(readFileSync(join(states, file), 'utf8')).not.toContain('current-context');
+      expect(server).toMatch(/^https:\/\/127\.0\.0\.1:\d+\/clusters\//);
+      expect(muster.output()).not.toContain('current-context');
+
+      const destroyed = await muster.request<Loose>('DELETE', `/api/v1/clusters/${id}`);
+      expect(destroyed.status).toBe(202);
+      await untilCluster(id, 'destroyed');
+      expect(sandbox.clouds?.resources()).toEqual([]);
+    },
+  );
+});
