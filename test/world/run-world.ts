@@ -74,9 +74,9 @@ function runChild(share: number): Promise<void> {
 }
 
 async function runShare(share: number): Promise<void> {
-  // The tests' server, adopted where it runs already.
+  // A server of its own: that of the tests ends with them.
   const postgres = await startEmbeddedPostgres({
-    dataDir: join(tmpdir(), `muster-tests-${userInfo().uid}`),
+    dataDir: join(tmpdir(), `muster-world-${userInfo().uid}`),
     cacheDir: join(homedir(), '.cache', 'muster'),
     log: () => {},
     isDurable: false,
