@@ -9,39 +9,24 @@ import {
   type ClusterChange,
 } from '../../domain/clusters/change.ts';
 import { formatKubeconfig } from '../../domain/clusters/kubeconfig.ts';
-import { ERROR_CODES, MusterError, type ErrorCode } from '../../domain/error-table.ts';
-import { isFinished } from '../../domain/operation.ts';
-import { acceptStackOperation, findStackUpdate } from '../../db/accept-stack.ts';
-import { appendAudit } from '../../db/audit.ts';
+import { MusterError } from '../../domain/error-table.ts';
+import { findStackUpdate } from '../../db/accept-stack.ts';
 import {
   findCluster,
   findClusterAccess,
   findClusterFacts,
-  insertCluster,
-  isClusterNameTaken,
   listClusters,
   lockCluster,
-  newClusterId,
-  saveClusterAccess,
   setClusterStatus,
   type ClusterRow,
 } from '../../db/clusters.ts';
-import type { Executor, Tx } from '../../db/database.ts';
-import { acceptOperation, type OperationRow } from '../../db/operations.ts';
-import { findPlanOfOperation } from '../../db/stack-plans.ts';
-import { changeStack, findStack, lockStack, type StackRow } from '../../db/stacks.ts';
-import { openAccess, openToken, sealAccess } from '../../secrets/cluster-access.ts';
+import type { Tx } from '../../db/database.ts';
+import { changeStack, lockStack, type StackRow } from '../../db/stacks.ts';
+import { openAccess, openToken } from '../../secrets/cluster-access.ts';
 import { STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
-import { awaitOperation } from '../await-operation.ts';
-import {
-  accessOf,
-  checkCredentials,
-  nameTaken,
-  openDryRun,
-  openStack,
-  stackOf,
-  type MadeClusterInput,
-} from '../cluster-order.ts';
+import { followStack, makeCluster, planCluster } from '../cluster-making.ts';
+import { registerCluster, replaceKubeconfig } from '../cluster-registration.ts';
+import { auditCluster, describeCluster } from '../cluster-view.ts';
 import {
   cluster,
   clusterAccepted,
@@ -56,24 +41,16 @@ import {
   replaceKubeconfigBody,
   scaleClusterBody,
   upgradeClusterBody,
-  type ClusterAccepted,
-  type ClusterReply,
 } from '../contract/clusters.ts';
 import { stackPlan } from '../contract/stacks.ts';
 import { id } from '../contract/values.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
-import { clusterHealthReply, clusterReply } from '../replies/cluster-reply.ts';
-import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
-import { stackPlanReply } from '../replies/stack-reply.ts';
+import { clusterHealthReply } from '../replies/cluster-reply.ts';
 import { iso, isoOrNull } from '../reply-values.ts';
 import { route, type Answer, type Call, type Route } from '../route.ts';
 
 const AREA = 'clusters';
 const params = z.object({ id: id('cluster') });
-/** As long as a preview of a stack. */
-const PREVIEW_PATIENCE_MS = 60_000;
-/** A cluster that answers does so in about a second; one that does not is given up by the operation after this. */
-const REGISTER_PATIENCE_MS = 30_000;
 /** A token that is over before it is used is worth nothing. */
 const MIN_TOKEN_LIFE_MS = 60_000;
 const NO_TOKEN = 'its cloud has not given a token yet: workers ask for one when they look at it, every minute';
@@ -102,7 +79,7 @@ export const clusterRoutes: Route[] = [
     ],
     handle: (call) => {
       const { body } = call;
-      if (body.kind === 'registered') return register(call, body.name, body.kubeconfig);
+      if (body.kind === 'registered') return registerCluster(call, body.name, body.kubeconfig);
       return body.dryRun ? planCluster(call, body) : makeCluster(call, body);
     },
   }),
@@ -130,7 +107,10 @@ export const clusterRoutes: Route[] = [
         (row) => [iso(row.created_at), row.id],
         (row) => row,
       );
-      return { status: 200, body: { items: await Promise.all(items.map((row) => describe(db, row))), nextCursor } };
+      return {
+        status: 200,
+        body: { items: await Promise.all(items.map((row) => describeCluster(db, row))), nextCursor },
+      };
     },
   }),
   route({
@@ -143,7 +123,7 @@ export const clusterRoutes: Route[] = [
     replies: { 200: cluster },
     handle: async (call) => ({
       status: 200,
-      body: await describe(call.deps.database.kysely, await requireCluster(call)),
+      body: await describeCluster(call.deps.database.kysely, await requireCluster(call)),
     }),
   }),
   route({
@@ -163,8 +143,11 @@ export const clusterRoutes: Route[] = [
         const { row, stack } = await holdCluster(tx, call);
         if (stack) return followStack(tx, call, row, stack, 'destroy_stack');
         await setClusterStatus(tx, row.id, 'destroyed');
-        await audit(tx, call, row, 'cluster.forget');
-        return { status: 200, body: await describe(tx, (await findCluster(tx, row.org_id, row.id)) as ClusterRow) };
+        await auditCluster(tx, call, row, 'cluster.forget');
+        return {
+          status: 200,
+          body: await describeCluster(tx, (await findCluster(tx, row.org_id, row.id)) as ClusterRow),
+        };
       }),
   }),
   route({
@@ -247,19 +230,7 @@ export const clusterRoutes: Route[] = [
     isIdempotent: true,
     replies: { 202: clusterAccepted },
     problems: ['conflict', 'cluster_refused', 'cluster_unreachable', 'canceled'],
-    handle: async (call) => {
-      const access = accessOf(call.body.kubeconfig);
-      const answer = await call.once(async (tx) => {
-        const { row } = await holdCluster(tx, call);
-        if (row.kind !== 'registered')
-          throw new MusterError('conflict', `the kubeconfig of ${row.name} comes from its stack`, {
-            facts: { kind: row.kind },
-          });
-        const accessSealed = sealAccess(call.deps.envelope, row.id, access);
-        return acceptRegistration(tx, call, row, { accessSealed });
-      });
-      return awaitRegistration(call, answer);
-    },
+    handle: (call) => replaceKubeconfig(call, call.body.kubeconfig, async (tx) => (await holdCluster(tx, call)).row),
   }),
   changeRoute('scale', 'Change how many nodes a group of GPU nodes has', scaleClusterBody, (row, config, body) =>
     scaleGroup(cloudKindOf(row), config, body as z.infer<typeof scaleClusterBody>),
@@ -278,8 +249,6 @@ export const clusterRoutes: Route[] = [
     (row, config) => switchPower(row, config, 'stopped'),
   ),
 ];
-
-type ClusterCall = Pick<Call<'change', { id: string }>, 'caller' | 'actor' | 'deps' | 'params' | 'once'>;
 
 /** Changes the configuration of the cluster's stack and carries it out. */
 function changeRoute(
@@ -316,7 +285,7 @@ function changeRoute(
           });
         const config = checkChange(stack, change(row, stack.config as Record<string, unknown>, call.body));
         const changed = await changeStack(tx, stack.id, { config });
-        await audit(tx, call, row, `cluster.${verb}`, call.body as Record<string, unknown>);
+        await auditCluster(tx, call, row, `cluster.${verb}`, call.body as Record<string, unknown>);
         return followStack(tx, call, row, changed, 'up_stack');
       }),
   });
@@ -358,136 +327,6 @@ function switchPower(row: ClusterRow, config: Record<string, unknown>, to: 'runn
   return { config: setPower(config, to) };
 }
 
-type CreateCall = Pick<Call<'change'>, 'caller' | 'actor' | 'deps' | 'once'>;
-
-async function makeCluster(call: CreateCall, body: MadeClusterInput): Promise<Answer> {
-  const wanted = stackOf(body, call.caller);
-  return call.once(async (tx) => {
-    await checkCredentials(tx, wanted);
-    const stack = await openStack(tx, wanted, body.planHash);
-    const row = await insertCluster(tx, {
-      id: newClusterId(),
-      orgId: call.caller.orgId,
-      kind: body.kind,
-      name: body.name,
-      stackId: stack.id,
-      region: body.kind === 'eks' ? body.region : body.kind === 'aks' ? body.location : null,
-      createdBy: call.caller.id,
-    });
-    if (row === null) throw nameTaken(body.name);
-    await audit(tx, call, row, 'cluster.create');
-    return followStack(tx, call, row, stack, 'up_stack', body.planHash);
-  });
-}
-
-async function planCluster(call: CreateCall, body: MadeClusterInput): Promise<Answer> {
-  const { deps, caller, actor } = call;
-  const wanted = stackOf(body, caller);
-  const operation = await deps.database.kysely.transaction().execute(async (tx) => {
-    if (await isClusterNameTaken(tx, caller.orgId, body.name)) throw nameTaken(body.name);
-    await checkCredentials(tx, wanted);
-    const stack = await openDryRun(tx, wanted);
-    return acceptStackOperation(tx, deps.queue, { stack, kind: 'preview_stack', actor });
-  });
-  const ended = await awaitOperation(deps, operation.id, PREVIEW_PATIENCE_MS);
-  if (!isFinished(ended.status)) {
-    const accepted: ClusterAccepted = { operation: operationRefReply(ended), cluster: null };
-    return { status: 202, body: accepted, location: operationLocation(ended) };
-  }
-  throwFailure(ended);
-  const plan = await findPlanOfOperation(deps.database.kysely, ended.id);
-  if (!plan) throw new MusterError('not_found', `${ended.id} left no plan`);
-  return { status: 200, body: stackPlanReply(plan, ended) };
-}
-
-async function register(call: CreateCall, name: string, kubeconfig: string | Record<string, unknown>): Promise<Answer> {
-  const access = accessOf(kubeconfig);
-  const { caller, deps } = call;
-  const answer = await call.once(async (tx) => {
-    const row = await insertCluster(tx, {
-      id: newClusterId(),
-      orgId: caller.orgId,
-      kind: 'registered',
-      name,
-      stackId: null,
-      region: null,
-      createdBy: caller.id,
-    });
-    if (row === null) throw nameTaken(name);
-    await saveClusterAccess(tx, row.id, { sealed: sealAccess(deps.envelope, row.id, access), endpoint: access.server });
-    return acceptRegistration(tx, call, { ...row, endpoint: access.server }, {});
-  });
-  return awaitRegistration(call, answer);
-}
-
-/** @param input `accessSealed`: what is to replace the present access once it has proved itself */
-async function acceptRegistration(
-  tx: Tx,
-  call: CreateCall,
-  row: ClusterRow,
-  input: { accessSealed?: string },
-): Promise<Answer> {
-  const operation = await acceptOperation(tx, call.deps.queue, {
-    orgId: row.org_id,
-    kind: 'register_cluster',
-    targetKind: 'cluster',
-    targetId: row.id,
-    stackId: null,
-    input,
-    createdBy: call.caller.id,
-  });
-  await audit(tx, call, row, input.accessSealed === undefined ? 'cluster.register' : 'cluster.replace_kubeconfig');
-  const body: ClusterAccepted = {
-    operation: operationRefReply(operation),
-    cluster: clusterReply(row, undefined, undefined),
-  };
-  return { status: 202, body, location: operationLocation(operation) };
-}
-
-/** Whoever registers wants to hear at once what is wrong; a replay waits for the same operation. */
-async function awaitRegistration(call: Pick<CreateCall, 'deps' | 'caller'>, answer: Answer): Promise<Answer> {
-  const { operation, cluster: before } = answer.body as ClusterAccepted & { cluster: ClusterReply };
-  const ended = await awaitOperation(call.deps, operation.id, REGISTER_PATIENCE_MS);
-  throwFailure(ended);
-  const db = call.deps.database.kysely;
-  const row = await findCluster(db, call.caller.orgId, before.id);
-  const body: ClusterAccepted = {
-    operation: operationRefReply(ended),
-    cluster: row ? await describe(db, row) : before,
-  };
-  return { ...answer, body };
-}
-
-function throwFailure(operation: OperationRow): void {
-  if (operation.status !== 'failed' && operation.status !== 'canceled') return;
-  const isKnown = (ERROR_CODES as readonly string[]).includes(operation.error_code ?? '');
-  const code = isKnown ? (operation.error_code as ErrorCode) : 'engine_failed';
-  throw new MusterError(code, operation.error_detail ?? 'the operation failed', {
-    facts: { operationId: operation.id },
-  });
-}
-
-async function followStack(
-  tx: Tx,
-  call: Pick<ClusterCall, 'actor' | 'deps'>,
-  row: ClusterRow,
-  stack: StackRow,
-  kind: 'up_stack' | 'destroy_stack',
-  planHash?: string,
-): Promise<Answer> {
-  const operation = await acceptStackOperation(tx, call.deps.queue, {
-    stack,
-    kind,
-    actor: call.actor,
-    ...(planHash === undefined ? {} : { planHash }),
-  });
-  const body: ClusterAccepted = {
-    operation: operationRefReply(operation),
-    cluster: clusterReply(row, stack, operation),
-  };
-  return { status: 202, body, location: operationLocation(operation) };
-}
-
 async function handOutKubeconfig(call: Call<'change', { id: string }>): Promise<Answer> {
   const { deps } = call;
   const { envelope } = deps;
@@ -506,19 +345,10 @@ async function handOutKubeconfig(call: Call<'change', { id: string }>): Promise<
     token = openToken(envelope, row.id, tokenSealed);
   }
   // Written down before it is handed out: what cannot be audited is not given.
-  await deps.database.kysely.transaction().execute((tx) => audit(tx, call, row, 'cluster.kubeconfig'));
+  await deps.database.kysely.transaction().execute((tx) => auditCluster(tx, call, row, 'cluster.kubeconfig'));
   const expiresAt = token === null ? null : isoOrNull(sealed.token_expires_at);
   call.response.setHeader('cache-control', 'no-store');
   return { status: 200, body: { kubeconfig: formatKubeconfig(row.name, access, token), expiresAt } };
-}
-
-async function describe(executor: Executor, row: ClusterRow): Promise<ClusterReply> {
-  if (row.stack_id === null) return clusterReply(row, undefined, undefined);
-  const [stack, underWay] = await Promise.all([
-    findStack(executor, row.org_id, row.stack_id),
-    findStackUpdate(executor, row.stack_id),
-  ]);
-  return clusterReply(row, stack, underWay);
 }
 
 type ReadCall = Pick<Call<'read', { id: string }>, 'caller' | 'deps' | 'params'>;
@@ -548,21 +378,4 @@ async function holdCluster(
 
 function noCluster(clusterId: string): MusterError {
   return new MusterError('not_found', `there is no cluster ${clusterId}`);
-}
-
-function audit(
-  tx: Tx,
-  { actor }: Pick<ClusterCall, 'actor'>,
-  row: ClusterRow,
-  action: string,
-  detail: Record<string, unknown> = {},
-): Promise<void> {
-  return appendAudit(tx, {
-    orgId: row.org_id,
-    actor,
-    action,
-    targetKind: 'cluster',
-    targetId: row.id,
-    detail: { name: row.name, kind: row.kind, ...detail },
-  });
 }

@@ -124,6 +124,8 @@ export async function checkStackDrift(context: StepContext): Promise<StepResult>
 async function withStack(context: StepContext, act: (stack: StackRow) => Promise<StepResult>): Promise<StepResult> {
   const stack = await findStack(context.db, null, context.operation.target_id);
   if (!stack || stack.status === 'destroyed') return { kind: 'done', note: 'the stack is gone' };
+  // Asked for while it was planned, or while nobody held it: a step that began would only be interrupted again.
+  if (context.operation.cancel_requested_at !== null) return endCanceled(context, stack);
   if (!context.engineReady()) {
     const until = new Date(context.now().getTime() + ENGINE_WAIT_MS);
     return { kind: 'wait', until, note: 'waiting for the engine' };
@@ -145,6 +147,22 @@ async function endUnbegun(context: StepContext, stack: StackRow, error: Provider
   const failure = { code: 'stack_refused' as const, detail };
   await record(context, (tx) => setStatus(context, tx, stack, { status: 'failed', failure }));
   return { kind: 'fail', error: failure };
+}
+
+async function endCanceled(context: StepContext, stack: StackRow): Promise<StepResult> {
+  const { operation } = context;
+  const wasUnderWay = stack.status === 'updating' || stack.status === 'destroying';
+  const isUpdate =
+    operation.kind === 'up_stack' || operation.kind === 'refresh_stack' || operation.kind === 'destroy_stack';
+  const detail = wasUnderWay
+    ? 'canceled in the middle: what was made is in the state'
+    : 'canceled before anything was changed';
+  const failure = { code: 'canceled', detail };
+  await record(context, async (tx) => {
+    if (isUpdate) await setStatus(context, tx, stack, { status: wasUnderWay ? 'failed' : stack.status, failure });
+    await finishOperation(tx, context.queue, operation.id, 'canceled', { error: failure });
+  });
+  return { kind: 'recorded' };
 }
 
 interface Planned {

@@ -175,17 +175,20 @@ export function installScript(installation: AgentInstallation): string {
 set -eu
 umask 077
 dir=${quote(dir)}
-mkdir -p "$dir"
-rm -rf "$dir/.install"
-mkdir "$dir/.install"
-trap 'rm -rf "$dir/.install"' EXIT
+# A place of this run's own: one whose connection was lost may still be at it.
+for other in "$dir"/.install/*; do
+  if [ -d "$other" ] && ! kill -0 "\${other##*/}" 2>/dev/null; then rm -rf "$other"; fi
+done
+own=$dir/.install/$$
+mkdir -p "$own"
+trap 'rm -rf "$own"; rmdir "$dir/.install" 2>/dev/null || true' EXIT
 trap 'exit 129' HUP INT TERM PIPE
-${writeFile('$dir/.install/install.sh', script)}
+${writeFile('$own/install.sh', script)}
 export MUSTER_AGENT_URL=${quote(url)} MUSTER_AGENT_DIR="$dir"
 ${nodePath === null ? '' : `export MUSTER_AGENT_NODE=${quote(nodePath)}`}
 ${token === null ? '' : `export MUSTER_AGENT_TOKEN=${quote(token)}`}
 # What an installation that was cut off left running has a token that is worth nothing any more.
-${token === null ? '' : 'sh "$dir/.install/install.sh" uninstall\n'}sh "$dir/.install/install.sh"
+${token === null ? '' : 'sh "$own/install.sh" uninstall\n'}sh "$own/install.sh"
 tries=0
 while [ ! -s "$dir/agent.key" ]; do
   tries=$((tries + 1))

@@ -123,11 +123,26 @@ export async function startSshd(options: SshdOptions = {}): Promise<SshdHost> {
     async close() {
       signal('SIGCONT');
       await kill();
+      endProcessesOf(root);
       rmSync(rule, { force: true });
       if (kind !== 'root') await changeUsers('userdel', ['-f', user]);
       rmSync(dir, { recursive: true, force: true });
     },
   };
+}
+
+/** What was installed on the host and left running by a test that failed. Twice, because a keeper may be starting one. */
+function endProcessesOf(dir: string): void {
+  for (let round = 0; round < 2; round++) {
+    const rows = execFileSync('ps', ['-eo', 'pid=,args='], { encoding: 'utf8' }).split('\n');
+    for (const row of rows.filter((each) => each.includes(`${dir}/`))) {
+      try {
+        process.kill(Number(row.trim().split(' ')[0]), 'SIGKILL');
+      } catch {
+        // ended meanwhile
+      }
+    }
+  }
 }
 
 /** One at a time may write the list of users, and other test files may be at it. */

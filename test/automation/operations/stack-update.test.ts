@@ -232,6 +232,22 @@ describe('an up', () => {
     expect(await untilFinished(first.id)).toMatchObject({ status: 'canceled' });
     expect(await now()).toMatchObject({ status: 'failed', failure_code: 'canceled' });
   });
+
+  it('that is canceled while it is planned ends, and has made nothing', async () => {
+    const { preview } = runner;
+    runner.preview = async (request, hooks, signals) => {
+      await until(() => signals.cancel.aborted, 'the preview is canceled');
+      return preview(request, hooks, signals);
+    };
+    const operation = await accept('up_stack');
+    await until(async () => (await findOperation(fleet.db, null, operation.id))?.status === 'running', 'it runs');
+    await inTransaction(fleet.db, (tx) =>
+      acceptCancel(tx, fleet.queue, { orgId: fleet.orgId, operationId: operation.id, actor: ACTOR, reason: 'x' }),
+    );
+    expect(await untilFinished(operation.id)).toMatchObject({ status: 'canceled', error_code: 'canceled' });
+    expect(await now()).toMatchObject({ status: 'created', failure_code: 'canceled' });
+    expect(runner.ran.map(({ update }) => update)).not.toContain('up');
+  });
 });
 
 describe('a destroy', () => {

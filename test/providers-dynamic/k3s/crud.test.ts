@@ -30,10 +30,7 @@ const SHA256 = createHash('sha256').update(FAKE_K3S).digest('hex');
 
 const hosts: SshdHost[] = [];
 afterAll(async () => {
-  for (const host of hosts) {
-    execFileSync('sh', ['-c', `pkill -9 -f "$0/" || true`, host.dir]);
-    await host.close();
-  }
+  for (const host of hosts) await host.close();
 });
 
 async function makeHost() {

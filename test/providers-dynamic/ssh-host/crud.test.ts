@@ -26,7 +26,6 @@ beforeAll(async () => {
   home = await startAgentHome();
 });
 afterAll(async () => {
-  for (const host of hosts) killAgents(host);
   await Promise.all(hosts.map((host) => host.close()));
   await home?.close();
 });
