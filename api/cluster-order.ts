@@ -34,7 +34,7 @@ export function stackOf(body: MadeClusterInput, caller: Caller & { name?: string
     config: configOf(body),
     owner: body.owner ?? ownerOf(caller),
     costCentre: body.costCentre ?? caller.orgId,
-    ceilingMicroUsdPerHour: body.ceilingUsdPerHour === undefined ? null : (parseUsd(body.ceilingUsdPerHour) as bigint),
+    ceilingMicroUsdPerHour: body.ceilingUsdPerHour === undefined ? null : parseUsd(body.ceilingUsdPerHour),
     protect: body.protect,
     onDrift: 'report',
     createdBy: caller.id,

@@ -29,7 +29,15 @@ export const WEBHOOK_EVENTS = [
 ] as const;
 
 /** What a webhook may want: one event, or all of a kind of object, or all. */
-export const WEBHOOK_FILTERS = ['*', 'instance.*', 'session.*', 'operation.*', 'finding.*', 'cluster.*', ...WEBHOOK_EVENTS] as const;
+export const WEBHOOK_FILTERS = [
+  '*',
+  'instance.*',
+  'session.*',
+  'operation.*',
+  'finding.*',
+  'cluster.*',
+  ...WEBHOOK_EVENTS,
+] as const;
 export type WebhookFilter = (typeof WEBHOOK_FILTERS)[number];
 
 /** Sent on request only, whatever the webhook wants. */

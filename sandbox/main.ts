@@ -62,7 +62,7 @@ else {
   const { urls, vendors } = running;
   const places = vendors.map(({ name, title }) => `${title} ${urls[name]}`);
   console.log(`sandbox: control page ${urls.control}, ${places.join(', ')}`);
-  const providers = Object.entries(cloudPorts).map(([name, port]) => `${name}:${port}`);
+  const providers = Object.entries(cloudPorts).map(([name, port]) => `${name}:${String(port)}`);
   console.log(`sandbox: for plain pulumi up, PULUMI_DEBUG_PROVIDERS=${providers.join(',')}`);
 }
 

@@ -55,14 +55,10 @@ export const createClusterBody = z
     }),
     z.strictObject({
       kind: z.literal('onprem'),
-      hosts: z
-        .array(z.record(z.string(), z.unknown()))
-        .min(1)
-        .max(200)
-        .meta({
-          description:
-            '`{address, port, user, hostKeySha256, …}` as the onprem stack takes them; the first is the server',
-        }),
+      hosts: z.array(z.record(z.string(), z.unknown())).min(1).max(200).meta({
+        description:
+          '`{address, port, user, hostKeySha256, …}` as the onprem stack takes them; the first is the server',
+      }),
       credentialRef: z
         .string()
         .optional()

@@ -84,7 +84,7 @@ async function readCluster(access: ClusterAccess, token: string | null, timeoutM
     apiGroups,
     openshiftVersion: apiGroups.includes('config.openshift.io') ? await readOpenshift(apis) : null,
     namespaceUid: namespace?.metadata?.uid ?? null,
-    nodes: nodes as KubernetesNode[],
+    nodes,
     storageClasses: (storage?.items ?? []).map(storageFacts),
     warnings: (events?.items ?? [])
       .map(warningFacts)

@@ -165,7 +165,7 @@ export async function deleteCluster(context: Context, [id]: string[], options: F
   const reply = await api.delete<ClusterAccepted | ClusterReply>(pathOf(id));
   if ('operation' in reply && 'cluster' in reply) return follow(context, reply, options);
   if (terminal.isJson) terminal.printJson(reply);
-  else terminal.print(`${(reply as ClusterReply).name} is forgotten; nothing at it has changed.`);
+  else terminal.print(`${reply.name} is forgotten; nothing at it has changed.`);
   return EXIT.done;
 }
 

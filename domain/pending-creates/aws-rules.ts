@@ -101,7 +101,7 @@ function byTags(service: string, kind: string): PendingRule {
       const own = objectOf(tags);
       const tagFilters = [TAG_KEYS.stack, TAG_KEYS.deployment].map((key) => ({
         key,
-        values: [String(own[key] ?? '')],
+        values: [typeof own[key] === 'string' ? own[key] : ''],
       }));
       return { token: 'aws:resourcegroupstaggingapi/getResources:getResources', args: { tagFilters } };
     },

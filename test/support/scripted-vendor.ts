@@ -335,5 +335,16 @@ function endOf(
   const failed = Object.values(failures)[0];
   const kind = trouble ?? (failed ? 'resource_failed' : null);
   const error = kind && { kind, detail: failed?.reason ?? `scripted ${kind}` };
-  return { update, isOk: error === null, error, failures, changes: {}, outputs: {}, steps: [], drift: [], state: stateOf(stack), engineMs: 0 };
+  return {
+    update,
+    isOk: error === null,
+    error,
+    failures,
+    changes: {},
+    outputs: {},
+    steps: [],
+    drift: [],
+    state: stateOf(stack),
+    engineMs: 0,
+  };
 }

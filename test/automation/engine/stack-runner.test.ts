@@ -18,7 +18,15 @@ const REQUEST = {
   deploymentSshPublicKeys: ['ssh-ed25519 AAAA'],
 };
 const SECRETS = { passphrase: 'very secret', encryptionSalt: 'v1:salt' };
-const DONE: RunResult = { isOk: true, errorText: null, failures: {}, changes: { create: 1 }, outputs: {}, steps: [], drift: [] };
+const DONE: RunResult = {
+  isOk: true,
+  errorText: null,
+  failures: {},
+  changes: { create: 1 },
+  outputs: {},
+  steps: [],
+  drift: [],
+};
 
 let dir: string;
 let backend: StateBackend;
