@@ -183,14 +183,14 @@ async function optional<T>(asking: Promise<T>): Promise<T | null> {
 }
 
 async function readOpenshift({ custom }: Apis): Promise<string | null> {
-  const found = (await optional(
+  const found = await optional(
     custom.getClusterCustomObject({
       group: 'config.openshift.io',
       version: 'v1',
       plural: 'clusterversions',
       name: 'version',
     }) as Promise<{ status?: { desired?: { version?: string } } }>,
-  )) as { status?: { desired?: { version?: string } } } | null;
+  );
   return found?.status?.desired?.version ?? null;
 }
 
