@@ -1,5 +1,6 @@
 /** The kinds of stack and their programs. A program is loaded only when it runs: some bring large SDKs. */
 import type { z } from 'zod';
+import { LOOK_UP_KIND } from '../domain/pending-creates/look-up.ts';
 import { STACK_KINDS, type StackKind } from '../domain/stack-kind.ts';
 import { stackArgsFromConfig, type StackArgs } from './stack-args.ts';
 
@@ -52,11 +53,9 @@ export async function loadStackProgram(kind: string): Promise<StackProgram> {
   return load();
 }
 
-/** What the stack runner asks of clouds for itself: nobody's stack is of this kind. */
-export const LOOK_UP_KIND = 'look_up';
-
 /** The program alone, for the operation child. */
 export async function loadProgram(kind: string): Promise<StackProgram['run']> {
+  // What the stack runner asks of clouds for itself.
   if (kind === LOOK_UP_KIND) {
     const { lookUpProgram } = await import('./look-up/program.ts');
     return (args) => lookUpProgram(args as Parameters<typeof lookUpProgram>[0]);

@@ -5,10 +5,9 @@
  */
 import { randomUUID } from 'node:crypto';
 import { findPendingRule, judgeReading } from '../../domain/pending-creates/find-rule.ts';
+import { LOOK_UP_KIND, type LookUpAnswer, type LookUpArgs } from '../../domain/pending-creates/look-up.ts';
 import type { Answer, CloudQuestion, PendingRule } from '../../domain/pending-creates/rule.ts';
 import { ProviderError, type ProviderErrorKind } from '../../domain/provider-error.ts';
-import { LOOK_UP_KIND } from '../../stacks/catalogue.ts';
-import type { LookUpAnswer, LookUpArgs } from '../../stacks/look-up/program.ts';
 import { summarizeEngineError } from './classify-error.ts';
 import type { RunRequest, RunResult } from './protocol.ts';
 import type { FoundResource, LookUpCandidate, StackResource, StackState, StateBackend } from './state-backend.ts';

@@ -5,23 +5,7 @@
 import { output, type Output } from '@pulumi/pulumi/output.js';
 import { ProviderResource } from '@pulumi/pulumi/resource.js';
 import { invoke } from '@pulumi/pulumi/runtime/invoke.js';
-
-export interface LookUpArgs {
-  providers: {
-    /** Pulumi's name of the package. */
-    package: string;
-    /** As the state has them. */
-    inputs: Record<string, unknown>;
-    questions: { token: string; args: Record<string, unknown> }[];
-  }[];
-}
-
-export type LookUpAnswer = { value: Record<string, unknown> } | { trouble: string };
-
-export interface LookUpOutputs {
-  /** By provider and question, in their order. */
-  answers: LookUpAnswer[][];
-}
+import type { LookUpAnswer, LookUpArgs, LookUpOutputs } from '../../domain/pending-creates/look-up.ts';
 
 /** One question without an answer does not take the others' away. */
 export function lookUpProgram({ providers }: LookUpArgs): Record<keyof LookUpOutputs, Output<unknown>> {

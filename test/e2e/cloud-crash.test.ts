@@ -10,7 +10,6 @@ afterAll(() => lab.close());
 
 const SLICE: [kind: CrashKind, seed: number][] = [
   ['eks', 16],
-  ['aks', 21],
   ['snapshots', 15],
 ];
 

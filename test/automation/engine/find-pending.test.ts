@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { findPendingCreates, type LookUpTools } from '../../../automation/engine/find-pending.ts';
 import type { RunResult } from '../../../automation/engine/protocol.ts';
 import type { LookUpCandidate, StackResource, StateBackend } from '../../../automation/engine/state-backend.ts';
-import type { LookUpAnswer, LookUpArgs } from '../../../stacks/look-up/program.ts';
+import type { LookUpAnswer, LookUpArgs } from '../../../domain/pending-creates/look-up.ts';
 
 const MARKS = { 'muster-stack': 'train', 'muster-deployment': 'dep' };
 const PROVIDER = 'urn:pulumi:s::muster::pulumi:providers:aws::train-aws::uuid';
