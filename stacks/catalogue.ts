@@ -55,6 +55,7 @@ export async function loadStackProgram(kind: string): Promise<StackProgram> {
 
 /** The program alone, for the operation child. */
 export async function loadProgram(kind: string): Promise<StackProgram['run']> {
+  // What the stack runner asks of clouds for itself.
   if (kind === LOOK_UP_KIND) {
     const { lookUpProgram } = await import('./look-up/program.ts');
     return (args) => lookUpProgram(args as Parameters<typeof lookUpProgram>[0]);

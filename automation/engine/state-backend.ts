@@ -132,9 +132,8 @@ async function openFileBackend(url: string): Promise<StateBackend> {
       if (!latest?.pending_operations?.length) return;
       for (const { resource, type } of latest.pending_operations) {
         const made = found[resource.urn];
-        const isKnown = latest.resources?.some((known) => known.urn === resource.urn && known.id === made?.id);
-        if (type !== 'creating' || made === undefined || isKnown) continue;
-        latest.resources = [...(latest.resources ?? []), adopt(resource, made)];
+        if (type === 'creating' && made !== undefined)
+          latest.resources = withAdopted(latest.resources ?? [], adopt(resource, made));
       }
       delete latest.pending_operations;
       await replaceFile(fileOf(stackName), JSON.stringify(file));
@@ -219,6 +218,20 @@ function adopt(resource: CheckpointResource, { id, outputs, isUseless }: FoundRe
   return isUseless ? { ...adopted, delete: true } : { ...adopted, initErrors: ['adopted after an interrupted create'] };
 }
 
+/**
+ * Where it replaces another the new one comes before the old one, which waits for its deletion (what the engine deleted already is
+ * forgotten); else it comes last, because nothing depends on it yet.
+ */
+function withAdopted(resources: CheckpointResource[], adopted: CheckpointResource): CheckpointResource[] {
+  const { urn, id } = adopted;
+  if (resources.some((known) => known.urn === urn && known.id === id && !known.pendingReplacement)) return resources;
+  const at = resources.findIndex((known) => known.urn === urn && !known.delete);
+  const old = resources[at];
+  if (old === undefined || adopted.delete) return [...resources, adopted];
+  const kept = old.pendingReplacement ? [] : [{ ...old, delete: true }];
+  return [...resources.slice(0, at), adopted, ...kept, ...resources.slice(at + 1)];
+}
+
 /** Everything by which the resources hang together in their own stack is left out: each is only to be read. */
 function lookUpCheckpoint(file: CheckpointFile, name: string, candidates: LookUpCandidate[]): CheckpointFile {
   const latest = file.checkpoint.latest ?? {};
@@ -260,6 +273,8 @@ interface CheckpointResource {
   retainOnDelete?: boolean;
   /** Waits for its deletion. */
   delete?: boolean;
+  /** Was deleted to be made anew. */
+  pendingReplacement?: boolean;
   inputs?: Record<string, unknown>;
   outputs?: Record<string, unknown>;
   initErrors?: string[];
@@ -286,9 +301,9 @@ function parseCheckpoint(text: string): StackState {
   };
 }
 
-/** Components and providers are the state's own. */
-function isSomewhere({ custom, type }: CheckpointResource): boolean {
-  return custom === true && !type.startsWith('pulumi:providers:');
+/** Components and providers are the state's own; what was deleted to be made anew is nowhere. */
+function isSomewhere({ custom, type, pendingReplacement }: CheckpointResource): boolean {
+  return custom === true && !type.startsWith('pulumi:providers:') && !pendingReplacement;
 }
 
 function toResource(resource: CheckpointResource): StackResource {

@@ -1,5 +1,7 @@
-/** What the look-up program is asked and what it answers: the runner names it by its kind, no person can. */
+/** What the stack runner and its look-up program say to each other: questions to clouds, with the configuration of a stack's own providers. */
+import type { CloudQuestion } from './rule.ts';
 
+/** The program's name; nobody's stack is of this kind. */
 export const LOOK_UP_KIND = 'look_up';
 
 export interface LookUpArgs {
@@ -8,7 +10,7 @@ export interface LookUpArgs {
     package: string;
     /** As the state has them. */
     inputs: Record<string, unknown>;
-    questions: { token: string; args: Record<string, unknown> }[];
+    questions: CloudQuestion[];
   }[];
 }
 

@@ -3,9 +3,9 @@
  * previewed. Not a kind of stack: the stack runner runs it to learn what became of pending creates.
  */
 import { output, type Output } from '@pulumi/pulumi/output.js';
-import type { LookUpAnswer, LookUpArgs, LookUpOutputs } from '../../domain/pending-creates/look-up.ts';
 import { ProviderResource } from '@pulumi/pulumi/resource.js';
 import { invoke } from '@pulumi/pulumi/runtime/invoke.js';
+import type { LookUpAnswer, LookUpArgs, LookUpOutputs } from '../../domain/pending-creates/look-up.ts';
 
 /** One question without an answer does not take the others' away. */
 export function lookUpProgram({ providers }: LookUpArgs): Record<keyof LookUpOutputs, Output<unknown>> {

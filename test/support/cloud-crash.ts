@@ -52,6 +52,8 @@ const MAX_TRIES = 12;
 const MAX_KILLS = 2;
 /** About as many as a stack of the kind has. */
 const RESOURCES: Record<CrashKind, number> = { eks: 50, aks: 14, standby: 10, snapshots: 12 };
+/** What a change makes anew. */
+const CHANGED = 2;
 const CREATE_MS = 60;
 
 export const QUIET_HOOKS: UpdateHooks = {
@@ -143,7 +145,8 @@ async function runSeed(
   Object.assign(tally, { found: 0, absent: 0 });
   const random = createSeededRandom(seed);
   const stackName = `${kind}-${seed}`;
-  const wanted = request(stackName, kind, drawConfig(kind, random));
+  const config = drawConfig(kind, random);
+  let wanted = request(stackName, kind, config);
   const report: CrashReport = { problems: [], kills: 0, found: 0, absent: 0 };
   clouds.fault({ kind: 'slow', operation: 'create', delayMs: CREATE_MS, probability: 0.7 });
   clouds.fault({ kind: 'slow', operation: 'delete', delayMs: CREATE_MS, probability: 0.5 });
@@ -152,6 +155,11 @@ async function runSeed(
     const up = await untilDone(parts, kind, wanted, 'up', random, report, isAbandoned ? 1 : MAX_TRIES);
     if (up?.isOk) {
       report.problems.push(...compare(clouds, up));
+      if (random.chance(0.5)) {
+        wanted = request(stackName, kind, changeConfig(kind, config));
+        const changed = await untilDone(parts, kind, wanted, 'up', random, report, MAX_TRIES, CHANGED);
+        report.problems.push(...(changed ? compare(clouds, changed) : ['no up of the change ended well']));
+      }
       const again = await runner.up(wanted, QUIET_HOOKS, NEVER);
       const changed = Object.keys(again.changes).filter((op) => op !== 'same');
       if (!again.isOk || changed.length > 0)
@@ -177,6 +185,7 @@ async function untilDone(
   random: SeededRandom,
   report: CrashReport,
   tries: number,
+  resources = RESOURCES[kind],
 ): Promise<UpdateOutcome | null> {
   const said: string[] = [];
   let kills = 0;
@@ -184,7 +193,7 @@ async function untilDone(
     const kill = new AbortController();
     const stop =
       kills < MAX_KILLS && random.chance(0.9)
-        ? killAfter(clouds, update, random.below(RESOURCES[kind]), random.below(CREATE_MS), kill)
+        ? killAfter(clouds, update, random.below(resources), random.below(CREATE_MS), kill)
         : () => {};
     try {
       const outcome = await runner[update](wanted, QUIET_HOOKS, { ...NEVER, kill: kill.signal });
@@ -283,5 +292,21 @@ function drawConfig(kind: CrashKind, random: SeededRandom): object {
           { name: 'copy', store: 'r2', region: 'auto', accountId: 'a'.repeat(32), profile: 'cloudflare' },
         ],
       };
+  }
+}
+
+/** What makes resources anew: before the old ones go, or after. */
+function changeConfig(kind: CrashKind, config: object): object {
+  switch (kind) {
+    case 'eks':
+      return { ...config, gpuNodeGroups: [{ instanceType: 'g4dn.xlarge', maxSize: 3 }] };
+    case 'aks':
+      return { ...config, gpuNodePools: [{ vmSize: 'Standard_NC48ads_A100_v4', maxCount: 1 }] };
+    case 'standby':
+      return 'fallbackZone' in config
+        ? { ...config, runIn: 'fallback_zone' }
+        : { ...config, image: 'debian-cloud/debian-12' };
+    case 'snapshots':
+      return { buckets: [{ name: 'moved', region: 'eu-west-1', user: true }] };
   }
 }

@@ -205,6 +205,38 @@ describe('what is found of a pending create', () => {
   });
 });
 
+describe('a pending create that replaces', () => {
+  const adopt = async (old: object) => {
+    writeCheckpoint({
+      resources: [{ ...machine('att_a', { id: '1' }), ...old }, machine('att_b', { id: '2' })],
+      pending_operations: [{ resource: machine('att_a', {}), type: 'creating' }],
+    });
+    const before = await backend.readState(STACK);
+    await backend.resolvePendingCreates(STACK, { [urn('att_a', TYPE)]: { id: '1b' } });
+    const after = readCheckpoint().resources.map(({ id, delete: isOld }) => [id, isOld ?? false]);
+    return { known: before?.resources.map(({ id }) => id), after };
+  };
+
+  it('comes before the old one, which then waits for its deletion', async () => {
+    const { known, after } = await adopt({});
+    expect(known).toEqual(['1', '2']);
+    expect(after).toEqual([
+      ['1b', false],
+      ['1', true],
+      ['2', false],
+    ]);
+  });
+
+  it('takes the place of one that was deleted first, which is nowhere any more', async () => {
+    const { known, after } = await adopt({ pendingReplacement: true });
+    expect(known).toEqual(['2']);
+    expect(after).toEqual([
+      ['1b', false],
+      ['2', false],
+    ]);
+  });
+});
+
 describe('a stack without protection', () => {
   it('has neither protected resources nor ones that the engine would forget instead of deleting', async () => {
     const kept = { protect: true, retainOnDelete: true };
