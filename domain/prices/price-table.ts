@@ -80,6 +80,8 @@ export const PRICE_TABLE: readonly PriceEntry[] = [
     'm5.large': 107_000n,
     'm6i.large': 107_000n,
     'm6i.xlarge': 214_000n,
+    'm7i.large': 112_350n,
+    'm7i.xlarge': 224_700n,
     'g4dn.xlarge': 587_000n,
     'g5.xlarge': 1_123_000n,
   }),
