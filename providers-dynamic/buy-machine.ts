@@ -174,8 +174,12 @@ async function lookUp(
   });
 }
 
-/** The oldest that the vendor still knows by its id: a list may show a destroyed machine for a while. */
-async function lookOnce(client: ProviderClient, label: string, signal?: AbortSignal): Promise<BoughtMachine | null> {
+/** What the vendor still knows by its id, the oldest first: a list may show a destroyed machine for a while. */
+export async function findAlive(
+  client: ProviderClient,
+  label: string,
+  signal?: AbortSignal,
+): Promise<ObservedInstance[]> {
   const listed = await client.findByLabel(label, signal);
   const ids = listed.map((instance) => instance.providerInstanceId).sort(compareIds);
   const alive: ObservedInstance[] = [];
@@ -183,7 +187,11 @@ async function lookOnce(client: ProviderClient, label: string, signal?: AbortSig
     const observed = await client.readInstance(id, signal);
     if (observed !== null) alive.push(observed);
   }
-  const [oldest, ...others] = alive;
+  return alive;
+}
+
+async function lookOnce(client: ProviderClient, label: string, signal?: AbortSignal): Promise<BoughtMachine | null> {
+  const [oldest, ...others] = await findAlive(client, label, signal);
   if (!oldest) return null;
   return {
     providerInstanceId: oldest.providerInstanceId,

@@ -19,6 +19,7 @@ import { retryWhileAway } from '../../db/database.ts';
 import { listInstancesOfStack, setInstanceStatus, type InstanceRow } from '../../db/instances.ts';
 import { saveProgress, withClaim } from '../../db/operations.ts';
 import { findStackName } from '../../db/stacks.ts';
+import { findAlive } from '../../providers-dynamic/buy-machine.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
 import { openEnv } from '../../secrets/instance-env.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
@@ -178,7 +179,8 @@ async function resolvePending(
   const client = context.client(provider);
   const endsAt = performance.now() + context.listLagMs(provider);
   for (;;) {
-    const [found] = await client.findByLabel(attempt.label, context.kill);
+    // A machine that a refused purchase left was destroyed there, and a list may show it for a while.
+    const [found] = await findAlive(client, attempt.label, context.kill);
     if (found) {
       if (!isWanted(attempt.status)) await applyFound(context, attempt, machineOfListing(found));
       return found.providerInstanceId;

@@ -164,6 +164,27 @@ describe('coldstart', () => {
     expect(vendor.live()).toHaveLength(1);
   });
 
+  it('does not adopt a machine that is gone though the list still shows it: it buys again', async () => {
+    const { vendor, runner } = automation;
+    const { operation } = await automation.provision();
+    runner.isKilledNext = true;
+    await automation.startWorker();
+    await automation.untilWaiting(operation.id);
+    const [ghost] = await vendor.client.listInstances();
+    await vendor.client.destroy(ghost?.providerInstanceId as string);
+    const { findByLabel } = vendor.client;
+    vendor.client.findByLabel = async (label, signal) => {
+      const listed = await findByLabel(label, signal);
+      return ghost?.label === label && !listed.some((one) => one.providerInstanceId !== ghost.providerInstanceId)
+        ? [ghost]
+        : listed;
+    };
+    await automation.passWait(operation.id);
+    const [attempt] = await automation.untilBought(1);
+    expect(attempt?.provider_instance_id).not.toBe(ghost?.providerInstanceId);
+    expect(vendor.live()).toHaveLength(1);
+  });
+
   it('fails with the reason of a provider that refuses our key', async () => {
     automation.vendor.script('auth');
     const { operation } = await automation.provision();
