@@ -141,6 +141,8 @@ async function rentAndLook(
   const { id } = accepted.instances[0] as Instance;
   const instance = await followUntilReady(muster, id, stopped, say);
   const probe = await probeSsh(instance.ssh!, key.secret, PROBE_MS);
+  // Whoever stops it is told that it was stopped, however far it had come.
+  stopped.throwIfAborted();
   if (!probe.authenticated) throw new Error(`SSH: ${probe.detail ?? 'our key was not let in'}`);
   const [gpu] = probe.gpus ?? [];
   if (!gpu) throw new Error(`no GPU seen by nvidia-smi: ${probe.detail ?? 'an empty answer'}`);
