@@ -81,8 +81,8 @@ export async function acceptHost(
 }
 
 /**
- * Cordons it, and destroys its stack: uninstalls. Throws MusterError `conflict` for a host that its stack has among others, and while
- * another update of its stack is under way.
+ * Cordons it, and destroys its stack: uninstalls. It supersedes what is under way on the stack, such as an installation: that is canceled,
+ * and what it left is removed too. Throws MusterError `conflict` for a host that its stack has among others.
  * @param forget what cannot be uninstalled is let go, because the host is dead for ever
  */
 export async function acceptHostRemoval(
@@ -100,7 +100,7 @@ export async function acceptHostRemoval(
   if (!stack) throw new MusterError('conflict', `the stack of ${node.id} is not there`);
   await cordonNode(tx, node.org_id, node.id, true);
   if (forget) await requestForget(tx, node.id);
-  const operation = await acceptStackOperation(tx, queue, { stack, kind: 'destroy_stack', actor });
+  const operation = await acceptStackOperation(tx, queue, { stack, kind: 'destroy_stack', actor, supersedes: true });
   await auditHost(tx, actor, {
     nodeId: node.id,
     orgId: node.org_id,

@@ -3,7 +3,7 @@ import { MusterError } from '../domain/error-table.ts';
 import { isStackOperation, type OperationKind } from '../domain/operation.ts';
 import { appendAudit, type Actor } from './audit.ts';
 import type { Executor, Tx } from './database.ts';
-import { acceptOperation, type OperationRow } from './operations.ts';
+import { acceptOperation, requestCancel, type OperationRow } from './operations.ts';
 import type { Queue } from './queue.ts';
 import { findStackPlan } from './stack-plans.ts';
 import type { StackRow } from './stacks.ts';
@@ -22,6 +22,8 @@ export interface StackOrder {
   refreshFirst?: boolean;
   /** The operation in whose step this is accepted: what it asks for runs after it. */
   follows?: string;
+  /** What is under way is canceled, and this runs when it has wound down. @default false: refused while it is */
+  supersedes?: boolean;
 }
 
 /**
@@ -41,7 +43,9 @@ export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrd
       `${stack.title} is protected: set protect to false first (PATCH /stacks/${stack.id})`,
     );
   }
-  if (order.follows === undefined && changes(kind)) await refuseWhileUpdating(tx, stack, kind);
+  const isHeld = order.follows === undefined && changes(kind);
+  const superseded = isHeld && order.supersedes === true ? await findOtherUpdate(tx, stack, kind) : undefined;
+  if (isHeld && !superseded) await refuseWhileUpdating(tx, stack, kind);
   if (planHash !== undefined) await checkPlanHash(tx, stack, planHash);
   const operation = await acceptOperation(tx, queue, {
     orgId: stack.org_id,
@@ -58,6 +62,8 @@ export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrd
     ...(kind === 'preview_stack' || planHash !== undefined ? {} : { deterministicKey: `${kind}:${stack.id}` }),
     createdBy: actor.id,
   });
+  // A stack has one step at a time, so this one begins after the other has ended.
+  if (superseded) await requestCancel(tx, queue, superseded.id, `superseded by ${operation.id}`);
   if (changes(kind)) {
     await appendAudit(tx, {
       orgId: stack.org_id,
@@ -65,7 +71,12 @@ export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrd
       action: `stack.${kind.replace(/_stack$/, '')}`,
       targetKind: 'stack',
       targetId: stack.id,
-      detail: { title: stack.title, operation: operation.id, ...(planHash === undefined ? {} : { planHash }) },
+      detail: {
+        title: stack.title,
+        operation: operation.id,
+        ...(planHash === undefined ? {} : { planHash }),
+        ...(superseded ? { supersedes: superseded.id } : {}),
+      },
     });
   }
   return operation;
@@ -87,9 +98,15 @@ function changes(kind: StackOperationKind): boolean {
   return kind === 'up_stack' || kind === 'refresh_stack' || kind === 'destroy_stack';
 }
 
-async function refuseWhileUpdating(tx: Tx, stack: StackRow, kind: StackOperationKind): Promise<void> {
+/** The update under way, unless it is the same one. */
+async function findOtherUpdate(tx: Tx, stack: StackRow, kind: StackOperationKind): Promise<OperationRow | undefined> {
   const under = await findStackUpdate(tx, stack.id);
-  if (!under || under.kind === kind) return;
+  return under?.kind === kind ? undefined : under;
+}
+
+async function refuseWhileUpdating(tx: Tx, stack: StackRow, kind: StackOperationKind): Promise<void> {
+  const under = await findOtherUpdate(tx, stack, kind);
+  if (!under) return;
   throw new MusterError('conflict', `${under.kind} ${under.id} is under way on ${stack.title}`, {
     facts: { state: stack.status, operationId: under.id },
   });

@@ -136,7 +136,7 @@ export const nodeRoutes: Route[] = [
     area: AREA,
     summary: 'Remove a node',
     description:
-      'A host of your own is cordoned and drained, and our agent uninstalled, by the operation in the reply (202); it stays, `gone`, to be forgotten by a second call. A node whose machine is gone is forgotten at once (204).',
+      'A host of your own is cordoned and drained, and our agent uninstalled, by the operation in the reply (202), which also cancels an installation that is under way; it stays, `gone`, to be forgotten by a second call. A node whose machine is gone is forgotten at once (204).',
     params,
     query: deleteNodeQuery,
     isIdempotent: true,

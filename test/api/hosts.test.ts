@@ -150,8 +150,6 @@ describe("a host's agent", () => {
 describe('removing a host', () => {
   it('cordons it, destroys its stack, and is forgotten by a second call when nothing is left', async () => {
     const { node, operation } = (await post('/nodes', makeBody())).body;
-    const early = await remove(`/nodes/${node.id}`);
-    expect(early).toMatchObject({ status: 409, body: { operationId: operation.id } });
     await finish(operation.id);
     const removal = await remove(`/nodes/${node.id}?forget=true`);
     expect(removal).toMatchObject({
@@ -172,6 +170,33 @@ describe('removing a host', () => {
     // The place is free again.
     const { address } = node.host;
     expect((await post('/nodes', makeBody({ address }))).status).toBe(202);
+  });
+
+  it('supersedes the up that installs it: canceled at once when nobody works on it, asked to end when somebody does', async () => {
+    const queued = (await post('/nodes', makeBody())).body;
+    const first = await remove(`/nodes/${queued.node.id}`);
+    expect(first).toMatchObject({ status: 202, body: { operation: { kind: 'destroy_stack', status: 'queued' } } });
+    const up = (await get(`/operations/${queued.operation.id}`)).body;
+    expect(up).toMatchObject({ status: 'canceled', error: { detail: `superseded by ${first.body.operation.id}` } });
+    // Asked for once more, it is the same removal.
+    expect((await remove(`/nodes/${queued.node.id}`)).body.operation.id).toBe(first.body.operation.id);
+
+    const running = (await post('/nodes', makeBody())).body;
+    const operations = server.database.kysely;
+    await operations
+      .updateTable('operations')
+      .set({ status: 'running' })
+      .where('id', '=', running.operation.id)
+      .execute();
+    const second = await remove(`/nodes/${running.node.id}`);
+    expect(second.status).toBe(202);
+    const row = await operations
+      .selectFrom('operations')
+      .select(['status', 'cancel_requested_at', 'cancel_reason'])
+      .where('id', '=', running.operation.id)
+      .executeTakeFirstOrThrow();
+    expect(row).toMatchObject({ status: 'running', cancel_reason: `superseded by ${second.body.operation.id}` });
+    expect(row.cancel_requested_at).not.toBeNull();
   });
 
   it('is refused for one that its stack has among others', async () => {

@@ -199,6 +199,33 @@ describe.skipIf(sshdMissing !== null)('a host of our own', () => {
     },
     BOUND_MS,
   );
+
+  it(
+    'is removed in the middle of its installation: that is canceled, and nothing of it stays',
+    async () => {
+      const other = await startSshd();
+      try {
+        const { address, port, user, hostKeySha256, privateKey } = other;
+        const name = 'half';
+        await muster.request('POST', '/api/v1/credentials', { name, kind: 'ssh_private_key', value: privateKey });
+        const agentDir = join(other.dir, 'agent');
+        const place = { address, port, user, hostKeySha256 };
+        const order = { ...place, credentialRef: name, agentDir, nodePath: process.execPath };
+        const added = await post<{ node: Shown; operation: Operation }>('/nodes', order);
+        await waitFor(() => existsSync(agentDir), BOUND_MS, 'the installation has begun', 5);
+        const removal = await muster.request<{ operation: Operation }>('DELETE', `/api/v1/nodes/${added.node.id}`);
+        expect(removal.status).toBe(202);
+        expect(await ended(removal.body.operation.id)).toMatchObject({ status: 'succeeded', error: null });
+        expect(['canceled', 'succeeded']).toContain((await ended(added.operation.id)).status);
+        expect(existsSync(agentDir)).toBe(false);
+        expect(execFileSync('ps', ['-eo', 'args='], { encoding: 'utf8' })).not.toContain(`${agentDir}/`);
+        expect((await muster.request<Shown>('GET', `/api/v1/nodes/${added.node.id}`)).body.status).toBe('gone');
+      } finally {
+        await other.close();
+      }
+    },
+    BOUND_MS,
+  );
 });
 
 describe.skipIf(sshdMissing !== null)('a cluster of our own', () => {
