@@ -10,6 +10,7 @@ import { Subnet } from '@pulumi/aws/ec2/subnet.js';
 import { Vpc } from '@pulumi/aws/ec2/vpc.js';
 import { LocalWorkspace, PulumiCommand, type Stack } from '@pulumi/pulumi/automation/index.js';
 import semver from 'semver';
+import { dropPromiseBookkeeping } from '../automation/engine/child/prime.ts';
 import { createChildPool } from '../automation/engine/child-pool.ts';
 import { createStackRunner, type UpdateHooks, type UpdateOutcome } from '../automation/engine/stack-runner.ts';
 import { chooseStateBackend, makeEnginePassphrase } from '../automation/engine/state-backend.ts';
@@ -17,7 +18,9 @@ import { locateEngine } from '../engine/locate.ts';
 import { eksConfigSchema } from '../stacks/eks/config.ts';
 import { median } from './lab.ts';
 
-Error.stackTraceLimit = 2; // as in the operation child
+// As in the operation child.
+Error.stackTraceLimit = 2;
+dropPromiseBookkeeping();
 const ROUNDS = 5;
 const RESOURCES = 1_000;
 const PROJECT_DIR = join(import.meta.dirname, '..');
