@@ -82,13 +82,6 @@ export function httpUrl(text: string): string | undefined {
   return url.search === '' && url.hash === '' ? url.href.replace(/\/$/, '') : undefined;
 }
 
-export function urlWithScheme(...schemes: readonly string[]): Parse<string> {
-  return (text) => {
-    const url = parseUrl(text);
-    return url && schemes.includes(url.protocol.slice(0, -1)) ? text : undefined;
-  };
-}
-
 const SSL_MODES = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'];
 
 export function isPostgresUrl(text: string): boolean {

@@ -15,7 +15,6 @@ import {
   rateLimits,
   secret,
   someOf,
-  urlWithScheme,
 } from './config-values.ts';
 import type { Parse, RateLimits, Secret } from './config-values.ts';
 import { DEPLOYMENT_ID_PATTERN } from './domain/label.ts';
@@ -217,9 +216,9 @@ export const VARIABLES = {
   MUSTER_PULUMI_BACKEND_URL: optional({
     section: 'Work',
     meaning: 'Where the state of stacks lives.',
-    allowed: 'a URL that starts with file://, s3://, gs://, azblob:// or https://',
-    parse: urlWithScheme('file', 's3', 'gs', 'azblob', 'https'),
-    unset: 'the embedded default, under the data directory',
+    allowed: 'nothing any more: states live in the database (docs/runbooks/move-stacks.md moves stacks in and out)',
+    parse: () => undefined,
+    unset: "Muster's own state service, in its database",
   }),
   MUSTER_BOOT_TIMEOUT: defaulted({
     section: 'Work',

@@ -65,7 +65,6 @@ export interface Config {
   readonly database: { readonly url: Secret | null; readonly ca: string | null };
   readonly work: {
     readonly concurrency: number;
-    readonly pulumiBackendUrl: string | null;
     readonly bootTimeoutMs: number;
     readonly offerSyncMs: number;
     readonly readinessMs: number;
@@ -190,7 +189,6 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
     work: {
       concurrency:
         values.MUSTER_WORKER_CONCURRENCY ?? Math.min(8, Math.max(2, options.cores ?? availableParallelism())),
-      pulumiBackendUrl: values.MUSTER_PULUMI_BACKEND_URL,
       bootTimeoutMs: values.MUSTER_BOOT_TIMEOUT,
       offerSyncMs: values.MUSTER_OFFER_SYNC_INTERVAL,
       readinessMs: values.MUSTER_READINESS_INTERVAL,

@@ -12,6 +12,7 @@ import { createBundleCache } from './agent/bundle-cache.ts';
 import { createNodePrograms } from './agent/node-programs.ts';
 import type { Automation, ProviderAccount } from './automation/automation.ts';
 import type { CloudCredentials } from './automation/clusters/cloud-token.ts';
+import type { EngineStateService } from './automation/engine/state-backend.ts';
 import type { SandboxProcess } from './automation/sandbox-process.ts';
 import { openDatabase, type Database } from './db/database.ts';
 import { registerDeployment } from './db/deployment.ts';
@@ -93,7 +94,11 @@ async function bringUp(config: Config, log: Logger, stops: Stop[], aborted: Abor
   if (needsProviders) {
     const agentUrl = findAgentUrl(config, port);
     print(agentUrl === null ? 'agents: off' : `agents: on machines, calling ${agentUrl}`);
-    const automation = await startAutomation(config, database, queue, envelope, (await sandbox) ?? null, agentUrl, log);
+    const stateService = config.roles.includes('worker')
+      ? await startStateService(database, envelope, log, stops)
+      : null;
+    const parts = { sandbox: (await sandbox) ?? null, agentUrl, stateService };
+    const automation = await startAutomation(config, database, queue, envelope, parts, log);
     stops.unshift(() => automation.stop());
     if (config.roles.includes('worker')) void findEngine(config, automation, log, aborted);
   }
@@ -204,28 +209,36 @@ async function startApi(
   return portOf(server);
 }
 
+/** For the engines of this process. It outlives them: what they write at their end must find it. */
+async function startStateService(database: Database, envelope: Envelope, log: Logger, stops: Stop[]) {
+  const { openStateListener } = await import('./api/state-service/state-listener.ts');
+  const listener = await openStateListener({ db: database.kysely, envelope, log });
+  stops.unshift(() => listener.close());
+  return listener;
+}
+
 async function startAutomation(
   config: Config,
   database: Database,
   queue: Queue,
   envelope: Envelope,
-  sandbox: SandboxProcess | null,
-  agentUrl: string | null,
+  {
+    sandbox,
+    agentUrl,
+    stateService,
+  }: { sandbox: SandboxProcess | null; agentUrl: string | null; stateService: EngineStateService | null },
   log: Logger,
 ): Promise<Automation> {
-  const [{ createAutomation }, { documentedRateLimits }, { describeOwner }, { makeEnginePassphrase }] =
-    await Promise.all([
-      import('./automation/automation.ts'),
-      import('./providers-dynamic/provider-clients.ts'),
-      import('./automation/operations/owner.ts'),
-      import('./automation/engine/state-backend.ts'),
-    ]);
+  const [{ createAutomation }, { documentedRateLimits }, { describeOwner }] = await Promise.all([
+    import('./automation/automation.ts'),
+    import('./providers-dynamic/provider-clients.ts'),
+    import('./automation/operations/owner.ts'),
+  ]);
   const db = database.kysely;
   const labelKey = await ensureSealedSecret(db, envelope, 'label_key', makeLabelKey);
   const sshKey = await ensureSealedSecret(db, envelope, 'ssh_key', () =>
     makeSshKeyPair(`muster-${config.deploymentId}`),
   );
-  const passphrase = await ensureSealedSecret(db, envelope, 'engine_passphrase', makeEnginePassphrase);
   const automation = await createAutomation({
     roles: config.roles.filter((role) => role !== 'api'),
     database,
@@ -235,11 +248,10 @@ async function startAutomation(
     labelMac: createLabelMac(labelKey.secret),
     deploymentId: config.deploymentId,
     sshKey: { privateKey: sshKey.secret, publicKey: sshKey.publicPart ?? '' },
-    engineSecrets: { passphrase: passphrase.secret, encryptionSalt: passphrase.publicPart ?? '' },
+    stateService,
     owner: describeOwner(config.dataDir),
     projectDir: PROJECT_DIR,
     dataDir: config.dataDir,
-    backendUrl: config.work.pulumiBackendUrl,
     concurrency: config.work.concurrency,
     providers: accountsOf(config, sandbox?.urls ?? {}, documentedRateLimits),
     ...(sandbox ? { cloudPorts: sandbox.cloudPorts } : {}),

@@ -14,6 +14,7 @@ import { createHttpMetrics } from './http-metrics.ts';
 import { mountRoutes } from './mount.ts';
 import { sendProblem } from './problems.ts';
 import { ALL_ROUTES } from './routes/all-routes.ts';
+import { createStateService, isStatePath } from './state-service/state-service.ts';
 
 /** Tries of a password or an invite, for one address and email. */
 const GUESSES = { points: 10, seconds: 60 };
@@ -44,9 +45,21 @@ export function createApp(deps: ApiDeps): App {
     response.setHeader('cache-control', 'no-store');
     next();
   });
+  const authenticator = createAuthenticator(kysely, accessTokens);
+  const stateService = createStateService({
+    db: kysely,
+    envelope: deps.envelope,
+    authenticator,
+    runTokens: null,
+    log: deps.logger,
+  });
+  app.use((request, response, next) => {
+    if (isStatePath(request.path)) void stateService(request, response);
+    else next();
+  });
   mountRoutes(app, ALL_ROUTES, {
     deps: context,
-    authenticator: createAuthenticator(kysely, accessTokens),
+    authenticator,
     rateLimit:
       deps.rateLimitPerSecond === null
         ? null

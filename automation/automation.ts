@@ -34,8 +34,8 @@ import { createSourceCapacityCron } from './cron/source-capacity.ts';
 import { createSyncOffersCron } from './cron/sync-offers.ts';
 import { createChildPool, type ChildPool } from './engine/child-pool.ts';
 import type { CloudPorts } from './engine/protocol.ts';
-import { createStackRunner, type EngineSecrets, type StackRunner } from './engine/stack-runner.ts';
-import { chooseStateBackend } from './engine/state-backend.ts';
+import { createStackRunner, type StackRunner } from './engine/stack-runner.ts';
+import { createStateBackend, type EngineStateService } from './engine/state-backend.ts';
 import { createWorker, type Worker } from './operations/worker.ts';
 import type { StepServices } from './operations/step.ts';
 import { createReadinessCrons } from './readiness/watch-readiness.ts';
@@ -59,12 +59,12 @@ export interface AutomationOptions {
   labelMac: LabelMac;
   deploymentId: string;
   sshKey: { privateKey: string; publicKey: string };
-  engineSecrets: EngineSecrets;
+  /** Where engines of this process keep their states; null: it is no worker. */
+  stateService: EngineStateService | null;
   /** Name of this process on leases and ticks. */
   owner: string;
   projectDir: string;
   dataDir: string;
-  backendUrl: string | null;
   concurrency: number;
   providers: Partial<Record<ProviderName, ProviderAccount>>;
   /** The sandbox's simulated clouds; absent: the official plugins. */
@@ -131,7 +131,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
   const isWorker = options.roles.includes('worker');
   const worker = isWorker
     ? createWorker({
-        services: await makeServices(),
+        services: makeServices(),
         database,
         owner,
         concurrency: options.concurrency + WAITING_STEPS,
@@ -141,11 +141,11 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
   let statusTimer: NodeJS.Timeout | undefined;
   let engineStatus = { ready: false, reason: 'looking for the engine' };
 
-  async function makeServices(): Promise<StepServices> {
+  function makeServices(): StepServices {
     return {
       db,
       queue,
-      runner: await engine.openRunner(),
+      runner: engine.openRunner(),
       engineReady: () => engine.isReady(),
       client,
       enabledProviders,
@@ -250,11 +250,12 @@ function createEngineHolder(options: AutomationOptions) {
   };
   return {
     isReady: () => pool !== undefined,
-    async openRunner(): Promise<StackRunner> {
-      const backend = await chooseStateBackend(options.backendUrl, options.dataDir);
+    openRunner(): StackRunner {
+      const { database, envelope, stateService: service } = options;
+      const backend = createStateBackend({ db: database.kysely, envelope, service });
       // Simulated clouds tell at once what they have.
       const absenceSettlesMs = Object.keys(options.cloudPorts ?? {}).length > 0 ? 0 : undefined;
-      return createStackRunner(lazyPool, backend, options.engineSecrets, absenceSettlesMs);
+      return createStackRunner(lazyPool, backend, absenceSettlesMs);
     },
     use(engine: { path: string; version: string }) {
       pool ??= createChildPool({

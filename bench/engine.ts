@@ -1,6 +1,6 @@
 /**
- * Engine time of one rented machine: our runner (warm children, attached provider, one CLI process) beside the stock Automation API
- * on the same file backend, in turns. Run: node scripts/bootstrap.mjs bench/engine.ts
+ * Engine time of one rented machine: our runner (warm children, attached provider, one CLI process, state in Postgres) beside the stock
+ * Automation API on the file backend, in one run. Run: node scripts/bootstrap.mjs bench/engine.ts
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
@@ -8,10 +8,11 @@ import { join } from 'node:path';
 import { LocalWorkspace, PulumiCommand } from '@pulumi/pulumi/automation/index.js';
 import { createChildPool } from '../automation/engine/child-pool.ts';
 import { createStackRunner, type UpdateHooks, type UpdateRequest } from '../automation/engine/stack-runner.ts';
-import { chooseStateBackend, makeEnginePassphrase } from '../automation/engine/state-backend.ts';
 import { locateEngine } from '../engine/locate.ts';
 import { startSandbox } from '../sandbox/server.ts';
 import { instanceProgram } from '../stacks/instance/program.ts';
+import { openScratchDatabase } from '../test/support/scratch-database.ts';
+import { openStateHome } from '../test/support/state-home.ts';
 import { median } from './lab.ts';
 
 const ROUNDS = 7;
@@ -38,9 +39,9 @@ const pool = createChildPool({
   onChildError: (message) => console.error(message),
 });
 pool.warm();
-const backend = await chooseStateBackend(null, dir);
-const secret = await makeEnginePassphrase();
-const runner = createStackRunner(pool, backend, { passphrase: secret.secret, encryptionSalt: secret.publicPart ?? '' });
+const database = await openScratchDatabase();
+const home = await openStateHome(database.url);
+const runner = createStackRunner(pool, home.backend);
 const offers = await listOffers();
 let nextOffer = 0;
 
@@ -85,6 +86,8 @@ for (const [name, values] of Object.entries(stock))
 console.log(
   `ratio  up stock/ours ${(median(stock.up) / median(times['up'] ?? [])).toFixed(1)}, destroy ${(median(stock.destroy) / median(times['destroy'] ?? [])).toFixed(1)}`,
 );
+await home.close();
+await database.close();
 await sandbox.close();
 rmSync(dir, { recursive: true, force: true });
 process.exit(0);
@@ -135,7 +138,7 @@ async function measureStock(): Promise<{ up: number[]; destroy: number[] }> {
     { stackName: 'stock', projectName: 'stock', program: () => Promise.resolve(instanceProgram({ attempts: [] })) },
     {
       pulumiCommand,
-      projectSettings: { name: 'stock', runtime: 'nodejs', main: PROJECT_DIR, backend: { url: backend.url } },
+      projectSettings: { name: 'stock', runtime: 'nodejs', main: PROJECT_DIR, backend: { url: `file://${root}` } },
       envVars: {
         PULUMI_HOME: join(root, 'home'),
         PULUMI_CONFIG_PASSPHRASE: 'bench',

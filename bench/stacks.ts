@@ -8,21 +8,22 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Subnet } from '@pulumi/aws/ec2/subnet.js';
 import { Vpc } from '@pulumi/aws/ec2/vpc.js';
-import { LocalWorkspace, PulumiCommand, type Stack } from '@pulumi/pulumi/automation/index.js';
+import { LocalWorkspace, PulumiCommand } from '@pulumi/pulumi/automation/index.js';
 import semver from 'semver';
 import { dropPromiseBookkeeping } from '../automation/engine/child/prime.ts';
 import { createChildPool } from '../automation/engine/child-pool.ts';
 import { createStackRunner, type UpdateHooks, type UpdateOutcome } from '../automation/engine/stack-runner.ts';
-import { chooseStateBackend, makeEnginePassphrase } from '../automation/engine/state-backend.ts';
 import { locateEngine } from '../engine/locate.ts';
 import { eksConfigSchema } from '../stacks/eks/config.ts';
+import { openScratchDatabase } from '../test/support/scratch-database.ts';
+import { openStateHome } from '../test/support/state-home.ts';
 import { median } from './lab.ts';
 
 // As in the operation child.
 Error.stackTraceLimit = 2;
 dropPromiseBookkeeping();
 const ROUNDS = 5;
-const RESOURCES = 1_000;
+const RESOURCES = Number(process.env['RESOURCES'] ?? 1_000);
 const PROJECT_DIR = join(import.meta.dirname, '..');
 const never = { cancel: new AbortController().signal, kill: new AbortController().signal };
 
@@ -44,11 +45,18 @@ const cloudPorts = await new Promise<Record<string, number>>((resolve) => {
     if (message.type === 'ready') resolve(message.cloudPorts);
   });
 });
-const secret = await makeEnginePassphrase();
+const database = await openScratchDatabase();
+const home = await openStateHome(database.url);
 try {
   await measureCluster();
-  await measureMany();
+  const ours = await measureMany('ours');
+  const files = await measureMany('files');
+  for (const [name, ms] of Object.entries(ours)) {
+    console.log(`files ÷ ours: ${name.padEnd(14)} ${((files[name] ?? NaN) / ms).toFixed(1)}`);
+  }
 } finally {
+  await home.close();
+  await database.close();
   sandbox.kill('SIGTERM');
   rmSync(dir, { recursive: true, force: true });
 }
@@ -70,11 +78,7 @@ async function measureCluster(): Promise<void> {
     onChildError: (message) => console.error(message),
   });
   pool.warm();
-  const backend = await chooseStateBackend(null, dir);
-  const runner = createStackRunner(pool, backend, {
-    passphrase: secret.secret,
-    encryptionSalt: secret.publicPart ?? '',
-  });
+  const runner = createStackRunner(pool, home.backend);
   const hooks = {
     onResources() {},
     onDiagnostic(severity: string, message: string) {
@@ -116,8 +120,9 @@ async function measureCluster(): Promise<void> {
     console.log(`eks, ${resources} resources: ${name.padEnd(11)} median ${median(values)} ms (${values.join(', ')})`);
 }
 
-async function measureMany(): Promise<void> {
-  const stack = await openStack(() => {
+/** @returns milliseconds by update */
+async function measureMany(where: 'ours' | 'files'): Promise<Record<string, number>> {
+  const { stack, close } = await openStack(where, () => {
     const vpc = new Vpc('many', { cidrBlock: '10.0.0.0/16' });
     for (let index = 0; index < RESOURCES; index++) {
       const cidrBlock = `10.0.${Math.floor(index / 4)}.${(index % 4) * 64}/26`;
@@ -125,46 +130,60 @@ async function measureMany(): Promise<void> {
     }
     return Promise.resolve({});
   });
+  const times: Record<string, number> = {};
   const timeOf = async (name: string, update: () => Promise<unknown>): Promise<void> => {
     const startedAt = performance.now();
     await update();
-    console.log(`${RESOURCES} resources: ${name.padEnd(12)} ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
+    times[name] = performance.now() - startedAt;
+    console.log(`${where}, ${RESOURCES} resources: ${name.padEnd(14)} ${(times[name] / 1000).toFixed(1)} s`);
   };
   const options = { parallel: 64, onEvent: () => {} };
   await timeOf('up', () => stack.up(options));
   await timeOf('no-op preview', () => stack.preview(options));
+  await timeOf('no-op up', () => stack.up(options));
   await timeOf('refresh', () => stack.refresh(options));
   await timeOf('destroy', () => stack.destroy(options));
+  await close();
+  return times;
 }
 
-async function openStack(program: () => Promise<Record<string, unknown>>): Promise<Stack> {
-  for (const name of ['many-state', 'many-work']) mkdirSync(join(dir, name));
+async function openStack(where: 'ours' | 'files', program: () => Promise<Record<string, unknown>>) {
+  const name = `many-${where}`;
+  for (const folder of ['state', 'work']) mkdirSync(join(dir, `${name}-${folder}`));
+  await home.backend.prepareStack(name);
+  const run = home.backend.openRun({ runId: name, stackName: name });
+  const state: Record<string, string> =
+    where === 'ours'
+      ? { PULUMI_BACKEND_URL: run.url, PULUMI_ACCESS_TOKEN: run.accessToken, PULUMI_JOURNALING_BATCH_PERIOD: '5' }
+      : {
+          PULUMI_BACKEND_URL: `file://${join(dir, `${name}-state`)}`,
+          PULUMI_CONFIG_PASSPHRASE: 'bench',
+          PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
+        };
   const Command = PulumiCommand as unknown as new (path: string, version: semver.SemVer | null) => PulumiCommand;
   const workspace = await LocalWorkspace.create({
-    workDir: join(dir, 'many-work'),
+    workDir: join(dir, `${name}-work`),
     program,
     pulumiCommand: new Command(enginePath, semver.parse(engineVersion)),
     projectSettings: { name: 'muster', runtime: 'nodejs', main: PROJECT_DIR },
-    stackSettings: { many: { encryptionSalt: secret.publicPart ?? '', config: { 'aws:region': 'us-east-1' } } },
+    stackSettings: { [name]: { config: { 'aws:region': 'us-east-1' } } },
     envVars: {
-      PULUMI_HOME: join(dir, 'many-home'),
-      PULUMI_BACKEND_URL: `file://${join(dir, 'many-state')}`,
-      PULUMI_CONFIG_PASSPHRASE: secret.secret,
+      ...state,
+      PULUMI_HOME: join(dir, `${name}-home`),
       PULUMI_DEBUG_PROVIDERS: Object.entries(cloudPorts)
-        .map(([name, port]) => `${name}:${port}`)
+        .map(([provider, port]) => `${provider}:${port}`)
         .join(','),
       PULUMI_SKIP_UPDATE_CHECK: 'true',
       PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
       PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
-      PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
       GOGC: '400',
     },
   });
   const { Stack: Stacks } = await import('@pulumi/pulumi/automation/index.js');
-  const stack = await Stacks.create('many', workspace);
+  const stack = await (where === 'ours' ? Stacks.select(name, workspace) : Stacks.create(name, workspace));
   workspace.selectStack = async () => {};
   const slim = stack as unknown as { outputs(): Promise<object>; info(): Promise<undefined> };
   slim.outputs = async () => ({});
   slim.info = async () => undefined;
-  return stack;
+  return { stack, close: () => run.close() };
 }

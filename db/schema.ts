@@ -14,6 +14,7 @@ import type { Drift, DriftPolicy, StackResourceView, StackStatus } from '../doma
 import type { ClusterSummary, StorageClassFacts, WarningFacts } from './clusters.ts';
 import type { StoredPrices } from './stack-plans.ts';
 import type { NodeFacts } from '../domain/clusters/node-facts.ts';
+import type { StateUpdateKind, StateUpdateRequest, StateUpdateStatus } from '../domain/state/update.ts';
 import type { SessionStatus } from '../domain/session.ts';
 import type { DeliveryStatus, WebhookFilter } from '../domain/webhook.ts';
 import type { ProviderErrorKind } from '../domain/provider-error.ts';
@@ -181,6 +182,50 @@ export interface Schema {
     warnings: ColumnType<WarningFacts[], string, string>;
     taken_at: Time;
   };
+  state_stacks: {
+    uuid: string;
+    org_id: string | null;
+    project: string;
+    name: string;
+    is_engine: Generated<boolean>;
+    tags: ColumnType<Record<string, string>, string | undefined, string>;
+    version: Generated<number>;
+    active_update_id: string | null;
+    key_owner: string;
+    key_sealed: string;
+    created_at: MadeTime;
+  };
+  state_updates: {
+    id: string;
+    stack_uuid: string;
+    kind: StateUpdateKind;
+    is_dry_run: boolean;
+    status: Generated<StateUpdateStatus>;
+    base_version: number | null;
+    version: number | null;
+    journal_version: number | null;
+    token_hash: Buffer | null;
+    lease_expires_at: NullableTime;
+    run_id: string | null;
+    request: ColumnType<StateUpdateRequest, string | undefined, string>;
+    engine_version: Generated<string>;
+    requested_by: string;
+    checkpoint: string | null;
+    end_reason: string | null;
+    created_at: MadeTime;
+    started_at: NullableTime;
+    ended_at: NullableTime;
+  };
+  state_versions: {
+    stack_uuid: string;
+    version: number;
+    deployment: string;
+    resource_count: number;
+    update_id: string | null;
+    created_at: MadeTime;
+  };
+  state_journal: { update_id: string; sequence_id: bigint; entry: string };
+  state_events: { update_id: string; sequence: number; at: MadeTime; event: string };
   operations: {
     id: string;
     org_id: string | null;

@@ -26,6 +26,12 @@ export async function findStackName(executor: Executor, stackId: string): Promis
   return row.name;
 }
 
+/** By the engine's name of it; null: no stack of ours has it. */
+export async function findStackOrg(executor: Executor, name: string): Promise<string | null> {
+  const row = await executor.selectFrom('stacks').select('org_id').where('name', '=', name).executeTakeFirst();
+  return row?.org_id ?? null;
+}
+
 export async function markStackRemoved(executor: Executor, stackId: string): Promise<void> {
   await executor
     .updateTable('stacks')

@@ -39,7 +39,8 @@ export interface RunRequest {
   runId: string;
   update: UpdateKind;
   stackName: string;
-  backend: { url: string; passphrase: string; encryptionSalt: string };
+  /** Where the engine finds the stack's state; the token is secret. */
+  state: { url: string; accessToken: string };
   /** Absent for what needs none: it works on the state. */
   program: { kind: string; args: unknown } | null;
   /** Labels whose machine may exist already: looked up before anything is bought. */

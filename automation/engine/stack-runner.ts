@@ -2,7 +2,7 @@
  * The stack runner: runs one engine update on one stack (preview, up, refresh, destroy), cancels it, and says what is in the
  * state afterwards. It knows the engine, not operations: leases, attempts and retries are its callers' business.
  *
- * Before an update that changes anything: stale locks are broken and pending creates are resolved by label, because the engine
+ * Before an update that changes anything: dead updates are ended and pending creates are resolved by label, because the engine
  * itself only warns about them and creates again.
  */
 import { randomUUID } from 'node:crypto';
@@ -10,7 +10,7 @@ import type { ChildPool, RunHooks } from './child-pool.ts';
 import { classifyEngineError, summarizeEngineError, type EngineErrorKind } from './classify-error.ts';
 import type { PlannedStep } from '../../domain/prices/price-diff.ts';
 import type { Drift } from '../../domain/stack.ts';
-import { changesNothing, type ResourceFailure, type UpdateKind } from './protocol.ts';
+import { changesNothing, type ResourceFailure, type RunRequest, type RunResult, type UpdateKind } from './protocol.ts';
 import { isCloudType } from '../../domain/pending-creates/find-rule.ts';
 import { findPendingCreates, type LookUpTools } from './find-pending.ts';
 import type { FoundResource, StackResource, StackState, StateBackend } from './state-backend.ts';
@@ -75,11 +75,6 @@ export interface StackRunner {
   extendLease(runId: string, validForMs: number): void;
 }
 
-export interface EngineSecrets {
-  passphrase: string;
-  encryptionSalt: string;
-}
-
 /** Clouds tell what they just made only after a while (AWS: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/query-api-troubleshooting.html). */
 const ABSENCE_SETTLES_MS = 60_000;
 
@@ -89,7 +84,6 @@ const ABSENCE_SETTLES_MS = 60_000;
 export function createStackRunner(
   pool: ChildPool,
   backend: StateBackend,
-  secrets: EngineSecrets,
   absenceSettlesMs = ABSENCE_SETTLES_MS,
 ): StackRunner {
   /** By urn: since when this process has asked for it. A new process asks as long again. */
@@ -116,14 +110,22 @@ export function createStackRunner(
   function createLookUpTools(signals: UpdateSignals): LookUpTools {
     return {
       backend,
-      run: (request) =>
-        pool.run(
-          { ...request, backend: { url: backend.url, ...secrets }, mayExist: [], deploymentSshPublicKeys: [] },
-          LOOK_UP_HOOKS,
-          signals,
-        ),
+      run: (request) => runEngine({ ...request, mayExist: [], deploymentSshPublicKeys: [] }, LOOK_UP_HOOKS, signals),
       isSettled: (urn) => performance.now() - (askedSince.get(urn) ?? Infinity) >= absenceSettlesMs,
     };
+  }
+  /** Whatever becomes of the engine, its right to write ends with it. */
+  async function runEngine(
+    request: Omit<RunRequest, 'state'>,
+    hooks: RunHooks,
+    signals: UpdateSignals,
+  ): Promise<RunResult> {
+    const { url, accessToken, close } = backend.openRun(request);
+    try {
+      return await pool.run({ ...request, state: { url, accessToken } }, hooks, signals);
+    } finally {
+      await close();
+    }
   }
   async function run(
     update: UpdateKind,
@@ -131,19 +133,18 @@ export function createStackRunner(
     hooks: UpdateHooks,
     signals: UpdateSignals,
   ): Promise<UpdateOutcome> {
-    if (!changesNothing(update)) await backend.breakLocks(request.stackName);
     await backend.prepareStack(request.stackName);
+    if (!changesNothing(update)) await backend.endDeadUpdates(request.stackName);
     if (!changesNothing(update)) await resolvePendingCreates(request.stackName, hooks, signals);
     if (request.unprotect === true) await backend.unprotect(request.stackName);
     const runId = randomUUID();
     hooks.onStarted?.(runId);
     const startedAt = performance.now();
-    const result = await pool.run(
+    const result = await runEngine(
       {
         runId,
         update,
         stackName: request.stackName,
-        backend: { url: backend.url, ...secrets },
         program: update === 'up' || update === 'preview' ? request.program : null,
         mayExist: request.mayExist,
         deploymentSshPublicKeys: request.deploymentSshPublicKeys,

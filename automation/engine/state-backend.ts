@@ -1,19 +1,29 @@
 /**
- * The state backend: where stacks' checkpoints are kept. Chosen here and nowhere else. Today the engine's file backend under the
- * data directory (or MUSTER_PULUMI_BACKEND_URL when it is a file URL too); the rest of the runner sees only this interface.
+ * The state backend: what the runner needs of the states of its stacks. They are rows of ours (db/state-stacks.ts), which the engine reads and
+ * writes through the state service (api/state-service/) that runs in this process for it, each run with a token of its own.
  */
-import { createCipheriv, pbkdf2 as pbkdf2Callback, randomBytes } from 'node:crypto';
-import { access, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { promisify } from 'node:util';
-import type { MadeSecret } from '../../secrets/deployment-secrets.ts';
-
-const pbkdf2 = promisify(pbkdf2Callback);
+import type { Deployment, ResourceState } from '../../domain/state/deployment.ts';
+import { inTransaction, type Db, type Executor } from '../../db/database.ts';
+import { findStackOrg } from '../../db/stacks.ts';
+import {
+  appendStateVersion,
+  deleteStateStack,
+  findEngineStack,
+  insertStateStack,
+  lockStateStack,
+  type StateStackRow,
+} from '../../db/state-stacks.ts';
+import {
+  endStateUpdate,
+  findActiveUpdate,
+  isLeaseOver,
+  readCurrentState,
+  type StateUpdateRow,
+} from '../../db/state-updates.ts';
+import type { Envelope } from '../../secrets/envelope.ts';
+import { makeStackKey } from '../../secrets/stack-key.ts';
 
 export const PROJECT = 'muster';
-const ORGANIZATION = 'organization';
 
 export interface StackResource {
   urn: string;
@@ -54,12 +64,27 @@ export interface LookUpCandidate {
   id: string;
 }
 
+/** Where one run of the engine reads and writes its stack's state. */
+export interface StateAccess {
+  url: string;
+  /** Opens this stack alone, until the run is over. Secret. */
+  accessToken: string;
+  /** The run is over: what it did not end itself ends now, with what it wrote. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** The state service as this process offers it to its engines (main.ts); the API offers it to people's. */
+export interface EngineStateService {
+  url: string;
+  runTokens: {
+    issue(run: { runId: string; stackName: string }): string;
+    revoke(token: string): void;
+  };
+}
+
 export interface StateBackend {
-  readonly url: string;
-  /**
-   * Makes the stack where it is missing, and mends what a killed engine left torn (from its own backup: a step older, which pending
-   * creates and labels make up for). Idempotent; only while no update runs.
-   */
+  openRun(run: { runId: string; stackName: string }): StateAccess;
+  /** Makes the stack where it is missing. Idempotent. */
   prepareStack(stackName: string): Promise<void>;
   /** null: there is no such stack. */
   readState(stackName: string): Promise<StackState | null>;
@@ -85,127 +110,163 @@ export interface StateBackend {
    */
   unprotect(stackName: string): Promise<void>;
   /**
-   * Breaks locks that dead updates left. Only for the holder of the stack's lease: a lock of a living engine of this host is
-   * from an update that lost its lease, so that engine is killed first.
+   * Ends updates of ours that died with their process, each with what it had written. Only for the holder of the stack's lease.
+   * Throws StackHeldError while a person's update holds the stack.
    */
-  breakLocks(stackName: string): Promise<void>;
+  endDeadUpdates(stackName: string): Promise<void>;
 }
 
-export async function chooseStateBackend(backendUrl: string | null, dataDir: string): Promise<StateBackend> {
-  const url = backendUrl ?? pathToFileURL(join(dataDir, 'engine', 'state')).href;
-  if (!url.startsWith('file://'))
-    throw new Error(`MUSTER_PULUMI_BACKEND_URL: only file:// URLs are supported, got ${url}`);
-  return openFileBackend(url);
-}
+/** A person's CLI updates the stack at this moment. */
+export class StackHeldError extends Error {
+  readonly by: string;
+  readonly since: Date | null;
 
-async function openFileBackend(url: string): Promise<StateBackend> {
-  const root = join(fileURLToPath(url), '.pulumi');
-  const stacks = join(root, 'stacks', PROJECT);
-  const fileOf = (stackName: string) => join(stacks, `${stackName}.json`);
-  /** The engine keeps backups and attributes beside the state: <name>.json, .json.bak, .json.attrs, … */
-  async function removeFiles(stackName: string): Promise<void> {
-    for (const file of await readdir(stacks)) {
-      if (file.startsWith(`${stackName}.json`)) await rm(join(stacks, file), { force: true });
-    }
-    for (const part of ['history', 'backups'])
-      await rm(join(root, part, PROJECT, stackName), { recursive: true, force: true });
-    await rm(join(root, 'locks', ORGANIZATION, PROJECT, stackName), { recursive: true, force: true });
+  constructor(by: string, kind: string, since: Date | null) {
+    super(`the stack is held by ${describeKind(kind)} of ${by}`);
+    this.name = 'StackHeldError';
+    this.by = by;
+    this.since = since;
   }
-  await mkdir(stacks, { recursive: true, mode: 0o700 });
-  await writeFile(join(root, 'meta.yaml'), 'version: 1\n', { flag: 'wx' }).catch(ignoreExisting);
-  return {
-    url,
-    async prepareStack(stackName) {
-      const file = fileOf(stackName);
-      await removeTornFiles(stacks, `${stackName}.json`);
-      const kept = await readCheckpoint(file);
-      const empty = { version: 3, checkpoint: { stack: `${ORGANIZATION}/${PROJECT}/${stackName}`, latest: null } };
-      if (kept?.path !== file) await replaceFile(file, kept?.text ?? JSON.stringify(empty));
+}
+
+function describeKind(kind: string): string {
+  return kind === 'update' ? 'an update' : `a ${kind}`;
+}
+
+export interface StateBackendOptions {
+  db: Db;
+  envelope: Envelope;
+  /** null: this process runs no engine; states can be read. */
+  service: EngineStateService | null;
+}
+
+export function createStateBackend({ db, envelope, service }: StateBackendOptions): StateBackend {
+  const backend: StateBackend = {
+    openRun({ runId, stackName }) {
+      if (service === null) throw new Error('this process has no state service for its engines');
+      const accessToken = service.runTokens.issue({ runId, stackName });
+      return {
+        url: service.url,
+        accessToken,
+        async close() {
+          service.runTokens.revoke(accessToken);
+          await endUpdates(db, stackName, (update) => update.run_id === runId, 'its engine is gone');
+        },
+      };
     },
+    prepareStack: (stackName) => makeStack(stackName, null),
     async readState(stackName) {
-      const kept = await readCheckpoint(fileOf(stackName));
-      return kept && parseCheckpoint(kept.text);
+      const stack = await findEngineStack(db, stackName);
+      return stack ? toStackState((await readCurrentState(db, stack)).deployment) : null;
     },
-    async resolvePendingCreates(stackName, found) {
-      const file = JSON.parse(await readFile(fileOf(stackName), 'utf8')) as CheckpointFile;
-      const latest = file.checkpoint.latest;
-      if (!latest?.pending_operations?.length) return;
-      for (const { resource, type } of latest.pending_operations) {
-        const made = found[resource.urn];
-        if (type === 'creating' && made !== undefined)
-          latest.resources = withAdopted(latest.resources ?? [], adopt(resource, made));
-      }
-      delete latest.pending_operations;
-      await replaceFile(fileOf(stackName), JSON.stringify(file));
-    },
+    resolvePendingCreates: (stackName, found) =>
+      change(stackName, (deployment) => {
+        const { pending_operations: pending = [], ...rest } = deployment;
+        if (pending.length === 0) return null;
+        const resources = pending.reduce<ResourceState[]>((known, { resource, type }) => {
+          const made = found[resource.urn];
+          return type === 'creating' && made !== undefined ? withAdopted(known, adopt(resource, made)) : known;
+        }, rest.resources ?? []);
+        return { ...rest, resources };
+      }),
     async removeStack(stackName) {
-      const kept = await readCheckpoint(fileOf(stackName));
-      if (kept === null) return;
-      const state = parseCheckpoint(kept.text);
+      const state = await backend.readState(stackName);
+      if (state === null) return;
       if (state.resources.length > 0)
         throw new Error(`stack ${stackName} still has ${state.resources.length} resources`);
-      await removeFiles(stackName);
-      await removeFiles(lookUpName(stackName));
+      await removeRows([stackName, lookUpName(stackName)]);
     },
     async readProvider(stackName, reference) {
-      const kept = await readCheckpoint(fileOf(stackName));
-      const { latest } = (kept && (JSON.parse(kept.text) as CheckpointFile).checkpoint) ?? { latest: null };
-      const found = latest?.resources?.find(({ urn, id }) => `${urn}::${id}` === reference);
-      return found?.inputs ?? null;
+      const stack = await findEngineStack(db, stackName);
+      const resources = stack ? (await readCurrentState(db, stack)).deployment.resources : [];
+      return resources?.find(({ urn, id }) => `${urn}::${id}` === reference)?.inputs ?? null;
     },
     async openLookUp(stackName, candidates) {
       const name = lookUpName(stackName);
-      const file = JSON.parse(await readFile(fileOf(stackName), 'utf8')) as CheckpointFile;
-      await removeFiles(name);
-      await replaceFile(fileOf(name), JSON.stringify(lookUpCheckpoint(file, name, candidates)));
+      const stack = await needStack(db, stackName);
+      const state = await readCurrentState(db, stack);
+      await removeRows([name]);
+      await makeStack(name, stack);
+      await change(name, () => lookUpDeployment(state.deployment, name, candidates));
       return name;
     },
-    closeLookUp: (stackName) => removeFiles(lookUpName(stackName)),
-    async unprotect(stackName) {
-      const kept = await readCheckpoint(fileOf(stackName));
-      if (kept === null) return;
-      const file = JSON.parse(kept.text) as CheckpointFile;
-      const resources = file.checkpoint.latest?.resources ?? [];
-      if (!resources.some((resource) => resource.protect || resource.retainOnDelete)) return;
-      for (const resource of resources) {
-        delete resource.protect;
-        delete resource.retainOnDelete;
-      }
-      await replaceFile(fileOf(stackName), JSON.stringify(file));
-    },
-    async breakLocks(stackName) {
-      const folder = join(root, 'locks', ORGANIZATION, PROJECT, stackName);
-      for (const file of await readdir(folder).catch(() => [])) {
-        const lock = await readFile(join(folder, file), 'utf8').catch(missingIsNull);
-        if (lock !== null) await killLockHolder(lock);
-        await rm(join(folder, file), { force: true });
-      }
+    closeLookUp: (stackName) => removeRows([lookUpName(stackName)]),
+    unprotect: (stackName) =>
+      change(stackName, (deployment) => {
+        const resources = deployment.resources ?? [];
+        if (!resources.some((resource) => resource.protect || resource.retainOnDelete)) return null;
+        return {
+          ...deployment,
+          resources: resources.map(({ protect: _protect, retainOnDelete: _retain, ...resource }) => resource),
+        };
+      }),
+    async endDeadUpdates(stackName) {
+      await endUpdates(db, stackName, (update) => update.run_id !== null || isLeaseOver(update), 'its process died');
+      const stack = await findEngineStack(db, stackName);
+      const active = stack && (await findActiveUpdate(db, stack));
+      if (active) throw new StackHeldError(active.requested_by, active.kind, active.started_at);
     },
   };
+  return backend;
+
+  /** @param like whose secrets it can read; null: it has a key of its own */
+  async function makeStack(name: string, like: StateStackRow | null): Promise<void> {
+    if (await findEngineStack(db, name)) return;
+    const orgId = like ? like.org_id : await findStackOrg(db, name);
+    await inTransaction(db, (tx) =>
+      insertStateStack(tx, {
+        orgId,
+        project: PROJECT,
+        name,
+        isEngine: true,
+        tags: {},
+        key: like
+          ? { owner: like.key_owner, sealed: like.key_sealed }
+          : (uuid) => ({ owner: uuid, sealed: makeStackKey(envelope, uuid) }),
+      }),
+    );
+  }
+
+  /** Writes a new version of the state; null leaves it as it is. Only while no update runs. */
+  async function change(stackName: string, make: (deployment: Deployment) => Deployment | null): Promise<void> {
+    await inTransaction(db, async (tx) => {
+      const found = await needStack(tx, stackName);
+      const stack = (await lockStateStack(tx, found.uuid)) ?? found;
+      const state = await readCurrentState(tx, stack);
+      const deployment = make(state.deployment);
+      if (deployment !== null) await appendStateVersion(tx, stack, { ...state, deployment }, null);
+    });
+  }
+
+  function removeRows(names: readonly string[]): Promise<void> {
+    return inTransaction(db, async (tx) => {
+      for (const name of names) {
+        const stack = await findEngineStack(tx, name);
+        if (stack) await deleteStateStack(tx, stack.uuid);
+      }
+    });
+  }
 }
 
-async function killLockHolder(text: string): Promise<void> {
-  const lock = parseLock(text);
-  if (typeof lock.pid !== 'number' || lock.hostname !== hostname()) return;
-  const command = await readFile(`/proc/${lock.pid}/cmdline`, 'utf8').catch(() => '');
-  if (!/pulumi/.test(command.split('\0')[0] ?? '')) return;
-  try {
-    process.kill(lock.pid, 'SIGKILL');
-  } catch {
-    return; // gone meanwhile
-  }
-  for (let tries = 0; tries < 200 && (await exists(`/proc/${lock.pid}/exe`)); tries++) {
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+/** Ends the update that holds the stack, where `isMeant` says so. */
+function endUpdates(
+  db: Db,
+  stackName: string,
+  isMeant: (update: StateUpdateRow) => boolean,
+  reason: string,
+): Promise<void> {
+  return inTransaction(db, async (tx) => {
+    const found = await findEngineStack(tx, stackName);
+    const stack = found && (await lockStateStack(tx, found.uuid));
+    const active = stack && (await findActiveUpdate(tx, stack));
+    if (active && isMeant(active)) await endStateUpdate(tx, stack, active, 'failed', reason);
+  });
 }
 
-/** Nothing of one that was cut off in the middle of writing: its writer is dead. */
-function parseLock(text: string): { pid?: number; hostname?: string } {
-  try {
-    return JSON.parse(text) as { pid?: number; hostname?: string };
-  } catch {
-    return {};
-  }
+async function needStack(executor: Executor, name: string): Promise<StateStackRow> {
+  const stack = await findEngineStack(executor, name);
+  if (!stack) throw new Error(`there is no state of stack ${name}`);
+  return stack;
 }
 
 /** A name that no stack of ours can have. */
@@ -213,7 +274,7 @@ function lookUpName(stackName: string): string {
   return `${stackName}.look-up`;
 }
 
-function adopt(resource: CheckpointResource, { id, outputs, isUseless }: FoundResource): CheckpointResource {
+function adopt(resource: ResourceState, { id, outputs, isUseless }: FoundResource): ResourceState {
   const adopted = { ...resource, id, outputs: outputs ?? { ...resource.inputs } };
   return isUseless ? { ...adopted, delete: true } : { ...adopted, initErrors: ['adopted after an interrupted create'] };
 }
@@ -222,7 +283,7 @@ function adopt(resource: CheckpointResource, { id, outputs, isUseless }: FoundRe
  * Where it replaces another the new one comes before the old one, which waits for its deletion (what the engine deleted already is
  * forgotten); else it comes last, because nothing depends on it yet.
  */
-function withAdopted(resources: CheckpointResource[], adopted: CheckpointResource): CheckpointResource[] {
+function withAdopted(resources: ResourceState[], adopted: ResourceState): ResourceState[] {
   const { urn, id } = adopted;
   if (resources.some((known) => known.urn === urn && known.id === id && !known.pendingReplacement)) return resources;
   const at = resources.findIndex((known) => known.urn === urn && !known.delete);
@@ -233,26 +294,38 @@ function withAdopted(resources: CheckpointResource[], adopted: CheckpointResourc
 }
 
 /** Everything by which the resources hang together in their own stack is left out: each is only to be read. */
-function lookUpCheckpoint(file: CheckpointFile, name: string, candidates: LookUpCandidate[]): CheckpointFile {
-  const latest = file.checkpoint.latest ?? {};
-  const pending = (latest.pending_operations ?? []).map(({ resource }) => resource);
-  const resources = candidates.map(({ urn, id }, index): CheckpointResource => {
+function lookUpDeployment(own: Deployment, name: string, candidates: LookUpCandidate[]): Deployment {
+  const pending = (own.pending_operations ?? []).map(({ resource }) => resource);
+  const resources = candidates.map(({ urn, id }, index): ResourceState => {
     const { type, inputs, provider } = pending.find((one) => one.urn === urn) ?? { type: '' };
-    const own = `urn:pulumi:${name}::${PROJECT}::${type}::${urn.split('::').at(-1)}~${index}`;
-    return { urn: own, type, custom: true, id, inputs, outputs: { ...inputs }, ...(provider ? { provider } : {}) };
+    const beside = `urn:pulumi:${name}::${PROJECT}::${type}::${urn.split('::').at(-1)}~${index}`;
+    return {
+      urn: beside,
+      type,
+      custom: true,
+      id,
+      inputs: inputs ?? {},
+      outputs: { ...inputs },
+      ...(provider ? { provider } : {}),
+    };
   });
-  const providers = (latest.resources ?? [])
+  const providers = (own.resources ?? [])
     .filter(({ urn, id }) => resources.some(({ provider }) => provider === `${urn}::${id}`))
-    .map(({ urn, type, custom, id, inputs, outputs }): CheckpointResource => {
-      return { urn, type, custom, id, inputs: withoutGuess(inputs), outputs: withoutGuess(outputs) };
+    .map(({ urn, type, custom, id, inputs, outputs }): ResourceState => {
+      return {
+        urn,
+        type,
+        custom: custom ?? true,
+        ...(id === undefined ? {} : { id }),
+        inputs: withoutGuess(inputs),
+        outputs: withoutGuess(outputs),
+      };
     });
+  const { secrets_providers: secrets, manifest } = own;
   return {
-    ...file,
-    checkpoint: {
-      ...file.checkpoint,
-      stack: `${ORGANIZATION}/${PROJECT}/${name}`,
-      latest: { ...latest, resources: [...providers, ...resources], pending_operations: [] },
-    },
+    ...(manifest ? { manifest } : {}),
+    ...(secrets ? { secrets_providers: secrets } : {}),
+    resources: [...providers, ...resources],
   };
 }
 
@@ -262,51 +335,21 @@ function withoutGuess(values: Record<string, unknown> = {}): Record<string, unkn
   return rest;
 }
 
-interface CheckpointResource {
-  urn: string;
-  type: string;
-  id?: string;
-  custom?: boolean;
-  parent?: string;
-  provider?: string;
-  protect?: boolean;
-  retainOnDelete?: boolean;
-  /** Waits for its deletion. */
-  delete?: boolean;
-  /** Was deleted to be made anew. */
-  pendingReplacement?: boolean;
-  inputs?: Record<string, unknown>;
-  outputs?: Record<string, unknown>;
-  initErrors?: string[];
-}
-
-interface CheckpointFile {
-  checkpoint: {
-    stack?: string;
-    latest: {
-      resources?: CheckpointResource[];
-      pending_operations?: { resource: CheckpointResource; type: string }[];
-    } | null;
-  };
-}
-
-function parseCheckpoint(text: string): StackState {
-  const file = JSON.parse(text) as CheckpointFile;
-  const latest = file.checkpoint.latest;
+function toStackState(deployment: Deployment): StackState {
   return {
-    resources: (latest?.resources ?? []).filter(isSomewhere).map(toResource),
-    pendingCreates: (latest?.pending_operations ?? [])
+    resources: (deployment.resources ?? []).filter(isSomewhere).map(toResource),
+    pendingCreates: (deployment.pending_operations ?? [])
       .filter(({ type, resource }) => type === 'creating' && isSomewhere(resource))
       .map((operation) => toResource(operation.resource)),
   };
 }
 
 /** Components and providers are the state's own; what was deleted to be made anew is nowhere. */
-function isSomewhere({ custom, type, pendingReplacement }: CheckpointResource): boolean {
+function isSomewhere({ custom, type, pendingReplacement }: ResourceState): boolean {
   return custom === true && !type.startsWith('pulumi:providers:') && !pendingReplacement;
 }
 
-function toResource(resource: CheckpointResource): StackResource {
+function toResource(resource: ResourceState): StackResource {
   return {
     urn: resource.urn,
     name: resource.urn.split('::').at(-1) ?? '',
@@ -319,63 +362,4 @@ function toResource(resource: CheckpointResource): StackResource {
     outputs: resource.outputs ?? {},
     initErrors: resource.initErrors ?? [],
   };
-}
-
-/** Temporary files, and attribute files that were cut off empty: the engine would read them as a broken checkpoint. */
-async function removeTornFiles(folder: string, prefix: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (!name.startsWith(prefix)) continue;
-    const path = join(folder, name);
-    const isTorn = name.endsWith('.tmp') || (name.endsWith('.attrs') && (await stat(path)).size === 0);
-    if (isTorn) await rm(path, { force: true });
-  }
-}
-
-/** The checkpoint, or the engine's backup of it where the file is missing or torn; null: neither is there. */
-async function readCheckpoint(file: string): Promise<{ path: string; text: string } | null> {
-  for (const path of [file, `${file}.bak`]) {
-    const text = await readFile(path, 'utf8').catch(missingIsNull);
-    try {
-      if (text !== null && 'checkpoint' in (JSON.parse(text) as object)) return { path, text };
-    } catch {
-      // cut off in the middle of writing
-    }
-  }
-  return null;
-}
-
-async function replaceFile(path: string, text: string): Promise<void> {
-  await writeFile(`${path}.new`, text, { mode: 0o600 });
-  await rename(`${path}.new`, path);
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
-}
-
-function missingIsNull(error: NodeJS.ErrnoException): null {
-  if (error.code === 'ENOENT') return null;
-  throw error;
-}
-
-function ignoreExisting(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'EEXIST') throw error;
-}
-
-/**
- * The engine's passphrase and its salt line, made once per deployment: with the salt given in every stack's settings no update
- * has to make one. Format of the engine's passphrase secrets manager, version 1 (PBKDF2-SHA-256, a million rounds, AES-256-GCM).
- */
-export async function makeEnginePassphrase(): Promise<MadeSecret> {
-  const passphrase = randomBytes(32).toString('base64url');
-  const salt = randomBytes(8);
-  const key = await pbkdf2(passphrase, salt, 1_000_000, 32, 'sha256');
-  const nonce = randomBytes(12);
-  const cipher = createCipheriv('aes-256-gcm', key, nonce);
-  const sealed = Buffer.concat([cipher.update('pulumi', 'utf8'), cipher.final(), cipher.getAuthTag()]);
-  const encryptionSalt = `v1:${salt.toString('base64')}:v1:${nonce.toString('base64')}:${sealed.toString('base64')}`;
-  return { secret: passphrase, publicPart: encryptionSalt };
 }

@@ -62,11 +62,10 @@ beforeAll(async () => {
     labelMac,
     deploymentId: DEPLOYMENT_ID,
     sshKey: { privateKey: '', publicKey: '' },
-    engineSecrets: {} as never, // for a worker, of which there is none
+    stateService: null,
     owner: 'traffic',
     projectDir: '',
     dataDir: '',
-    backendUrl: null,
     concurrency: 1,
     providers: Object.fromEntries(PROVIDER_NAMES.map((provider) => [provider, account(provider)])),
     intervals: { offerSyncMs: 60_000, readinessMs: 2_000, reconcileMs: 60_000 },

@@ -4,6 +4,7 @@
  */
 import { parseArgs } from 'node:util';
 import { CRASH_KINDS, openCloudCrashLab, type CrashKind } from '../support/cloud-crash.ts';
+import { openScratchDatabase } from '../support/scratch-database.ts';
 
 const { values } = parseArgs({
   options: {
@@ -16,9 +17,9 @@ const { values } = parseArgs({
 const first = Number(values.first);
 const last = first + Number(values.seeds) - 1;
 const total = { kills: 0, found: 0, absent: 0, broken: 0 };
-const lab = await openCloudCrashLab();
-for (const signal of ['SIGINT', 'SIGTERM'] as const)
-  process.on(signal, () => void lab.close().then(() => process.exit(1)));
+const database = await openScratchDatabase({ isDurable: false });
+const lab = await openCloudCrashLab(database.url);
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void close().then(() => process.exit(1)));
 for (let seed = first; seed <= last; seed++) {
   const kind = (values.kind ?? CRASH_KINDS[seed % CRASH_KINDS.length]) as CrashKind;
   const startedAt = performance.now();
@@ -37,8 +38,13 @@ for (let seed = first; seed <= last; seed++) {
     `seed ${seed} ${kind}: ${report.kills} kills, ${report.found} found, ${report.absent} absent, ${seconds} s ${report.problems.join('; ') || 'ok'}`,
   );
 }
-await lab.close();
+await close();
 console.log(
   `${last - first + 1} seeds, ${total.kills} kills, ${total.found} pending creates found and ${total.absent} absent at the clouds, ${total.broken} broken`,
 );
 process.exit(total.broken > 0 ? 1 : 0);
+
+async function close(): Promise<void> {
+  await lab.close();
+  await database.close();
+}

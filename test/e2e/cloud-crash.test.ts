@@ -1,12 +1,18 @@
 /** A slice of the kills of cloud stacks (`npm run test:cloud-crash` runs more): SIGKILL in the middle, the next update, nothing left or doubled. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { NEVER, openCloudCrashLab, QUIET_HOOKS, type CloudCrashLab, type CrashKind } from '../support/cloud-crash.ts';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 
+let test: TestDatabase;
 let lab: CloudCrashLab;
 beforeAll(async () => {
-  lab = await openCloudCrashLab();
+  test = await createTestDatabase();
+  lab = await openCloudCrashLab(test.url);
 });
-afterAll(() => lab.close());
+afterAll(async () => {
+  await lab.close();
+  await test.drop();
+});
 
 const SLICE: [kind: CrashKind, seed: number][] = [
   ['eks', 16],

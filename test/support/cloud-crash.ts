@@ -14,12 +14,13 @@ import {
   type UpdateOutcome,
   type UpdateRequest,
 } from '../../automation/engine/stack-runner.ts';
-import { chooseStateBackend, makeEnginePassphrase, type StateBackend } from '../../automation/engine/state-backend.ts';
+import type { StateBackend } from '../../automation/engine/state-backend.ts';
 import type { StackKind } from '../../domain/stack-kind.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import { locateEngine } from '../../engine/locate.ts';
 import { startSimulatedClouds, type CloudResourceReport, type SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
 import { STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
+import { openStateHome } from './state-home.ts';
 import { createSeededRandom, type SeededRandom } from './seeded-random.ts';
 
 export const CRASH_KINDS = ['eks', 'aks', 'standby', 'snapshots'] as const;
@@ -65,7 +66,8 @@ export const QUIET_HOOKS: UpdateHooks = {
 export const NEVER = { cancel: new AbortController().signal, kill: new AbortController().signal };
 
 /** Throws Error when there is no engine. */
-export async function openCloudCrashLab(): Promise<CloudCrashLab> {
+/** @param databaseUrl of a migrated database; whoever gives it drops it after the close */
+export async function openCloudCrashLab(databaseUrl: string): Promise<CloudCrashLab> {
   const engine = await locateEngine({ env: process.env }, []);
   if (!engine) throw new Error('no engine');
   const folder = await mkdtemp(join(tmpdir(), 'muster-cloud-crash-'));
@@ -85,9 +87,9 @@ export async function openCloudCrashLab(): Promise<CloudCrashLab> {
     onChildError: () => {}, // a killed one; one that cannot start ends its update with the reason
   });
   const tally = { found: 0, absent: 0 };
-  const backend = withTally(await chooseStateBackend(null, folder), tally);
-  const { secret, publicPart } = await makeEnginePassphrase();
-  const runner = createStackRunner(pool, backend, { passphrase: secret, encryptionSalt: publicPart ?? '' }, 0);
+  const home = await openStateHome(databaseUrl);
+  const backend = withTally(home.backend, tally);
+  const runner = createStackRunner(pool, backend, 0);
   const request: CloudCrashLab['request'] = (stackName, kind, config, more) => ({
     stackName,
     program: { kind, args: programArgs(kind, config, more) },
@@ -103,6 +105,7 @@ export async function openCloudCrashLab(): Promise<CloudCrashLab> {
     async close() {
       await pool.close();
       clouds.close();
+      await home.close();
       await rm(folder, { recursive: true, force: true });
     },
   };

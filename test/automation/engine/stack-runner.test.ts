@@ -1,12 +1,12 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { ChildPool } from '../../../automation/engine/child-pool.ts';
 import type { RunRequest, RunResult } from '../../../automation/engine/protocol.ts';
 import { createStackRunner, type StackRunner, type UpdateHooks } from '../../../automation/engine/stack-runner.ts';
-import { chooseStateBackend, type StateBackend } from '../../../automation/engine/state-backend.ts';
+import { inTransaction } from '../../../db/database.ts';
+import { appendStateVersion, deleteStateStack, findEngineStack } from '../../../db/state-stacks.ts';
 import { ProviderError } from '../../../domain/provider-error.ts';
+import { createTestDatabase, type TestDatabase } from '../../support/database.ts';
+import { openStateHome, type StateHome } from '../../support/state-home.ts';
 
 const STACK = 'instance-op-test';
 const TYPE = 'pulumi-nodejs:dynamic/vastai:VastaiInstance';
@@ -17,7 +17,6 @@ const REQUEST = {
   mayExist: ['label-a'],
   deploymentSshPublicKeys: ['ssh-ed25519 AAAA'],
 };
-const SECRETS = { passphrase: 'very secret', encryptionSalt: 'v1:salt' };
 const DONE: RunResult = {
   isOk: true,
   errorText: null,
@@ -28,15 +27,25 @@ const DONE: RunResult = {
   drift: [],
 };
 
-let dir: string;
-let backend: StateBackend;
+let test: TestDatabase;
+let home: StateHome;
 let runs: RunRequest[];
 let result: RunResult;
 let resolved: () => string | null;
 let runner: StackRunner;
+beforeAll(async () => {
+  test = await createTestDatabase();
+  home = await openStateHome(test.url);
+});
+afterAll(async () => {
+  await home.close();
+  await test.drop();
+});
 beforeEach(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'stack-runner-'));
-  backend = await chooseStateBackend(null, dir);
+  await inTransaction(home.database.kysely, async (tx) => {
+    const stack = await findEngineStack(tx, STACK);
+    if (stack) await deleteStateStack(tx, stack.uuid);
+  });
   runs = [];
   result = DONE;
   resolved = () => null;
@@ -49,9 +58,8 @@ beforeEach(async () => {
     warm: () => {},
     close: () => Promise.resolve(),
   };
-  runner = createStackRunner(pool, backend, SECRETS);
+  runner = createStackRunner(pool, home.backend);
 });
-afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 const signals = { cancel: new AbortController().signal, kill: new AbortController().signal };
 const hooks: UpdateHooks = {
@@ -94,7 +102,7 @@ describe('an update', () => {
 
 describe('pending creates before an update', () => {
   it('are resolved by what the hook finds: found ones become resources', async () => {
-    writePending();
+    await writePending();
     resolved = () => '1001';
     const outcome = await runner.up(REQUEST, hooks, signals);
     expect(outcome.state?.resources).toMatchObject([{ name: 'att_a', id: '1001' }]);
@@ -102,13 +110,13 @@ describe('pending creates before an update', () => {
   });
 
   it('are dropped where the provider believably has none', async () => {
-    writePending();
+    await writePending();
     await runner.destroy(REQUEST, hooks, signals);
     expect(await runner.readState(STACK)).toEqual({ resources: [], pendingCreates: [] });
   });
 
   it('that cannot be told stop the update before it starts, and stay', async () => {
-    writePending();
+    await writePending();
     resolved = () => {
       throw new ProviderError('unbelievable', 'the reply is no JSON');
     };
@@ -118,16 +126,19 @@ describe('pending creates before an update', () => {
   });
 
   it('are left alone by a preview, which changes nothing', async () => {
-    writePending();
+    await writePending();
     resolved = () => '1001';
     const outcome = await runner.preview(REQUEST, hooks, signals);
     expect(outcome.state?.pendingCreates).toHaveLength(1);
   });
 });
 
-function writePending(): void {
+async function writePending(): Promise<void> {
   const resource = { urn: URN, type: TYPE, custom: true, inputs: { label: 'label-a' } };
-  const latest = { resources: [], pending_operations: [{ resource, type: 'creating' }] };
-  const file = join(dir, 'engine', 'state', '.pulumi', 'stacks', 'muster', `${STACK}.json`);
-  writeFileSync(file, JSON.stringify({ version: 3, checkpoint: { stack: STACK, latest } }));
+  const deployment = { resources: [], pending_operations: [{ resource, type: 'creating' as const }] };
+  await home.backend.prepareStack(STACK);
+  await inTransaction(home.database.kysely, async (tx) => {
+    const stack = await findEngineStack(tx, STACK);
+    if (stack) await appendStateVersion(tx, stack, { version: 3, deployment }, null);
+  });
 }

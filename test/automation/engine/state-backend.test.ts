@@ -1,43 +1,46 @@
-import { spawn } from 'node:child_process';
-import {
-  copyFileSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { hostname, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { chooseStateBackend, type StateBackend } from '../../../automation/engine/state-backend.ts';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { StackHeldError, type StateBackend } from '../../../automation/engine/state-backend.ts';
+import { inTransaction } from '../../../db/database.ts';
+import { appendStateVersion, deleteStateStack, findEngineStack, readStateVersion } from '../../../db/state-stacks.ts';
+import { appendJournal, insertStateUpdate, readCurrentState, startStateUpdate } from '../../../db/state-updates.ts';
+import type { Deployment } from '../../../domain/state/deployment.ts';
+import { createTestDatabase, type TestDatabase } from '../../support/database.ts';
+import { openStateHome, type StateHome } from '../../support/state-home.ts';
 
 const STACK = 'instance-op-test';
 const TYPE = 'pulumi-nodejs:dynamic/vastai:VastaiInstance';
 
-let dir: string;
+let test: TestDatabase;
+let home: StateHome;
 let backend: StateBackend;
-beforeEach(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'state-backend-'));
-  backend = await chooseStateBackend(null, dir);
+beforeAll(async () => {
+  test = await createTestDatabase();
+  home = await openStateHome(test.url);
+  backend = home.backend;
 });
-afterEach(() => rmSync(dir, { recursive: true, force: true }));
+afterAll(async () => {
+  await home.close();
+  await test.drop();
+});
+beforeEach(async () => {
+  await inTransaction(home.database.kysely, async (tx) => {
+    const { rows } = await home.database.pool.query<{ uuid: string }>('select uuid from state_stacks');
+    for (const { uuid } of rows) await deleteStateStack(tx, uuid);
+  });
+});
 
 describe('a stack', () => {
   it('is not there before it is prepared, is empty then, and is prepared again without harm', async () => {
     expect(await backend.readState(STACK)).toBeNull();
     await backend.prepareStack(STACK);
     expect(await backend.readState(STACK)).toEqual({ resources: [], pendingCreates: [] });
-    writeCheckpoint({ resources: [machine('att_a', { id: '1' })] });
+    await writeState({ resources: [machine('att_a', { id: '1' })] });
     await backend.prepareStack(STACK);
     expect((await backend.readState(STACK))?.resources).toHaveLength(1);
   });
 
   it('shows our resources and pending creates, not the stack itself, providers or other pending operations', async () => {
-    writeCheckpoint({
+    await writeState({
       resources: [
         { urn: urn('stack', 'pulumi:pulumi:Stack'), type: 'pulumi:pulumi:Stack', custom: false },
         {
@@ -76,43 +79,23 @@ describe('a stack', () => {
     });
   });
 
-  it('with resources is not removed; an empty one is, with all that the engine keeps beside it', async () => {
-    writeCheckpoint({ resources: [machine('att_a', { id: '1' })] });
+  it('with resources is not removed; an empty one is, with all that was kept of it', async () => {
+    await writeState({ resources: [machine('att_a', { id: '1' })] });
     await expect(backend.removeStack(STACK)).rejects.toThrow(/still has 1 resources/);
-    writeCheckpoint({ resources: [] });
-    writeFileSync(stackFile('.json.attrs'), '{}');
-    for (const part of ['history', 'backups']) mkdirSync(join(root(), part, 'muster', STACK), { recursive: true });
+    await writeState({ resources: [] });
     await backend.prepareStack(`${STACK}-neighbour`);
     await backend.removeStack(STACK);
     await backend.removeStack(STACK);
     expect(await backend.readState(STACK)).toBeNull();
-    expect(readdirSync(join(root(), 'stacks', 'muster'))).toEqual([`${STACK}-neighbour.json`]);
-    expect(readdirSync(join(root(), 'history', 'muster'))).toEqual([]);
-  });
-});
-
-describe('a checkpoint that a power cut tore', () => {
-  it.each(['', '{"version": 3, "checkp'])('(%j) is read and restored from the backup of the engine', async (torn) => {
-    writeCheckpoint({ resources: [machine('att_a', { id: '1' })] });
-    copyFileSync(stackFile('.json'), stackFile('.json.bak'));
-    writeFileSync(stackFile('.json'), torn);
-    expect((await backend.readState(STACK))?.resources).toMatchObject([{ id: '1' }]);
-    await backend.prepareStack(STACK);
-    expect(readFileSync(stackFile('.json'), 'utf8')).toBe(readFileSync(stackFile('.json.bak'), 'utf8'));
-  });
-
-  it('does not hinder the next update by files that were cut off empty', async () => {
-    writeCheckpoint({ resources: [] });
-    writeFileSync(stackFile('.json.attrs'), '');
-    writeFileSync(stackFile('.json.123.tmp'), '{"vers');
-    await backend.prepareStack(STACK);
-    expect(readdirSync(join(root(), 'stacks', 'muster'))).toEqual([`${STACK}.json`]);
+    expect(await backend.readState(`${STACK}-neighbour`)).not.toBeNull();
+    const { rows } = await home.database.pool.query('select count(*)::int as versions from state_versions');
+    expect(rows).toEqual([{ versions: 0 }]);
   });
 });
 
 describe('pending creates', () => {
-  beforeEach(() => {
-    writeCheckpoint({
+  beforeEach(async () => {
+    await writeState({
       resources: [machine('att_a', { id: '1' })],
       pending_operations: [
         { resource: machine('att_b', {}), type: 'creating' },
@@ -135,13 +118,13 @@ describe('pending creates', () => {
 
   it('are resolved once: again, or where there are none, nothing changes', async () => {
     await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: { id: '77' } });
-    const before = readFileSync(stackFile('.json'), 'utf8');
+    const before = await versionOf(STACK);
     await backend.resolvePendingCreates(STACK, { [urn('att_b', TYPE)]: { id: '77' } });
-    expect(readFileSync(stackFile('.json'), 'utf8')).toBe(before);
+    expect(await versionOf(STACK)).toBe(before);
   });
 
   it('whose resource is in the state already do not double it', async () => {
-    writeCheckpoint({
+    await writeState({
       resources: [machine('att_b', { id: '77' })],
       pending_operations: [{ resource: machine('att_b', {}), type: 'creating' }],
     });
@@ -161,11 +144,11 @@ describe('a look beside a stack', () => {
   it('holds its candidates with their provider and nothing by which they hang together, and leaves no trace', async () => {
     const inputs = { kubeconfig: { sealed: 'text' }, deleteUnreachable: 'true' };
     const pending = { ...machine('att_b', {}), provider: `${provider.urn}::x`, parent: urn('c', 'muster:Component') };
-    writeCheckpoint({
+    await writeState({
       resources: [machine('att_a', { id: '1' }), { ...provider, inputs, parent: urn('s', 'pulumi:pulumi:Stack') }],
       pending_operations: [{ resource: pending, type: 'creating' }],
     });
-    const before = readFileSync(stackFile('.json'), 'utf8');
+    const before = await versionOf(STACK);
     const beside = await backend.openLookUp(STACK, [
       { urn: pending.urn, id: '77' },
       { urn: pending.urn, id: '78' },
@@ -181,13 +164,13 @@ describe('a look beside a stack', () => {
     expect(await backend.readProvider(STACK, `${provider.urn}::y`)).toBeNull();
     await backend.closeLookUp(STACK);
     expect(await backend.readState(beside)).toBeNull();
-    expect(readFileSync(stackFile('.json'), 'utf8')).toBe(before);
+    expect(await versionOf(STACK)).toBe(before);
   });
 });
 
 describe('what is found of a pending create', () => {
   it('has the outputs that were read; what is of no use waits for its deletion instead', async () => {
-    writeCheckpoint({
+    await writeState({
       resources: [],
       pending_operations: [
         { resource: machine('att_a', {}), type: 'creating' },
@@ -198,7 +181,7 @@ describe('what is found of a pending create', () => {
       [urn('att_a', TYPE)]: { id: '1', outputs: { arn: 'a' } },
       [urn('att_b', TYPE)]: { id: '2', outputs: {}, isUseless: true },
     });
-    const { resources } = readCheckpoint();
+    const { resources = [] } = await readDeployment();
     expect(resources[0]).toMatchObject({ id: '1', outputs: { arn: 'a' }, initErrors: [expect.any(String)] });
     expect(resources[1]).toMatchObject({ id: '2', delete: true });
     expect(resources[1]).not.toHaveProperty('initErrors');
@@ -207,13 +190,13 @@ describe('what is found of a pending create', () => {
 
 describe('a pending create that replaces', () => {
   const adopt = async (old: object) => {
-    writeCheckpoint({
+    await writeState({
       resources: [{ ...machine('att_a', { id: '1' }), ...old }, machine('att_b', { id: '2' })],
       pending_operations: [{ resource: machine('att_a', {}), type: 'creating' }],
     });
     const before = await backend.readState(STACK);
     await backend.resolvePendingCreates(STACK, { [urn('att_a', TYPE)]: { id: '1b' } });
-    const after = readCheckpoint().resources.map(({ id, delete: isOld }) => [id, isOld ?? false]);
+    const after = ((await readDeployment()).resources ?? []).map(({ id, delete: isOld }) => [id, isOld ?? false]);
     return { known: before?.resources.map(({ id }) => id), after };
   };
 
@@ -240,54 +223,93 @@ describe('a pending create that replaces', () => {
 describe('a stack without protection', () => {
   it('has neither protected resources nor ones that the engine would forget instead of deleting', async () => {
     const kept = { protect: true, retainOnDelete: true };
-    writeCheckpoint({ resources: [{ ...machine('att_a', { id: '1' }), ...kept }, machine('att_b', { id: '2' })] });
+    await writeState({ resources: [{ ...machine('att_a', { id: '1' }), ...kept }, machine('att_b', { id: '2' })] });
     await backend.unprotect(STACK);
-    for (const resource of readCheckpoint().resources) {
+    for (const resource of (await readDeployment()).resources ?? []) {
       expect(resource).not.toHaveProperty('protect');
       expect(resource).not.toHaveProperty('retainOnDelete');
     }
   });
 });
 
-describe('locks', () => {
-  it('that dead updates left are broken, whatever is in them; those of other stacks stay', async () => {
-    writeLock(STACK, 'dead.json', JSON.stringify({ pid: 2 ** 22 + 1, hostname: hostname() }));
-    writeLock(STACK, 'elsewhere.json', JSON.stringify({ pid: 1, hostname: 'another-host' }));
-    writeLock(STACK, 'torn.json', '{"pid": 12');
-    writeLock(STACK, 'empty.json', '');
-    writeLock('other', 'theirs.json', JSON.stringify({ pid: process.pid, hostname: hostname() }));
-    await backend.breakLocks(STACK);
-    expect(readdirSync(lockFolder(STACK))).toEqual([]);
-    expect(readdirSync(lockFolder('other'))).toEqual(['theirs.json']);
-    await backend.breakLocks('never-locked');
+describe('an update that died with its process', () => {
+  it('ends with what it had written, and may write no more', async () => {
+    await writeState({ resources: [machine('att_a', { id: '1' })] });
+    const { updateId, token } = await begin({ runId: 'run-1' });
+    const entry = { version: 1, kind: 0, sequenceID: 1, operationID: 1 };
+    const operation = { resource: machine('att_b', {}), type: 'creating' };
+    const sent = [{ sequenceId: 1, text: JSON.stringify({ ...entry, operation }) }];
+    expect(await appendJournal(home.database.kysely, updateId, token, sent)).toBe(true);
+    await backend.endDeadUpdates(STACK);
+    expect(await backend.readState(STACK)).toMatchObject({
+      resources: [{ id: '1' }],
+      pendingCreates: [{ name: 'att_b' }],
+    });
+    expect(await appendJournal(home.database.kysely, updateId, token, sent)).toBe(false);
   });
 
-  it('of a living engine are broken by ending that engine, and of any other process without touching it', async () => {
-    const engine = join(dir, 'pulumi');
-    symlinkSync(process.execPath, engine);
-    const wait = ['-e', 'process.stdout.write("up"); setInterval(() => {}, 1000)'];
-    const children = [spawn(engine, wait), spawn(process.execPath, wait)] as const;
-    await Promise.all(children.map((child) => new Promise((resolve) => child.stdout.once('data', resolve))));
-    const [updating, bystander] = children;
-    const ended = new Promise((resolve) => updating.once('exit', (_code, signal) => resolve(signal)));
-    for (const child of children) {
-      writeLock(STACK, `${child.pid}.json`, JSON.stringify({ pid: child.pid, hostname: hostname() }));
-    }
-    await backend.breakLocks(STACK);
-    expect(await ended).toBe('SIGKILL');
-    expect(bystander.exitCode ?? bystander.signalCode).toBeNull();
-    expect(readdirSync(lockFolder(STACK))).toEqual([]);
-    bystander.kill('SIGKILL');
+  it("is not taken for a person's, which holds the stack until its lease is over", async () => {
+    await writeState({ resources: [] });
+    const { updateId } = await begin({ runId: null });
+    await expect(backend.endDeadUpdates(STACK)).rejects.toThrow(StackHeldError);
+    await home.database.pool.query(`update state_updates set lease_expires_at = now() where id = '${updateId}'`);
+    await backend.endDeadUpdates(STACK);
+  });
+
+  it('is ended by the end of its run, and only that one', async () => {
+    await writeState({ resources: [] });
+    const access = backend.openRun({ runId: 'run-2', stackName: STACK });
+    await begin({ runId: 'run-3' });
+    await access.close();
+    await expect(begin({ runId: 'run-2' })).rejects.toThrow(/held/);
+    await backend.openRun({ runId: 'run-3', stackName: STACK }).close();
+    await begin({ runId: 'run-2' });
   });
 });
 
-describe('the choice of a backend', () => {
-  it('takes a file URL and refuses others by naming the variable', async () => {
-    const url = pathToFileURL(join(dir, 'elsewhere')).href;
-    expect((await chooseStateBackend(url, dir)).url).toBe(url);
-    await expect(chooseStateBackend('s3://bucket', dir)).rejects.toThrow(/MUSTER_PULUMI_BACKEND_URL.*s3:\/\/bucket/);
+async function begin({ runId }: { runId: string | null }) {
+  const { kysely } = home.database;
+  const stack = await findEngineStack(kysely, STACK);
+  if (!stack) throw new Error('no stack');
+  const update = await insertStateUpdate(kysely, {
+    stackUuid: stack.uuid,
+    kind: 'update',
+    isDryRun: false,
+    request: {},
+    engineVersion: 'v3.259.0',
+    requestedBy: 'somebody',
+    runId,
   });
-});
+  const start = {
+    stackUuid: stack.uuid,
+    updateId: update.id,
+    token: `token-${update.id}`,
+    journalVersion: 1,
+    tags: null,
+  };
+  const outcome = await inTransaction(kysely, (tx) => startStateUpdate(tx, start));
+  if (outcome.kind !== 'started') throw new Error(outcome.kind);
+  return { updateId: update.id, token: outcome.token };
+}
+
+async function writeState(deployment: object): Promise<void> {
+  await backend.prepareStack(STACK);
+  await inTransaction(home.database.kysely, async (tx) => {
+    const stack = await findEngineStack(tx, STACK);
+    if (stack) await appendStateVersion(tx, stack, { version: 3, deployment: deployment as Deployment }, null);
+  });
+}
+
+async function readDeployment(): Promise<Deployment> {
+  const stack = await findEngineStack(home.database.kysely, STACK);
+  return stack ? (await readCurrentState(home.database.kysely, stack)).deployment : {};
+}
+
+async function versionOf(name: string): Promise<number> {
+  const stack = await findEngineStack(home.database.kysely, name);
+  expect(stack && (await readStateVersion(home.database.kysely, stack))).not.toBeNull();
+  return stack?.version ?? -1;
+}
 
 function machine(name: string, more: Record<string, unknown>) {
   return { urn: urn(name, TYPE), type: TYPE, custom: true, inputs: { label: `label-${name}` }, ...more };
@@ -295,31 +317,4 @@ function machine(name: string, more: Record<string, unknown>) {
 
 function urn(name: string, type: string): string {
   return `urn:pulumi:${STACK}::muster::${type}::${name}`;
-}
-
-function root(): string {
-  return join(dir, 'engine', 'state', '.pulumi');
-}
-
-function stackFile(ending: string): string {
-  return join(root(), 'stacks', 'muster', `${STACK}${ending}`);
-}
-
-function writeCheckpoint(latest: Record<string, unknown>): void {
-  const checkpoint = { stack: `organization/muster/${STACK}`, latest };
-  writeFileSync(stackFile('.json'), JSON.stringify({ version: 3, checkpoint }));
-}
-
-function lockFolder(stack: string): string {
-  return join(root(), 'locks', 'organization', 'muster', stack);
-}
-
-function writeLock(stack: string, file: string, text: string): void {
-  mkdirSync(lockFolder(stack), { recursive: true });
-  writeFileSync(join(lockFolder(stack), file), text);
-}
-
-function readCheckpoint(): { resources: Record<string, unknown>[] } {
-  const file = JSON.parse(readFileSync(stackFile('.json'), 'utf8')) as { checkpoint: { latest: never } };
-  return file.checkpoint.latest;
 }
