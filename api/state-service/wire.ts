@@ -88,7 +88,7 @@ export const journalEntry = z.strictObject({
   newSnapshot: deployment.nullish(),
   snippets: z.array(z.looseObject({})).nullish(),
   extensionRef: z.string().nullish(),
-  extension: z.unknown(),
+  extension: z.unknown().optional(),
   requiresByteString: z.boolean().nullish(),
 });
 export const journalBody = z.looseObject({ entries: z.array(journalEntry).max(10_000).nullish() });
