@@ -16,6 +16,18 @@ const RETENTION: [name: string, statement: string][] = [
   ['priceChanges', `delete from price_changes where at < now() - interval '30 days'`],
   ['priceHours', `delete from price_hours where hour < now() - interval '400 days'`],
   ['readySamples', `delete from ready_samples where at < now() - interval '90 days'`],
+  ['statePreviews', `delete from state_updates where (is_dry_run or kind = 'preview') and created_at < now() - interval '1 day'`],
+  [
+    'stateJournals',
+    `delete from state_journal where update_id in
+       (select id from state_updates where ended_at < now() - interval '7 days')`,
+  ],
+  [
+    'stateVersions',
+    `delete from state_versions v using state_stacks s
+     where s.uuid = v.stack_uuid and v.version < s.version - 20 and v.created_at < now() - interval '30 days'`,
+  ],
+  ['stateUpdates', `delete from state_updates where ended_at < now() - interval '400 days'`],
   [
     'operationEvents',
     `delete from operation_events where operation_id in

@@ -35,6 +35,7 @@ import { provisionInstance } from './provision-instance.ts';
 import { refreshOffers } from './refresh-offers.ts';
 import { registerCluster } from './register-cluster.ts';
 import { checkStackDrift, destroyStack, previewStack, refreshStack, upStack } from './stack-update.ts';
+import { StackHeldError } from '../engine/state-backend.ts';
 import type { StepContext, StepHandler, StepResult, StepServices } from './step.ts';
 
 const HANDLERS: Record<OperationKind, StepHandler> = {
@@ -57,6 +58,8 @@ const MAKES_INSTANCES: ReadonlySet<OperationKind> = new Set(['provision_instance
 /** How soon a dispatch is seen when its notification was lost. */
 const POLL_MS = 1_000;
 const SWEEP_MS = 3_000;
+/** How soon an operation looks again whether a person's update has ended. */
+const STACK_HELD_MS = 2_000;
 /** A step that could not renew for so long must stop before somebody else may claim: the lease is LEASE_MS. */
 const RENEW_PATIENCE_MS = LEASE_MS - 2_000;
 const APPLY_PATIENCE_MS = LEASE_MS;
@@ -168,7 +171,7 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
     } catch (error) {
       if (error instanceof StaleClaim)
         return log.warn({ operation: operation.id }, 'the lease was lost; the result is dropped');
-      result = resultOfError(error, operation);
+      result = error instanceof StackHeldError ? waitForStack(error, services.now()) : resultOfError(error, operation);
     }
     if (step.kill.signal.aborted) return;
     try {
@@ -340,6 +343,12 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
     },
     runningCount: () => running.size,
   };
+}
+
+/** A person's CLI updates the stack: the operation goes on when that ends. */
+function waitForStack(error: StackHeldError, now: Date): StepResult {
+  const since = error.since === null ? '' : ` since ${error.since.toISOString()}`;
+  return { kind: 'wait', until: new Date(now.getTime() + STACK_HELD_MS), note: `${error.message}${since}` };
 }
 
 function leaseLeft(step: { renewedAt: number }): number {
