@@ -19,6 +19,7 @@ const tiers = {
     'cli',
     'engine',
     'scripts',
+    'state',
     'surface',
   ],
   /** Real processes and the simulated world. */

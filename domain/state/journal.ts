@@ -175,7 +175,8 @@ function createReplay(base: Deployment, stamp: ReplayStamp) {
       ...(from.snippets && from.snippets.length > 0 ? { snippets: from.snippets } : {}),
       ...(Object.keys(extensions).length > 0 ? { extensions } : {}),
     };
-    const features = findFeatures(deployment, hasByteStrings);
+    // Of what is merged: a reference that a refresh has dropped still counts, as with the engine.
+    const features = findFeatures({ ...deployment, resources: merged }, hasByteStrings);
     return {
       version: features.length > 0 ? SCHEMA_VERSION_LATEST : SCHEMA_VERSION_CURRENT,
       ...(features.length > 0 ? { features } : {}),

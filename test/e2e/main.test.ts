@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
-import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import { ADMIN_KEY, createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
 const REQUEST = { gpu: 'RTX 4090', maxPriceUsdPerHour: '0.95', strategy: 'coldstart' };
@@ -71,6 +71,18 @@ describe('the control plane as a process', () => {
     );
   }
 
+  /** As the engine's CLI asks for it. */
+  async function readState(path: string): Promise<string> {
+    const reply = await fetch(`${muster.url}/api/${path}`, { headers: { authorization: `token ${ADMIN_KEY}` } });
+    expect(reply.status).toBe(200);
+    return reply.text();
+  }
+
+  async function listStates(): Promise<string[]> {
+    const { stacks } = JSON.parse(await readState('user/stacks?project=muster')) as { stacks: { stackName: string }[] };
+    return stacks.map(({ stackName }) => stackName);
+  }
+
   const alive = () =>
     sandbox.state().vastai.machines.filter((machine) => machine.origin !== 'foreign' && machine.destroyedAtMs === null);
 
@@ -89,8 +101,7 @@ describe('the control plane as a process', () => {
       expect(destroyed.status).toBe(202);
       await until(muster, path, (_status, body: Instance) => body.status === 'destroyed');
       expect(alive()).toHaveLength(0);
-      const stacks = join(dir, 'data', 'engine', 'state', '.pulumi', 'stacks', 'muster');
-      await waitFor(() => readdirSync(stacks).length === 0, BOUND_MS, 'the empty stack removed');
+      await waitFor(async () => (await listStates()).length === 0, BOUND_MS, 'the empty stack removed');
     },
     BOUND_MS,
   );
@@ -104,10 +115,10 @@ describe('the control plane as a process', () => {
       });
       const path = `/api/v1/instances/${accepted.body.instances[0]?.id}`;
       await until(muster, path, (_status, body: Instance) => body.status === 'booting' || body.status === 'ready');
-      const state = join(dir, 'data', 'engine', 'state', '.pulumi', 'stacks', 'muster');
-      const texts = readdirSync(state).map((file) => readFileSync(join(state, file), 'utf8'));
-      expect(texts.join('')).toContain('vastai:Instance');
-      expect(texts.join('')).not.toContain('swordfish-2');
+      const [stack] = await listStates();
+      const state = await readState(`stacks/organization/muster/${stack}/export`);
+      expect(state).toContain('vastai:Instance');
+      expect(state).not.toContain('swordfish-2');
       expect(muster.output()).not.toContain('swordfish-2');
       await muster.request('DELETE', path);
       await until(muster, path, (_status, body: Instance) => body.status === 'destroyed');
