@@ -16,8 +16,10 @@ export interface StateListener {
 /** Above the CLI's pause between two requests of a long update (187 s at most), so that it keeps its connection. */
 const KEEP_ALIVE_MS = 240_000;
 
+/** @param port @default any free one */
 export async function openStateListener(
   options: Omit<StateServiceOptions, 'authenticator' | 'runTokens'>,
+  port = 0,
 ): Promise<StateListener> {
   const runTokens = createRunTokens();
   const service = createStateService({ ...options, authenticator: null, runTokens });
@@ -25,11 +27,11 @@ export async function openStateListener(
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
+    server.listen(port, '127.0.0.1', resolve);
   });
   server.unref();
-  const { port } = server.address() as AddressInfo;
-  return { url: `http://127.0.0.1:${port}`, runTokens, close: () => closeServer(server) };
+  const { port: bound } = server.address() as AddressInfo;
+  return { url: `http://127.0.0.1:${bound}`, runTokens, close: () => closeServer(server) };
 }
 
 function closeServer(server: Server): Promise<void> {

@@ -1,0 +1,59 @@
+/** An inline program on the real engine with a state backend of the caller's choice, in this process: one update at a time. */
+import { mkdtemp } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LocalWorkspace, PulumiCommand, Stack } from '@pulumi/pulumi/automation/index.js';
+import semver from 'semver';
+import { locateEngine } from '../../engine/locate.ts';
+
+export interface EngineStackOptions {
+  /** Where its folders are made. */
+  folder: string;
+  name: string;
+  program: () => Promise<Record<string, unknown>>;
+  /** Which backend, and who asks it. */
+  backend: Record<string, string>;
+  cloudPorts: Record<string, number>;
+}
+
+export const PROJECT_NAME = 'proj';
+
+/** Makes the stack. Throws Error where there is no engine. */
+export async function openEngineStack(options: EngineStackOptions): Promise<Stack> {
+  Error.stackTraceLimit = 1; // as in the operation child: every call of the SDK captures a stack
+  const engine = await locateEngine({ env: process.env }, []);
+  if (!engine) throw new Error('no engine');
+  const Command = PulumiCommand as unknown as new (path: string, version: semver.SemVer | null) => PulumiCommand;
+  const workspace = await LocalWorkspace.create({
+    workDir: await mkdtemp(join(options.folder, 'work-')),
+    program: options.program,
+    pulumiCommand: new Command(engine.path, semver.parse(engine.version)),
+    projectSettings: { name: PROJECT_NAME, runtime: 'nodejs', main: process.cwd() },
+    envVars: {
+      PULUMI_HOME: await mkdtemp(join(options.folder, 'home-')),
+      PULUMI_DEBUG_PROVIDERS: Object.entries(options.cloudPorts)
+        .map(([name, port]) => `${name}:${port}`)
+        .join(','),
+      PULUMI_SKIP_UPDATE_CHECK: 'true',
+      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
+      PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
+      PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
+      PULUMI_JOURNALING_BATCH_PERIOD: '5',
+      ...options.backend,
+    },
+  });
+  return Stack.createOrSelect(options.name, workspace);
+}
+
+/** A command of the engine's CLI on the stack's workspace. */
+export async function runCli(stack: Stack, ...args: string[]): Promise<string> {
+  const { workspace } = stack;
+  const result = await workspace.pulumiCommand.run(
+    [...args, '--non-interactive', '--color', 'never'],
+    workspace.workDir,
+    {
+      ...workspace.envVars,
+      PATH: process.env['PATH'] ?? '',
+    },
+  );
+  return result.stdout;
+}
