@@ -95,7 +95,7 @@ async function bringUp(config: Config, log: Logger, stops: Stop[], aborted: Abor
     const agentUrl = findAgentUrl(config, port);
     print(agentUrl === null ? 'agents: off' : `agents: on machines, calling ${agentUrl}`);
     const stateService = config.roles.includes('worker')
-      ? await startStateService(database, envelope, log, stops)
+      ? await startStateService(config, database, envelope, log, stops)
       : null;
     const parts = { sandbox: (await sandbox) ?? null, agentUrl, stateService };
     const automation = await startAutomation(config, database, queue, envelope, parts, log);
@@ -210,8 +210,16 @@ async function startApi(
 }
 
 /** For the engines of this process. It outlives them: what they write at their end must find it. */
-async function startStateService(database: Database, envelope: Envelope, log: Logger, stops: Stop[]) {
-  const { openStateListener } = await import('./api/state-service/state-listener.ts');
+async function startStateService(config: Config, database: Database, envelope: Envelope, log: Logger, stops: Stop[]) {
+  const [{ openStateListener }, { listFileStates }] = await Promise.all([
+    import('./api/state-service/state-listener.ts'),
+    import('./automation/engine/file-states.ts'),
+  ]);
+  const left = await listFileStates(config.dataDir);
+  if (left.length > 0)
+    throw new Error(
+      `${config.dataDir} holds states of ${left.length} stacks in files, which are not read any more (${left.slice(0, 5).join(', ')}): docs/runbooks/move-stacks.md says what to do`,
+    );
   const listener = await openStateListener({ db: database.kysely, envelope, log });
   stops.unshift(() => listener.close());
   return listener;
