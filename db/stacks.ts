@@ -4,7 +4,7 @@
  */
 import { sql, type Selectable } from 'kysely';
 import type { StackKind } from '../domain/stack-kind.ts';
-import type { Drift, DriftPolicy, StackResourceView, StackStatus } from '../domain/stack.ts';
+import type { DriftPolicy, RecordedDrift, StackResourceView, StackStatus } from '../domain/stack.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import type { Schema } from './schema.ts';
@@ -245,10 +245,16 @@ export async function saveStackState(
     .execute();
 }
 
-export async function saveDrift(executor: Executor, id: string, drift: Drift[]): Promise<void> {
+/** @param isLook whether the clouds were asked just now */
+export async function saveDrift(
+  executor: Executor,
+  id: string,
+  drift: RecordedDrift[],
+  isLook: boolean,
+): Promise<void> {
   await executor
     .updateTable('stacks')
-    .set({ drift: JSON.stringify(drift), drift_checked_at: sql<Date>`now()` })
+    .set({ drift: JSON.stringify(drift), ...(isLook ? { drift_checked_at: sql<Date>`now()` } : {}) })
     .where('id', '=', id)
     .execute();
 }

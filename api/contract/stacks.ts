@@ -186,6 +186,9 @@ export const stackDrift = z
         type: z.string(),
         kind: z.enum(['changed', 'deleted']),
         properties: z.array(z.string()),
+        isInState: z.boolean().meta({
+          description: 'A refresh took it into the state: the next up undoes it. Else an up after a refresh does',
+        }),
       }),
     ),
   })

@@ -8,22 +8,22 @@ import { checkPolicies, type PlannedResource, type PolicyViolation } from '../..
 import { diffPrices, type PlannedStep, type PriceDiff } from '../../domain/prices/price-diff.ts';
 import { priceResource, worstPrice } from '../../domain/prices/resource-price.ts';
 import { isRetryable, ProviderError } from '../../domain/provider-error.ts';
-import { describePlanChanges, planText, type StackResourceView } from '../../domain/stack.ts';
-import { acceptStackOperation } from '../../db/accept-stack.ts';
-import { SYSTEM } from '../../db/audit.ts';
+import { describePlanChanges, planText } from '../../domain/stack.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
+import { reopenFindingsOf } from '../../db/findings.ts';
 import { markHostsOfStackRemoved } from '../../db/hosts.ts';
 import { finishOperation, findOperation, saveProgress, withClaim, type NewEvent } from '../../db/operations.ts';
 import { findStackPlan, saveStackPlan } from '../../db/stack-plans.ts';
-import { findStack, saveDrift, saveStackState, setStackStatus, type StackRow } from '../../db/stacks.ts';
+import { findStack, setStackStatus, type StackRow } from '../../db/stacks.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
-import type { StackState } from '../engine/state-backend.ts';
 import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
 import { followStack, secretOutputsOf, type StackNews } from '../clusters/follow-stack.ts';
 import { answerHostQuestion } from './host-questions.ts';
 import { findPendingResource } from './pending-resource.ts';
+import { endFindings, healDrift, judgeDrift, recordRefresh } from './stack-drift.ts';
+import { regionOf, saveState } from './stack-state.ts';
 import type { StepContext, StepResult } from './step.ts';
 
 const APPLY_PATIENCE_MS = LEASE_MS;
@@ -57,8 +57,10 @@ export async function upStack(context: StepContext): Promise<StepResult> {
     // A step that goes on where another died is in the middle of its plan, which was checked before it began.
     if ((context.operation.state as { isPlanned?: boolean }).isPlanned !== true) {
       if ((context.operation.input as OperationInput).refreshFirst === true) {
-        const ended = endOf(context, await run(context, stack, 'refresh'));
+        const refreshed = await run(context, stack, 'refresh');
+        const ended = endOf(context, refreshed);
         if (ended) return failStack(context, stack, ended);
+        await record(context, (tx) => recordRefresh(tx, stack, refreshed));
       }
       const plan = await planUpdate(context, stack, 'up');
       if ('result' in plan) return failStack(context, stack, plan.result);
@@ -68,7 +70,14 @@ export async function upStack(context: StepContext): Promise<StepResult> {
     }
     await record(context, (tx) => setStackStatus(tx, stack.id, 'updating'));
     const outcome = await run(context, stack, 'up');
-    return settle(context, stack, outcome, () => ({ status: 'up' as const, note: summarize(outcome) }));
+    const { refreshFirst = false } = context.operation.input as OperationInput;
+    return settle(
+      context,
+      stack,
+      outcome,
+      () => ({ status: 'up' as const, note: summarize(outcome) }),
+      (tx) => healDrift(tx, stack, refreshFirst),
+    );
   });
 }
 
@@ -77,7 +86,7 @@ export async function refreshStack(context: StepContext): Promise<StepResult> {
   return withStack(context, async (stack) => {
     await record(context, (tx) => setStackStatus(tx, stack.id, 'updating'));
     const outcome = await run(context, stack, 'refresh');
-    if (outcome.isOk) await record(context, (tx) => saveDrift(tx, stack.id, outcome.drift));
+    if (outcome.isOk) await record(context, (tx) => recordRefresh(tx, stack, outcome));
     return settle(context, stack, outcome, () => ({
       status: 'up' as const,
       note: `${outcome.drift.length} resource${outcome.drift.length === 1 ? '' : 's'} had changed`,
@@ -93,7 +102,13 @@ export async function destroyStack(context: StepContext): Promise<StepResult> {
     const isGone = outcome.isOk && (outcome.state?.resources.length ?? 0) === 0;
     if (isGone) await context.runner.remove(stack.name);
     if (isGone) await record(context, (tx) => markHostsOfStackRemoved(tx, stack.id));
-    return settle(context, stack, outcome, () => ({ status: 'destroyed' as const, note: 'nothing is left' }));
+    return settle(
+      context,
+      stack,
+      outcome,
+      () => ({ status: 'destroyed' as const, note: 'nothing is left' }),
+      (tx) => endFindings(tx, stack.id),
+    );
   });
 }
 
@@ -103,19 +118,7 @@ export async function checkStackDrift(context: StepContext): Promise<StepResult>
     const outcome = await run(context, stack, 'detect_drift');
     const ended = endOf(context, outcome);
     if (ended) return ended;
-    const { drift } = outcome;
-    await record(context, async (tx) => {
-      await saveDrift(tx, stack.id, drift);
-      if (drift.length === 0 || stack.on_drift !== 'repair') return;
-      const order = {
-        stack,
-        kind: 'up_stack',
-        actor: SYSTEM,
-        refreshFirst: true,
-        follows: context.operation.id,
-      } as const;
-      await acceptStackOperation(tx, context.queue, order);
-    });
+    const drift = await judgeDrift(context, stack, outcome);
     if (drift.length > 0) await context.emit([{ type: 'drift', data: { resources: drift } }]);
     return { kind: 'done', note: drift.length === 0 ? 'nothing has changed' : `${drift.length} changed outside` };
   });
@@ -321,10 +324,11 @@ async function settle(
   stack: StackRow,
   outcome: UpdateOutcome,
   onSuccess: () => { status: 'up' | 'destroyed'; note: string },
+  follow: (tx: Tx) => Promise<void> = () => Promise.resolve(),
 ): Promise<StepResult> {
-  const { state, error } = outcome;
+  const { error } = outcome;
   if (context.kill.aborted) return { kind: 'release' };
-  await record(context, (tx) => saveState(tx, stack, outcome, state));
+  await record(context, (tx) => saveState(tx, stack, outcome));
   if (context.cancel.aborted) {
     const isAsked = (await findOperation(context.db, null, context.operation.id))?.cancel_requested_at != null;
     if (!isAsked) return { kind: 'release' };
@@ -338,7 +342,10 @@ async function settle(
   if (outcome.isOk) {
     const { status, note } = onSuccess();
     const { outputs, secretOutputs = {} } = outcome;
-    await record(context, (tx) => setStatus(context, tx, stack, { status, outputs, secretOutputs }));
+    await record(context, async (tx) => {
+      await setStatus(context, tx, stack, { status, outputs, secretOutputs });
+      await follow(tx);
+    });
     return { kind: 'done', note };
   }
   const { kind, detail } = error ?? { kind: 'unexpected' as const, detail: 'the engine gave no reason' };
@@ -350,9 +357,10 @@ async function settle(
   return { kind: 'fail', error: { code, detail: text } };
 }
 
-/** A cluster follows the stack that makes it. */
+/** A cluster follows the stack that makes it; a finding that it was to end is open again. */
 async function setStatus(context: StepContext, tx: Tx, stack: StackRow, news: StackNews): Promise<void> {
   await setStackStatus(tx, stack.id, news.status, news.failure ?? null);
+  if (news.failure) await reopenFindingsOf(tx, context.operation.id);
   await followStack(tx, context.envelope, stack, news);
 }
 
@@ -361,48 +369,11 @@ function describeFailures(outcome: UpdateOutcome): string {
   return [...failures, ...(outcome.error ? [outcome.error.detail] : [])].join('; ').slice(0, 4000);
 }
 
-async function saveState(tx: Tx, stack: StackRow, outcome: UpdateOutcome, state: StackState | null): Promise<void> {
-  const context = { region: regionOf(stack.config) };
-  const unpriced: { urn: string; why: string }[] = [];
-  let total = 0n;
-  const resources: StackResourceView[] = (state?.resources ?? []).filter(isShown).map((resource) => {
-    const price = priceResource(resource, context);
-    if (price.kind === 'amount') total += price.microUsdPerHour;
-    else unpriced.push({ urn: resource.urn, why: price.why });
-    return {
-      urn: resource.urn,
-      name: resource.name,
-      type: resource.type,
-      id: resource.id,
-      parent: resource.parent,
-      isProtected: resource.isProtected,
-      microUsdPerHour: price.kind === 'amount' ? Number(price.microUsdPerHour) : null,
-    };
-  });
-  await saveStackState(tx, stack.id, {
-    ...(outcome.update === 'up' && outcome.isOk ? { outputs: outcome.outputs } : {}),
-    resources,
-    priceMicroUsdPerHour: total,
-    unpriced,
-  });
-}
-
-function isShown({ type }: { type: string }): boolean {
-  return type !== 'pulumi:pulumi:Stack' && !type.startsWith('pulumi:providers:');
-}
-
 function summarize({ changes }: UpdateOutcome): string {
   const parts = Object.entries(changes)
     .filter(([op, count]) => op !== 'same' && count > 0)
     .map(([op, count]) => `${count} ${op}`);
   return parts.length === 0 ? 'nothing had to change' : parts.join(', ');
-}
-
-/** Where a kind's configuration says that its resources are. */
-function regionOf(config: unknown): string | null {
-  const { region, location, zone } = (config ?? {}) as Record<string, unknown>;
-  const found = region ?? location ?? zone;
-  return typeof found === 'string' ? found : null;
 }
 
 function createHooks(context: StepContext, stack: StackRow): UpdateHooks & { settled(): Promise<void> } {
