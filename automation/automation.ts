@@ -29,6 +29,7 @@ import { createPruneCron } from './cron/prune.ts';
 import { createReconcileCron } from './cron/reconcile-fleet.ts';
 import { createRefillPoolsCron } from './cron/refill-pools.ts';
 import { createResolveStuckCron } from './cron/resolve-stuck.ts';
+import { createReviewJoinsCron } from './cron/review-joins.ts';
 import { createScheduler, type Scheduler } from './cron/scheduler.ts';
 import { createSourceCapacityCron } from './cron/source-capacity.ts';
 import { createSyncOffersCron } from './cron/sync-offers.ts';
@@ -191,6 +192,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createRefillPoolsCron({ db, queue, bootTimeoutMs: options.bootTimeoutMs, now }),
       createCheckDriftCron(db, queue),
       createCheckClustersCron({ db, envelope: options.envelope, kubernetes, clusterTokens, now, log }),
+      createReviewJoinsCron({ db, envelope: options.envelope, kubernetes, clusterTokens, now, log }),
       createPruneCron(db),
     ];
   }

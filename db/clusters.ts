@@ -3,6 +3,7 @@ import { sql, type Selectable } from 'kysely';
 import type { ClusterHealth, ClusterKind, ClusterStatus, HealthStreak } from '../domain/clusters/cluster.ts';
 import type { NodeFacts, sumNodes } from '../domain/clusters/node-facts.ts';
 import type { Platform } from '../domain/clusters/platform.ts';
+import { endClusterNodes } from './cluster-enrolments.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import type { Schema } from './schema.ts';
@@ -169,6 +170,7 @@ export async function setClusterStatus(
   if (!isEnd) return;
   await tx.deleteFrom('cluster_access').where('cluster_id', '=', id).execute();
   await tx.deleteFrom('cluster_facts').where('cluster_id', '=', id).execute();
+  await endClusterNodes(tx, id);
 }
 
 /** Also takes the token of the access before away. */

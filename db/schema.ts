@@ -8,6 +8,7 @@ import type { FoundMachine } from '../domain/found-machine.ts';
 import type { InstanceStatus, Phase } from '../domain/instance.ts';
 import type { OperationKind, OperationStatus } from '../domain/operation.ts';
 import type { AttemptCheck } from '../domain/readiness.ts';
+import type { PendingCreate } from '../domain/pending-creates/decision.ts';
 import type { PolicyViolation } from '../domain/policy.ts';
 import type { PlannedStep } from '../domain/prices/price-diff.ts';
 import type { DriftPolicy, RecordedDrift, StackResourceView, StackStatus } from '../domain/stack.ts';
@@ -123,6 +124,7 @@ export interface Schema {
     updated_at: NullableTime;
     drift: ColumnType<RecordedDrift[] | null, string | null | undefined, string | null>;
     drift_checked_at: NullableTime;
+    pending: ColumnType<PendingCreate[] | null, string | null | undefined, string | null>;
     failure_code: string | null;
     failure_detail: string | null;
     created_by: string | null;

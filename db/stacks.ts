@@ -3,6 +3,7 @@
  * name; one that people made (it has a title) also says what it wants and what it holds.
  */
 import { sql, type Selectable } from 'kysely';
+import type { PendingCreate } from '../domain/pending-creates/decision.ts';
 import type { StackKind } from '../domain/stack-kind.ts';
 import type { DriftPolicy, RecordedDrift, StackResourceView, StackStatus } from '../domain/stack.ts';
 import type { Executor, Tx } from './database.ts';
@@ -255,6 +256,15 @@ export async function saveDrift(
   await executor
     .updateTable('stacks')
     .set({ drift: JSON.stringify(drift), ...(isLook ? { drift_checked_at: sql<Date>`now()` } : {}) })
+    .where('id', '=', id)
+    .execute();
+}
+
+/** Pending creates that somebody has to decide; null: nothing holds its updates back any more. */
+export async function saveStackPending(executor: Executor, id: string, pending: PendingCreate[] | null): Promise<void> {
+  await executor
+    .updateTable('stacks')
+    .set({ pending: pending === null ? null : JSON.stringify(pending) })
     .where('id', '=', id)
     .execute();
 }

@@ -70,6 +70,9 @@ export const stack = z
     allowedActions: z.array(z.string()),
     driftedCount: z.int().nullable().meta({ description: 'null: nobody has looked yet' }),
     driftCheckedAt: time.nullable(),
+    pendingCount: z.int().meta({
+      description: 'Creates that were interrupted and that a person has to decide (`GET /stacks/{id}/pending`)',
+    }),
     failure: z.object({ code: z.string(), detail: z.string() }).nullable(),
     createdAt: time,
     updatedAt: time.nullable(),
@@ -175,6 +178,38 @@ export const stackResource = z
   })
   .meta({ id: 'StackResource' });
 export const stackResources = z.object({ items: z.array(stackResource) }).meta({ id: 'StackResources' });
+
+const pendingDecision = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('import'),
+    id: z.string().min(1).max(2048).meta({ description: "The cloud's id of what was made" }),
+  }),
+  z.strictObject({ kind: z.literal('clear').meta({ description: 'It was not made, or is not to be known of' }) }),
+]);
+
+export const stackPending = z
+  .object({
+    items: z.array(
+      z.object({
+        urn: z.string(),
+        name: z.string(),
+        type: z.string(),
+        why: z.string().meta({ description: 'Why nobody but a person can tell' }),
+        found: z.array(z.string()).meta({ description: 'Ids of what there is and may be it' }),
+        decision: pendingDecision.nullable(),
+      }),
+    ),
+  })
+  .meta({ id: 'StackPending' });
+
+export const decidePendingBody = z
+  .strictObject({
+    decisions: z
+      .array(z.strictObject({ urn: z.string().min(1), decision: pendingDecision }))
+      .min(1)
+      .max(1000),
+  })
+  .meta({ id: 'DecidePending' });
 
 export const stackDrift = z
   .object({

@@ -28,6 +28,7 @@ export function stackReply(row: StackRow, underWay: OperationRow | undefined): S
     allowedActions: underWay ? ['cancel'] : allowedStackActions(row.status),
     driftedCount: row.drift === null ? null : row.drift.length,
     driftCheckedAt: isoOrNull(row.drift_checked_at),
+    pendingCount: (row.pending ?? []).filter(({ decision }) => decision === null).length,
     failure: row.failure_code === null ? null : { code: row.failure_code, detail: row.failure_detail ?? '' },
     createdAt: iso(row.created_at),
     updatedAt: isoOrNull(row.updated_at),

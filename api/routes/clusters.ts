@@ -8,6 +8,7 @@ import {
   type CloudClusterKind,
   type ClusterChange,
 } from '../../domain/clusters/change.ts';
+import { AGENT_AUDIENCE, AGENT_SERVICE_ACCOUNT, ENROLMENT_OVERLAP_MS } from '../../domain/clusters/enrolment.ts';
 import { formatKubeconfig } from '../../domain/clusters/kubeconfig.ts';
 import { MusterError } from '../../domain/error-table.ts';
 import { findStackUpdate } from '../../db/accept-stack.ts';
@@ -20,9 +21,12 @@ import {
   setClusterStatus,
   type ClusterRow,
 } from '../../db/clusters.ts';
-import type { Tx } from '../../db/database.ts';
+import { replaceEnrolment, revokeEnrolment } from '../../db/cluster-enrolments.ts';
+import { inTransaction, type Tx } from '../../db/database.ts';
+import { listNodesOfCluster } from '../../db/nodes.ts';
 import { changeStack, lockStack, type StackRow } from '../../db/stacks.ts';
-import { openAccess, openToken } from '../../secrets/cluster-access.ts';
+import { hashAgentToken, makeAgentToken } from '../../secrets/agent-token.ts';
+import { openAccess, openToken, sealEnrolment } from '../../secrets/cluster-access.ts';
 import { STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
 import { followStack, makeCluster, planCluster } from '../cluster-making.ts';
 import { registerCluster, replaceKubeconfig } from '../cluster-registration.ts';
@@ -30,6 +34,7 @@ import { auditCluster, describeCluster } from '../cluster-view.ts';
 import {
   cluster,
   clusterAccepted,
+  clusterEnrolment,
   clusterEvents,
   clusterHealth,
   clusterKubeconfig,
@@ -38,6 +43,7 @@ import {
   clusterPage,
   clusterStorageClasses,
   createClusterBody,
+  enrolClusterBody,
   replaceKubeconfigBody,
   scaleClusterBody,
   upgradeClusterBody,
@@ -45,7 +51,7 @@ import {
 import { stackPlan } from '../contract/stacks.ts';
 import { id } from '../contract/values.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
-import { clusterHealthReply } from '../replies/cluster-reply.ts';
+import { clusterHealthReply, clusterNodeReply } from '../replies/cluster-reply.ts';
 import { iso, isoOrNull } from '../reply-values.ts';
 import { route, type Answer, type Call, type Route } from '../route.ts';
 
@@ -159,8 +165,13 @@ export const clusterRoutes: Route[] = [
     params,
     replies: { 200: clusterNodes },
     handle: async (call) => {
+      const { deps } = call;
       const facts = await readFacts(call);
-      return { status: 200, body: { takenAt: isoOrNull(facts?.taken_at ?? null), items: facts?.nodes ?? [] } };
+      const agents = await listNodesOfCluster(deps.database.kysely, call.params.id);
+      const items = (facts?.nodes ?? []).map((node) =>
+        clusterNodeReply(node, agents.get(node.uid ?? ''), deps.agents.intervalMs, Date.now()),
+      );
+      return { status: 200, body: { takenAt: isoOrNull(facts?.taken_at ?? null), items } };
     },
   }),
   route({
@@ -231,6 +242,38 @@ export const clusterRoutes: Route[] = [
     replies: { 202: clusterAccepted },
     problems: ['conflict', 'cluster_refused', 'cluster_unreachable', 'canceled'],
     handle: (call) => replaceKubeconfig(call, call.body.kubeconfig, async (tx) => (await holdCluster(tx, call)).row),
+  }),
+  route({
+    method: 'post',
+    path: '/clusters/:id/enrolment',
+    access: 'change',
+    area: AREA,
+    summary: "A new token by which agents of a cluster's nodes join",
+    description:
+      'For clusters whose agents you install yourself; a stack with a node agent brings its own. The token before works for seven days more. Written into the audit log.',
+    params,
+    body: enrolClusterBody,
+    isBodyOptional: true,
+    replies: { 201: clusterEnrolment },
+    problems: ['conflict'],
+    handle: enrolCluster,
+  }),
+  route({
+    method: 'delete',
+    path: '/clusters/:id/enrolment',
+    access: 'change',
+    area: AREA,
+    summary: "Revoke the tokens by which agents of a cluster's nodes join",
+    description: 'Nodes that have joined stay. A stack with a node agent brings a new token with its next up.',
+    params,
+    replies: { 204: null },
+    problems: ['conflict'],
+    handle: (call) =>
+      inTransaction(call.deps.database.kysely, async (tx) => {
+        const { row } = await holdCluster(tx, call);
+        if (await revokeEnrolment(tx, row.id)) await auditCluster(tx, call, row, 'cluster.revoke_enrolment');
+        return { status: 204 };
+      }),
   }),
   changeRoute('scale', 'Change how many nodes a group of GPU nodes has', scaleClusterBody, (row, config, body) =>
     scaleGroup(cloudKindOf(row), config, body as z.infer<typeof scaleClusterBody>),
@@ -325,6 +368,39 @@ function switchPower(row: ClusterRow, config: Record<string, unknown>, to: 'runn
   if (isStopped === (to === 'stopped'))
     throw new MusterError('conflict', `the GPU pools of ${row.name} are ${to} already`, { facts: { state: to } });
   return { config: setPower(config, to) };
+}
+
+async function enrolCluster(
+  call: Call<'change', { id: string }> & { body: z.infer<typeof enrolClusterBody> | undefined },
+): Promise<Answer> {
+  const { deps, body } = call;
+  const { namespace } = body ?? enrolClusterBody.parse({});
+  const token = makeAgentToken();
+  const enrolment = await inTransaction(deps.database.kysely, async (tx) => {
+    const { row } = await holdCluster(tx, call);
+    await auditCluster(tx, call, row, 'cluster.enrol', { namespace });
+    return replaceEnrolment(
+      tx,
+      {
+        clusterId: row.id,
+        tokenHash: hashAgentToken(token),
+        tokenSealed: sealEnrolment(deps.envelope, row.id, token),
+        namespace,
+      },
+      ENROLMENT_OVERLAP_MS,
+    );
+  });
+  call.response.setHeader('cache-control', 'no-store');
+  return {
+    status: 201,
+    body: {
+      token,
+      namespace,
+      serviceAccount: AGENT_SERVICE_ACCOUNT,
+      audience: AGENT_AUDIENCE,
+      previousUntil: isoOrNull(enrolment.previous_until),
+    },
+  };
 }
 
 async function handOutKubeconfig(call: Call<'change', { id: string }>): Promise<Answer> {

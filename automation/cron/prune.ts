@@ -8,6 +8,7 @@ const RETENTION: [name: string, statement: string][] = [
   ['idempotencyKeys', `delete from idempotency_keys where created_at < now() - interval '24 hours'`],
   ['refreshTokens', `delete from refresh_tokens where expires_at < now() - interval '7 days'`],
   ['cronTicks', `delete from cron_ticks where tick_at < now() - interval '2 days'`],
+  ['clusterJoins', `delete from cluster_joins where asked_at < now() - interval '1 hour'`],
   ['componentStatus', `delete from component_status where updated_at < now() - interval '1 day'`],
   ['webhookDeliveries', `delete from webhook_deliveries where finished_at < now() - interval '30 days'`],
   ['providerOutcomes', `delete from provider_outcomes where at < now() - interval '1 hour'`],

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { ErrorCode } from '../../domain/error-table.ts';
+import { decisionsOf, mergePending, type UndecidedCreate } from '../../domain/pending-creates/decision.ts';
 import { checkPolicies, type PlannedResource, type PolicyViolation } from '../../domain/policy.ts';
 import { diffPrices, type PlannedStep, type PriceDiff } from '../../domain/prices/price-diff.ts';
 import { priceResource, worstPrice } from '../../domain/prices/resource-price.ts';
@@ -14,12 +15,13 @@ import { reopenFindingsOf } from '../../db/findings.ts';
 import { markHostsOfStackRemoved } from '../../db/hosts.ts';
 import { finishOperation, findOperation, saveProgress, withClaim, type NewEvent } from '../../db/operations.ts';
 import { findStackPlan, saveStackPlan } from '../../db/stack-plans.ts';
-import { findStack, setStackStatus, type StackRow } from '../../db/stacks.ts';
+import { findStack, saveStackPending, setStackStatus, type StackRow } from '../../db/stacks.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
 import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
 import { followStack, secretOutputsOf, type StackNews } from '../clusters/follow-stack.ts';
+import { UndecidedPending } from '../engine/undecided-pending.ts';
 import { answerHostQuestion } from './host-questions.ts';
 import { findPendingResource } from './pending-resource.ts';
 import { endFindings, healDrift, judgeDrift, recordRefresh } from './stack-drift.ts';
@@ -144,12 +146,39 @@ async function withStack(context: StepContext, act: (stack: StackRow) => Promise
 /** What an interrupted update left pending could not be looked up, so that the update did not begin. */
 async function endUnbegun(context: StepContext, stack: StackRow, error: ProviderError): Promise<StepResult> {
   if (context.kill.aborted || context.cancel.aborted) return { kind: 'release' };
-  const detail = error.message.slice(0, 4000);
-  if (isRetryable(error.kind) && context.operation.failures < MAX_LOOK_UPS)
-    return { kind: 'retry', afterMs: error.retryAfterMs ?? 0, note: detail };
+  const pending = mergePending(stack.pending ?? [], await listUndecided(context, stack, error));
+  const isRetried = isRetryable(error.kind) && context.operation.failures < MAX_LOOK_UPS;
+  const way = pending.length > 0 && !isRetried ? wayToDecide(stack) : '';
+  const detail = `${error.message.slice(0, 3500)}${way}`;
   const failure = { code: 'stack_refused' as const, detail };
-  await record(context, (tx) => setStatus(context, tx, stack, { status: 'failed', failure }));
-  return { kind: 'fail', error: failure };
+  await record(context, async (tx) => {
+    await saveStackPending(tx, stack.id, pending.length > 0 ? pending : null);
+    if (!isRetried) await setStatus(context, tx, stack, { status: 'failed', failure });
+  });
+  return isRetried
+    ? { kind: 'retry', afterMs: error.retryAfterMs ?? 0, note: detail }
+    : { kind: 'fail', error: failure };
+}
+
+/** Where the look-up itself had trouble, a person may know better of each. */
+async function listUndecided(
+  context: StepContext,
+  stack: StackRow,
+  error: ProviderError,
+): Promise<readonly UndecidedCreate[]> {
+  if (error instanceof UndecidedPending) return error.resources;
+  const known = decisionsOf(stack.pending ?? []);
+  const state = await context.runner.readState(stack.name);
+  return (state?.pendingCreates ?? [])
+    .filter(({ urn }) => known[urn] === undefined)
+    .map(({ urn, name, type }) => ({ urn, name, type, why: error.message.slice(0, 500), found: [] }));
+}
+
+function wayToDecide({ id }: StackRow): string {
+  return (
+    `. Nothing was changed. Decide it by POST /stacks/${id}/pending/decide (muster stacks pending list ${id}), ` +
+    `and the next update goes on from there`
+  );
 }
 
 async function endCanceled(context: StepContext, stack: StackRow): Promise<StepResult> {
@@ -260,6 +289,7 @@ async function run(context: StepContext, stack: StackRow, update: Update): Promi
     mayExist: [],
     deploymentSshPublicKeys: [context.deploymentSshPublicKey],
     unprotect: update === 'destroy' && !stack.protect,
+    decisions: decisionsOf(stack.pending ?? []),
     secretOutputs: secretOutputsOf(stack.kind),
   };
   const signals = { cancel: context.cancel, kill: context.kill };
@@ -394,6 +424,9 @@ function createHooks(context: StepContext, stack: StackRow): UpdateHooks & { set
       return (await answer) as never;
     },
     resolvePending: (resource) => findPendingResource(context, stack, resource),
+    async onPendingResolved() {
+      if (stack.pending !== null) await record(context, (tx) => saveStackPending(tx, stack.id, null));
+    },
     settled: () => writing,
   };
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { findPendingCreates, type LookUpTools } from '../../../automation/engine/find-pending.ts';
+import type { UndecidedPending } from '../../../automation/engine/undecided-pending.ts';
 import type { RunResult } from '../../../automation/engine/protocol.ts';
 import type { LookUpCandidate, StackResource, StateBackend } from '../../../automation/engine/state-backend.ts';
 import type { LookUpAnswer, LookUpArgs } from '../../../domain/pending-creates/look-up.ts';
@@ -58,7 +59,11 @@ describe('pending creates at clouds', () => {
     expect(message).toMatch(/db \(aws:rds\/instance:Instance\).*nothing is known of how to find its type/);
     expect(message).toMatch(/there are AKIA-1 and AKIA-2/);
     expect(message).toMatch(/train-node exists and does not have the tags of this stack/);
-    expect(message).toContain(`pulumi refresh --import-pending-creates ${key.urn} ID`);
+    expect((failure as UndecidedPending).resources.map(({ name, found }) => [name, found])).toEqual([
+      ['db', []],
+      ['use', ['AKIA-1', 'AKIA-2']],
+      ['node', ['train-node']],
+    ]);
   });
 });
 
