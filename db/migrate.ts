@@ -30,7 +30,7 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0022-hosts': () => import('./migrations/0022-hosts.ts'),
   '0022-stack-findings': () => import('./migrations/0022-stack-findings.ts'),
   '0022-stacks-pending': () => import('./migrations/0022-stacks-pending.ts'),
-  '0025-cluster-nodes': () => import('./migrations/0025-cluster-nodes.ts'),
+  '0022-vouched-nodes': () => import('./migrations/0022-vouched-nodes.ts'),
 };
 
 /** Any constant: the key of the advisory lock that migrations of all replicas share. */
