@@ -355,6 +355,27 @@ function addStacks(program: Command, attach: Attach): void {
     async () => (await load()).showDrift,
   );
   attach(stacks.command('outputs').argument('<id>'), async () => (await load()).showOutputs);
+  addStacksPending(stacks, attach);
+}
+
+function addStacksPending(stacks: Command, attach: Attach): void {
+  const pending = stacks.command('pending').description('interrupted creates that somebody has to decide');
+  const load = () => import('./commands/stack-pending.ts');
+  attach(pending.command('list').argument('<id>'), async () => (await load()).listPending);
+  const take = pending
+    .command('import')
+    .description('it was made: the next update takes it over')
+    .argument('<id>')
+    .argument('<name-or-urn>')
+    .argument('<cloud-id>', "the cloud's id of what was made");
+  attach(take, async () => (await load()).importPending);
+  const clear = pending
+    .command('clear')
+    .description('it was not made: the next update makes it; asks first')
+    .argument('<id>')
+    .argument('<name-or-urn>')
+    .option('-y, --yes', 'do not ask');
+  attach(clear, async () => (await load()).clearPending);
 }
 
 function stackOptions(command: Command): Command {

@@ -1,6 +1,5 @@
 /** Accepting the repair of a stack's drift, whoever asks: the stack by its policy, or a person. An ordinary up undoes it, after a refresh. */
-import { MusterError } from '../domain/error-table.ts';
-import { acceptStackOperation, findStackUpdate } from './accept-stack.ts';
+import { acceptStackOperation, findStackUpdate, refuseBesideUpdate } from './accept-stack.ts';
 import { appendAudit, type Actor } from './audit.ts';
 import type { Tx } from './database.ts';
 import { changeFinding, type FindingRow } from './findings.ts';
@@ -24,12 +23,8 @@ export async function acceptDriftRepair(
   queue: Queue,
   { finding, stack, actor, reason, follows }: DriftRepair,
 ): Promise<OperationRow | undefined> {
-  const under = await findStackUpdate(tx, stack.id);
-  if (under && follows !== undefined) return undefined;
-  if (under)
-    throw new MusterError('conflict', `${under.kind} ${under.id} is under way on ${stack.title}`, {
-      facts: { state: stack.status, operationId: under.id },
-    });
+  if (follows !== undefined && (await findStackUpdate(tx, stack.id))) return undefined;
+  await refuseBesideUpdate(tx, stack);
   const operation = await acceptStackOperation(tx, queue, {
     stack,
     kind: 'up_stack',

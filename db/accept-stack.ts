@@ -98,13 +98,22 @@ function changes(kind: StackOperationKind): boolean {
   return kind === 'up_stack' || kind === 'refresh_stack' || kind === 'destroy_stack';
 }
 
-/** The update under way, unless it is the same one. */
-async function findOtherUpdate(tx: Tx, stack: StackRow, kind: StackOperationKind): Promise<OperationRow | undefined> {
+/** Throws MusterError `conflict` while an update of the stack is queued or runs, whichever it is. */
+export function refuseBesideUpdate(tx: Tx, stack: StackRow): Promise<void> {
+  return refuseWhileUpdating(tx, stack, null);
+}
+
+/** The update under way, unless it is of this kind. */
+async function findOtherUpdate(
+  tx: Tx,
+  stack: StackRow,
+  kind: StackOperationKind | null,
+): Promise<OperationRow | undefined> {
   const under = await findStackUpdate(tx, stack.id);
   return under?.kind === kind ? undefined : under;
 }
 
-async function refuseWhileUpdating(tx: Tx, stack: StackRow, kind: StackOperationKind): Promise<void> {
+async function refuseWhileUpdating(tx: Tx, stack: StackRow, kind: StackOperationKind | null): Promise<void> {
   const under = await findOtherUpdate(tx, stack, kind);
   if (!under) return;
   throw new MusterError('conflict', `${under.kind} ${under.id} is under way on ${stack.title}`, {

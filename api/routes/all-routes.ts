@@ -19,6 +19,7 @@ import { orgRoutes } from './orgs.ts';
 import { poolRoutes } from './pools.ts';
 import { priceRoutes } from './prices.ts';
 import { sessionRoutes } from './sessions.ts';
+import { stackPendingRoutes } from './stack-pending.ts';
 import { stackRoutes } from './stacks.ts';
 import { webhookRoutes } from './webhooks.ts';
 import { sourcingRoutes } from './sourcing.ts';
@@ -43,6 +44,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...credentialRoutes,
   ...operationRoutes,
   ...stackRoutes,
+  ...stackPendingRoutes,
   ...clusterRoutes,
   ...costRoutes,
   ...fleetRoutes,

@@ -11,7 +11,7 @@ import {
 import { AGENT_AUDIENCE, AGENT_SERVICE_ACCOUNT, ENROLMENT_OVERLAP_MS } from '../../domain/clusters/enrolment.ts';
 import { formatKubeconfig } from '../../domain/clusters/kubeconfig.ts';
 import { MusterError } from '../../domain/error-table.ts';
-import { findStackUpdate } from '../../db/accept-stack.ts';
+import { refuseBesideUpdate } from '../../db/accept-stack.ts';
 import {
   findCluster,
   findClusterAccess,
@@ -321,11 +321,7 @@ function changeRoute(
           throw new MusterError('conflict', `${row.name} is registered: it is changed where it was made`, {
             facts: { kind: row.kind },
           });
-        const underWay = await findStackUpdate(tx, stack.id);
-        if (underWay)
-          throw new MusterError('conflict', `${underWay.kind} ${underWay.id} is under way on ${row.name}`, {
-            facts: { state: row.status, operationId: underWay.id },
-          });
+        await refuseBesideUpdate(tx, stack);
         const config = checkChange(stack, change(row, stack.config as Record<string, unknown>, call.body));
         const changed = await changeStack(tx, stack.id, { config });
         await auditCluster(tx, call, row, `cluster.${verb}`, call.body as Record<string, unknown>);

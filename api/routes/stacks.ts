@@ -7,26 +7,15 @@ import type { StackKind } from '../../domain/stack-kind.ts';
 import { TAG_VALUE_PATTERN } from '../../domain/stack-tags.ts';
 import { acceptCancel } from '../../db/accept-cancel.ts';
 import { acceptStackOperation, findStackUpdate, type StackOperationKind } from '../../db/accept-stack.ts';
-import { appendAudit } from '../../db/audit.ts';
 import { listOperations } from '../../db/operations.ts';
 import { findPlanOfOperation } from '../../db/stack-plans.ts';
-import {
-  changeStack,
-  findStack,
-  insertStack,
-  listStacks,
-  lockStack,
-  saveStackPending,
-  type StackRow,
-} from '../../db/stacks.ts';
-import type { Tx } from '../../db/database.ts';
+import { changeStack, insertStack, listStacks } from '../../db/stacks.ts';
 import { SECRET_CONFIG_FIELDS, STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
 import { awaitOperation } from '../await-operation.ts';
 import { operationAccepted, operationPage } from '../contract/operations.ts';
 import {
   changeStackBody,
   createStackBody,
-  decidePendingBody,
   MADE_KINDS,
   previewStackBody,
   stack,
@@ -36,7 +25,6 @@ import {
   stackListQuery,
   stackOutputs,
   stackPage,
-  stackPending,
   stackPlan,
   stackResources,
   upStackBody,
@@ -46,10 +34,10 @@ import { byTime, cutPage, readCursor } from '../cursor.ts';
 import { operationLocation, operationRefReply, operationReply } from '../replies/operation-reply.ts';
 import { stackPlanReply, stackReply } from '../replies/stack-reply.ts';
 import { iso, isoOrNull } from '../reply-values.ts';
-import { route, type Answer, type Call, type Route } from '../route.ts';
+import { route, type Route } from '../route.ts';
+import { auditStack, holdStack, requireStack, stackParams, type StackCall } from '../stack-view.ts';
 
 const AREA = 'stacks';
-const stackParams = z.object({ id: id('stack') });
 /** A preview of ours takes about a second; a cloud that has to be asked takes longer. */
 const PREVIEW_PATIENCE_MS = 60_000;
 
@@ -311,31 +299,6 @@ export const stackRoutes: Route[] = [
   }),
   route({
     method: 'get',
-    path: '/stacks/:id/pending',
-    access: 'read',
-    area: AREA,
-    summary: 'Creates that were interrupted and that a person has to decide',
-    description: 'As of the last update that did not begin because of them, with what was decided since.',
-    params: stackParams,
-    replies: { 200: stackPending },
-    handle: async (call) => ({ status: 200, body: { items: (await requireStack(call)).pending ?? [] } }),
-  }),
-  route({
-    method: 'post',
-    path: '/stacks/:id/pending/decide',
-    access: 'change',
-    area: AREA,
-    summary: 'Say what became of interrupted creates',
-    description:
-      'Carried out by the next update: what is imported must be there, and belongs to the stack from then on; what is cleared is made anew. A later decision replaces an earlier one.',
-    params: stackParams,
-    body: decidePendingBody,
-    replies: { 200: stackPending },
-    problems: ['conflict'],
-    handle: decidePending,
-  }),
-  route({
-    method: 'get',
     path: '/stacks/:id/drift',
     access: 'read',
     area: AREA,
@@ -384,56 +347,12 @@ function updateRoute(
   });
 }
 
-type StackCall = Pick<Call<'read', { id: string }>, 'caller' | 'deps' | 'params'>;
-
-async function requireStack({ caller, deps, params }: StackCall): Promise<StackRow> {
-  const row = await findStack(deps.database.kysely, caller.orgId, params.id);
-  if (!row) throw noStack(params.id);
-  return row;
-}
-
-async function holdStack(tx: Tx, { caller, params }: StackCall): Promise<StackRow> {
-  const row = await lockStack(tx, params.id);
-  if (row?.org_id !== caller.orgId) throw noStack(params.id);
-  return row;
-}
-
 async function planReply(call: StackCall, operationId: string) {
   const plan = await findPlanOfOperation(call.deps.database.kysely, operationId);
   if (plan?.stack_id !== call.params.id)
     throw new MusterError('not_found', `${operationId} made no plan of this stack`);
   const operation = await awaitOperation(call.deps, operationId, 0);
   return stackPlanReply(plan, operation);
-}
-
-/** What is decided while an update runs would be said of another pending create than was meant. */
-async function decidePending(call: Call<'change', { id: string }, unknown, DecidePending>): Promise<Answer> {
-  const { body, actor, deps } = call;
-  return deps.database.kysely.transaction().execute(async (tx) => {
-    const row = await holdStack(tx, call);
-    const underWay = await findStackUpdate(tx, row.id);
-    if (underWay)
-      throw new MusterError('conflict', `${underWay.kind} ${underWay.id} is under way on ${row.title}`, {
-        facts: { state: row.status, operationId: underWay.id },
-      });
-    const pending = row.pending ?? [];
-    const unknown = body.decisions.flatMap(({ urn }, index) =>
-      pending.some((one) => one.urn === urn)
-        ? []
-        : [{ path: `decisions.${index}.urn`, message: `is no pending create of this stack: ${urn}` }],
-    );
-    if (unknown.length > 0)
-      throw new MusterError('invalid_request', 'what is not pending cannot be decided', { errors: unknown });
-    const said = new Map(body.decisions.map(({ urn, decision }) => [urn, decision]));
-    const items = pending.map((one) => ({ ...one, decision: said.get(one.urn) ?? one.decision }));
-    await saveStackPending(tx, row.id, items);
-    await auditStack(tx, actor, row, 'stack.decide_pending', { decisions: body.decisions });
-    return { status: 200, body: { items } };
-  });
-}
-
-function noStack(stackId: string): MusterError {
-  return new MusterError('not_found', `there is no stack ${stackId}`);
 }
 
 function nameTaken(name: string): MusterError {
@@ -465,21 +384,4 @@ function ownerOf(caller: { id: string; name?: string }): string {
 
 function codeOf(code: string | null): ErrorCode {
   return (ERROR_CODES as readonly string[]).includes(code ?? '') ? (code as ErrorCode) : 'engine_failed';
-}
-
-function auditStack(
-  tx: Tx,
-  actor: Call['actor'],
-  row: StackRow,
-  action: string,
-  more: Record<string, unknown> = {},
-): Promise<void> {
-  return appendAudit(tx, {
-    orgId: row.org_id,
-    actor,
-    action,
-    targetKind: 'stack',
-    targetId: row.id,
-    detail: { title: row.title, kind: row.kind, protect: row.protect, onDrift: row.on_drift, ...more },
-  });
 }

@@ -246,11 +246,18 @@ function showStack({ terminal }: Context, stack: StackReply): ExitCode {
   terminal.print(`ceiling       ${formatMicroUsd(stack.ceilingMicroUsdPerHour)}`);
   terminal.print(`owner         ${stack.owner}, cost centre ${stack.costCentre}`);
   terminal.print(`protected     ${stack.protect ? 'yes' : 'no'}; drift is ${stack.onDrift}ed`);
-  const drifted = stack.driftedCount === null ? '-' : `${stack.driftedCount} resources`;
-  terminal.print(`drift         ${drifted}, looked at ${formatAge(stack.driftCheckedAt, Date.now())} ago`);
+  terminal.print(`drift         ${driftOf(stack)}`);
+  if (stack.pendingCount > 0)
+    terminal.print(`to decide     ${stack.pendingCount} interrupted creates: muster stacks pending list ${stack.id}`);
   if (stack.operation) terminal.print(`under way     ${stack.operation.kind} ${stack.operation.id}`);
   if (stack.failure) terminal.print(`failed        ${stack.failure.detail} (${stack.failure.code})`);
   return EXIT.done;
+}
+
+function driftOf({ driftedCount, driftCheckedAt }: StackReply): string {
+  if (driftedCount === null || driftCheckedAt === null) return 'nobody has looked yet; the cron looks every hour';
+  const count = `${driftedCount} resource${driftedCount === 1 ? '' : 's'}`;
+  return `${count}, looked at ${formatAge(driftCheckedAt, Date.now())} ago`;
 }
 
 function priceOf(stack: StackReply): string {

@@ -21,10 +21,7 @@ export interface PendingCreate extends UndecidedCreate {
 }
 
 /** What is to be decided after a try: what held it back is open again, and what was said of the others still stands. */
-export function mergePending(
-  before: readonly PendingCreate[],
-  undecided: readonly UndecidedCreate[],
-): PendingCreate[] {
+export function mergePending(before: readonly PendingCreate[], undecided: readonly UndecidedCreate[]): PendingCreate[] {
   const open = undecided.map((one): PendingCreate => ({ ...one, decision: null }));
   const decided = before.filter(({ urn, decision }) => decision !== null && !open.some((one) => one.urn === urn));
   return [...open, ...decided];
