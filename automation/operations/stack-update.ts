@@ -20,6 +20,7 @@ import { LEASE_MS } from '../../domain/operation.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
 import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
+import { renewEnrolment, withEnrolment } from '../clusters/enrolment.ts';
 import { followStack, secretOutputsOf, type StackNews } from '../clusters/follow-stack.ts';
 import { UndecidedPending } from '../engine/undecided-pending.ts';
 import { answerHostQuestion } from './host-questions.ts';
@@ -64,6 +65,8 @@ export async function upStack(context: StepContext): Promise<StepResult> {
         if (ended) return failStack(context, stack, ended);
         await record(context, (tx) => recordRefresh(tx, stack, refreshed));
       }
+      // A plan that was shown is held to, and has the token of then.
+      if ((context.operation.input as OperationInput).planHash === undefined) await renewEnrolment(context, stack);
       const plan = await planUpdate(context, stack, 'up');
       if ('result' in plan) return failStack(context, stack, plan.result);
       const refusal = await refusePlan(context, stack, plan);
@@ -285,7 +288,10 @@ async function run(context: StepContext, stack: StackRow, update: Update): Promi
   const hooks = createHooks(context, stack);
   const request = {
     stackName: stack.name,
-    program: { kind: stack.kind, args: programArgs(context, stack, update) },
+    program: {
+      kind: stack.kind,
+      args: { ...programArgs(context, stack, update), config: await withEnrolment(context, stack) },
+    },
     mayExist: [],
     deploymentSshPublicKeys: [context.deploymentSshPublicKey],
     unprotect: update === 'destroy' && !stack.protect,
