@@ -326,7 +326,6 @@ async function run(context: StepContext, stack: StackRow, update: Update): Promi
 /** The same row gives the same arguments, so nothing changes that was not changed. */
 function programArgs(context: StepContext, stack: StackRow, update: Update) {
   return {
-    config: stack.config,
     name: stack.title,
     tags: { owner: stack.owner, deployment: context.deploymentId, costCentre: stack.cost_centre },
     protect: stack.protect,

@@ -4,6 +4,7 @@ import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createCheckDriftCron } from '../../../automation/cron/check-drift.ts';
 import { createKubernetesReader } from '../../../automation/clusters/kubernetes-reader.ts';
+import { UndecidedPending } from '../../../automation/engine/undecided-pending.ts';
 import type { StepServices } from '../../../automation/operations/step.ts';
 import { createWorker, type Worker } from '../../../automation/operations/worker.ts';
 import { acceptCancel } from '../../../db/accept-cancel.ts';
@@ -12,7 +13,7 @@ import { inTransaction } from '../../../db/database.ts';
 import { listFindings } from '../../../db/findings.ts';
 import { findOperation, type OperationRow } from '../../../db/operations.ts';
 import { findPlanOfOperation } from '../../../db/stack-plans.ts';
-import { changeStack, findStack, insertStack, lockStack, type StackRow } from '../../../db/stacks.ts';
+import { changeStack, findStack, insertStack, lockStack, saveStackPending, type StackRow } from '../../../db/stacks.ts';
 import { noCrash } from '../../../domain/crash-points.ts';
 import { ProviderError } from '../../../domain/provider-error.ts';
 import { REQUIRED_TAGS } from '../../../domain/stack-tags.ts';
@@ -217,6 +218,40 @@ describe('an up', () => {
       error_detail: 'whether nat was made has to be decided',
     });
     expect(await now()).toMatchObject({ status: 'failed', failure_detail: 'whether nat was made has to be decided' });
+  });
+
+  it('that stops on creates nobody can tell says how to decide them, and goes on with what was decided, once', async () => {
+    const undecided = { urn: 'u:db', name: 'db', type: 'aws:rds/instance:Instance', why: 'no rule', found: ['db-1'] };
+    runner.refusals.up = new UndecidedPending([undecided, { ...undecided, urn: 'u:other', name: 'other' }]);
+    const stopped = await run('up_stack');
+    expect(stopped).toMatchObject({ status: 'failed', error_code: 'stack_refused' });
+    expect(stopped.error_detail).toMatch(/whether db .* has to be decided: no rule.*Nothing was changed/);
+    expect(stopped.error_detail).toContain(`POST /stacks/${stack.id}/pending/decide`);
+    const { pending } = await now();
+    expect(pending).toMatchObject([{ urn: 'u:db', found: ['db-1'], decision: null }, { urn: 'u:other' }]);
+    const decided = (pending ?? []).map((one) => ({ ...one, decision: { kind: 'import' as const, id: 'db-1' } }));
+    await saveStackPending(fleet.db, stack.id, decided);
+    // The one that turns out wrong is open again, what was said of the other stands.
+    runner.refusals.up = new UndecidedPending([{ ...undecided, why: 'db-1 cannot be imported: there is none' }]);
+    await run('up_stack');
+    expect((await now()).pending).toMatchObject([
+      { urn: 'u:db', decision: null },
+      { urn: 'u:other', decision: { kind: 'import', id: 'db-1' } },
+    ]);
+    runner.ran = [];
+    expect(await run('up_stack')).toMatchObject({ status: 'succeeded' });
+    expect(runner.ran.at(-1)?.request.decisions).toEqual({ 'u:other': { kind: 'import', id: 'db-1' } });
+    expect((await now()).pending).toBeNull();
+    await run('up_stack');
+    expect(runner.ran.at(-1)?.request.decisions).toEqual({});
+  });
+
+  it('whose look-up is refused leaves every interrupted create to be decided', async () => {
+    const db = makeStackResource('aws:rds/instance:Instance', 'db', {});
+    runner.readState = () => Promise.resolve({ resources: [], pendingCreates: [db] });
+    runner.refusals.up = new ProviderError('auth', 'cannot be looked up: AccessDenied');
+    expect(await run('up_stack')).toMatchObject({ status: 'failed', error_code: 'stack_refused' });
+    expect((await now()).pending).toMatchObject([{ urn: db.urn, why: 'cannot be looked up: AccessDenied' }]);
   });
 
   it('is one at a time: the same joins, another is refused with what is under way', async () => {
