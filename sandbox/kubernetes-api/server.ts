@@ -45,6 +45,8 @@ export interface KubernetesApi {
   /** By name. Add and change freely. */
   readonly clusters: Map<string, SimulatedCluster>;
   urlOf(name: string): string;
+  /** Of the map, or of a cloud. */
+  find(name: string): SimulatedCluster | undefined;
   /** JSON of a kubeconfig that opens it. */
   kubeconfigOf(name: string, token?: string): string;
   /** As the kubelet projects it into a Pod of that cluster. */
@@ -86,6 +88,7 @@ export async function startKubernetesApi(options: KubernetesApiOptions = {}): Pr
       server.setSecureContext(certify(next));
     },
     clusters,
+    find: (name) => clusters.get(name) ?? options.find?.(name),
     urlOf,
     kubeconfigOf: (name, token = SANDBOX_TOKEN) => makeKubeconfig(name, urlOf(name), authority.certificate, token),
     issueToken(name, pod) {
