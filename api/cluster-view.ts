@@ -1,10 +1,8 @@
 /** What everything that answers about clusters shares: a cluster with what is under way on it, its failures, its audit entries. */
-import { ERROR_CODES, MusterError, type ErrorCode } from '../domain/error-table.ts';
 import { findStackUpdate } from '../db/accept-stack.ts';
 import { appendAudit } from '../db/audit.ts';
 import type { ClusterRow } from '../db/clusters.ts';
 import type { Executor, Tx } from '../db/database.ts';
-import type { OperationRow } from '../db/operations.ts';
 import { findStack } from '../db/stacks.ts';
 import type { ClusterReply } from './contract/clusters.ts';
 import { clusterReply } from './replies/cluster-reply.ts';
@@ -20,16 +18,6 @@ export async function describeCluster(executor: Executor, row: ClusterRow): Prom
     findStackUpdate(executor, row.stack_id),
   ]);
   return clusterReply(row, stack, underWay);
-}
-
-/** Throws MusterError with what the operation failed of, for a request that waited for it. */
-export function throwFailure(operation: OperationRow): void {
-  if (operation.status !== 'failed' && operation.status !== 'canceled') return;
-  const isKnown = (ERROR_CODES as readonly string[]).includes(operation.error_code ?? '');
-  const code = isKnown ? (operation.error_code as ErrorCode) : 'engine_failed';
-  throw new MusterError(code, operation.error_detail ?? 'the operation failed', {
-    facts: { operationId: operation.id },
-  });
 }
 
 export function auditCluster(

@@ -385,6 +385,10 @@ function stackOptions(command: Command): Command {
     .option('--on-drift <policy>', 'report or repair (report)');
 }
 
+function planned(command: Command): Command {
+  return command.option('--dry-run', 'only show what would change, with its price');
+}
+
 function asking(command: Command): Command {
   return command.option('-y, --yes', 'do not ask').option('--watch', 'show progress until it has ended');
 }
@@ -439,19 +443,19 @@ function addClusters(program: Command, attach: Attach): void {
     .option('--min <n>', 'fewest nodes', integerText)
     .option('--max <n>', 'most nodes', integerText)
     .option('--desired <n>', 'nodes now', integerText);
-  attach(asking(scale), async () => (await load()).scaleCluster);
+  attach(asking(planned(scale)), async () => (await load()).scaleCluster);
   const upgrade = clusters
     .command('upgrade')
     .argument('<id>')
     .requiredOption('--kubernetes-version <minor>', 'the next minor');
-  attach(asking(upgrade), async () => (await load()).upgradeCluster);
+  attach(asking(planned(upgrade)), async () => (await load()).upgradeCluster);
   const start = clusters
     .command('start')
     .description('starts the stopped GPU pools of an AKS cluster')
     .argument('<id>');
-  attach(asking(start), async () => (await load()).startCluster);
+  attach(asking(planned(start)), async () => (await load()).startCluster);
   const stop = clusters.command('stop').description('stops the GPU pools of an AKS cluster').argument('<id>');
-  attach(asking(stop), async () => (await load()).stopCluster);
+  attach(asking(planned(stop)), async () => (await load()).stopCluster);
   const remove = clusters
     .command('delete')
     .description('destroys a cluster, or forgets a registered one; asks first')

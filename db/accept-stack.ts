@@ -20,6 +20,8 @@ export interface StackOrder {
   updateKind?: 'up' | 'destroy';
   /** Only for an up. */
   refreshFirst?: boolean;
+  /** Of a preview or an up: what the stack is to be instead of its configuration. An up that is planned and not refused makes it the stack's. */
+  config?: unknown;
   /** The operation in whose step this is accepted: what it asks for runs after it. */
   follows?: string;
   /** What is under way is canceled, and this runs when it has wound down. @default false: refused while it is */
@@ -31,7 +33,7 @@ export interface StackOrder {
  * that is unknown, of another update or expired.
  */
 export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrder): Promise<OperationRow> {
-  const { stack, kind, actor, planHash, updateKind, refreshFirst } = order;
+  const { stack, kind, actor, planHash, updateKind, refreshFirst, config } = order;
   if (stack.status === 'destroyed')
     throw new MusterError('conflict', `${stack.id} is destroyed`, { facts: { state: stack.status } });
   // Whatever it made would be in no list.
@@ -57,6 +59,7 @@ export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrd
       ...(planHash === undefined ? {} : { planHash }),
       ...(updateKind === undefined ? {} : { updateKind }),
       ...(refreshFirst === undefined ? {} : { refreshFirst }),
+      ...(config === undefined ? {} : { config }),
     },
     // A second request for the same joins the first; previews and plans are each their own.
     ...(kind === 'preview_stack' || planHash !== undefined ? {} : { deterministicKey: `${kind}:${stack.id}` }),
@@ -101,6 +104,12 @@ function changes(kind: StackOperationKind): boolean {
 /** Throws MusterError `conflict` while an update of the stack is queued or runs, whichever it is. */
 export function refuseBesideUpdate(tx: Tx, stack: StackRow): Promise<void> {
   return refuseWhileUpdating(tx, stack, null);
+}
+
+/** Throws MusterError `conflict` while an update is under way that carries a configuration: it was made from the one of now. */
+export async function refuseBesideChange(tx: Tx, stack: StackRow): Promise<void> {
+  const under = await findStackUpdate(tx, stack.id);
+  if (under && (under.input as { config?: unknown }).config !== undefined) await refuseBesideUpdate(tx, stack);
 }
 
 /** The update under way, unless it is of this kind. */

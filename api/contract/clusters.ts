@@ -77,6 +77,14 @@ export type CreateClusterInput = z.infer<typeof createClusterBody>;
 
 export const replaceKubeconfigBody = z.strictObject({ kubeconfig }).meta({ id: 'ReplaceKubeconfig' });
 
+/** What every change of a cluster takes. */
+const planned = {
+  dryRun: z.boolean().default(false).meta({ description: 'Only say what would change and what it would cost' }),
+  planHash: planHash.optional().meta({ description: 'Of a dry run: exactly that is done, or nothing' }),
+};
+
+export const changeClusterBody = z.strictObject(planned).meta({ id: 'ChangeCluster' });
+
 const size = z.int().min(0).max(1000);
 export const scaleClusterBody = z
   .strictObject({
@@ -84,6 +92,7 @@ export const scaleClusterBody = z
     minSize: size.optional(),
     maxSize: size.min(1).optional(),
     desiredSize: size.optional().meta({ description: 'Nodes now. With a min or max only, it is moved between them' }),
+    ...planned,
   })
   .refine(
     (body) => body.minSize !== undefined || body.maxSize !== undefined || body.desiredSize !== undefined,
@@ -94,6 +103,7 @@ export const scaleClusterBody = z
 export const upgradeClusterBody = z
   .strictObject({
     kubernetesVersion: kubernetesVersion.meta({ description: 'The next minor: one at a time, never back' }),
+    ...planned,
   })
   .meta({ id: 'UpgradeCluster' });
 

@@ -11,7 +11,7 @@ import {
 import { AGENT_AUDIENCE, AGENT_SERVICE_ACCOUNT, ENROLMENT_OVERLAP_MS } from '../../domain/clusters/enrolment.ts';
 import { formatKubeconfig } from '../../domain/clusters/kubeconfig.ts';
 import { MusterError } from '../../domain/error-table.ts';
-import { refuseBesideUpdate } from '../../db/accept-stack.ts';
+import { acceptStackOperation, refuseBesideUpdate } from '../../db/accept-stack.ts';
 import {
   findCluster,
   findClusterAccess,
@@ -24,7 +24,7 @@ import {
 import { replaceEnrolment, revokeEnrolment } from '../../db/cluster-enrolments.ts';
 import { inTransaction, type Tx } from '../../db/database.ts';
 import { listNodesOfCluster } from '../../db/nodes.ts';
-import { changeStack, lockStack, type StackRow } from '../../db/stacks.ts';
+import { lockStack, type StackRow } from '../../db/stacks.ts';
 import { hashAgentToken, makeAgentToken } from '../../secrets/agent-token.ts';
 import { openAccess, openToken, sealEnrolment } from '../../secrets/cluster-access.ts';
 import { STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
@@ -32,6 +32,7 @@ import { followStack, makeCluster, planCluster } from '../cluster-making.ts';
 import { registerCluster, replaceKubeconfig } from '../cluster-registration.ts';
 import { auditCluster, describeCluster } from '../cluster-view.ts';
 import {
+  changeClusterBody,
   cluster,
   clusterAccepted,
   clusterEnrolment,
@@ -51,11 +52,14 @@ import {
 import { stackPlan } from '../contract/stacks.ts';
 import { id } from '../contract/values.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { answerPlan } from '../stack-planning.ts';
+import { operationRefReply } from '../replies/operation-reply.ts';
 import { clusterHealthReply, clusterNodeReply } from '../replies/cluster-reply.ts';
 import { iso, isoOrNull } from '../reply-values.ts';
 import { route, type Answer, type Call, type Route } from '../route.ts';
 
 const AREA = 'clusters';
+type ChangeClusterInput = z.infer<typeof changeClusterBody>;
 const params = z.object({ id: id('cluster') });
 /** A token that is over before it is used is worth nothing. */
 const MIN_TOKEN_LIFE_MS = 60_000;
@@ -282,18 +286,18 @@ export const clusterRoutes: Route[] = [
     cloudKindOf(row);
     return upgradeTo(config, (body as z.infer<typeof upgradeClusterBody>).kubernetesVersion);
   }),
-  changeRoute('start', 'Start the stopped GPU pools of an AKS cluster', z.strictObject({}), (row, config) =>
+  changeRoute('start', 'Start the stopped GPU pools of an AKS cluster', changeClusterBody, (row, config) =>
     switchPower(row, config, 'running'),
   ),
   changeRoute(
     'stop',
     'Stop the GPU pools of an AKS cluster: they cost only their disks',
-    z.strictObject({}),
+    changeClusterBody,
     (row, config) => switchPower(row, config, 'stopped'),
   ),
 ];
 
-/** Changes the configuration of the cluster's stack and carries it out. */
+/** Carries out a changed configuration of the cluster's stack, which becomes the stack's own when it is begun. */
 function changeRoute(
   verb: 'scale' | 'upgrade' | 'start' | 'stop',
   summary: string,
@@ -307,27 +311,51 @@ function changeRoute(
     area: AREA,
     summary,
     description:
-      'It is planned first, in the same operation: nothing is changed where it breaks a policy or costs more than the ceiling.',
+      'With `dryRun` it answers what would change and its price, and a later request may present the `planHash`. It is planned first, in the same operation: where it is refused (a policy, the ceiling, another plan) nothing is changed, the configuration neither. One that began keeps the new configuration, also where it fails: the next up goes on with it.',
     params,
     body,
     isBodyOptional: verb === 'start' || verb === 'stop',
     isIdempotent: true,
-    replies: { 202: clusterAccepted },
-    problems: ['conflict'],
-    handle: async (call) =>
-      call.once(async (tx) => {
+    replies: { 200: stackPlan, 202: clusterAccepted },
+    problems: ['conflict', 'plan_changed', 'stack_refused', 'engine_unavailable', 'engine_failed', 'canceled'],
+    handle: async (call) => {
+      const { dryRun, planHash } = call.body as ChangeClusterInput;
+      const prepare = async (tx: Tx) => {
         const { row, stack } = await holdCluster(tx, call);
         if (!stack)
           throw new MusterError('conflict', `${row.name} is registered: it is changed where it was made`, {
             facts: { kind: row.kind },
           });
         await refuseBesideUpdate(tx, stack);
-        const config = checkChange(stack, change(row, stack.config as Record<string, unknown>, call.body));
-        const changed = await changeStack(tx, stack.id, { config });
+        return {
+          row,
+          stack,
+          config: checkChange(stack, change(row, stack.config as Record<string, unknown>, call.body)),
+        };
+      };
+      if (dryRun) return planChange(call, prepare);
+      return call.once(async (tx) => {
+        const { row, stack, config } = await prepare(tx);
         await auditCluster(tx, call, row, `cluster.${verb}`, call.body as Record<string, unknown>);
-        return followStack(tx, call, row, changed, 'up_stack');
-      }),
+        return followStack(tx, call, row, stack, 'up_stack', {
+          config,
+          ...(planHash === undefined ? {} : { planHash }),
+        });
+      });
+    },
   });
+}
+
+async function planChange(
+  { deps, actor }: Call<'change'>,
+  prepare: (tx: Tx) => Promise<{ row: ClusterRow; stack: StackRow; config: unknown }>,
+): Promise<Answer> {
+  const [row, operation] = await deps.database.kysely.transaction().execute(async (tx) => {
+    const { row: held, stack, config } = await prepare(tx);
+    return [held, await acceptStackOperation(tx, deps.queue, { stack, kind: 'preview_stack', actor, config })] as const;
+  });
+  const shown = await describeCluster(deps.database.kysely, row);
+  return answerPlan(deps, operation, (underWay) => ({ operation: operationRefReply(underWay), cluster: shown }));
 }
 
 /** The kind's schema says what a changed configuration may be, as it says it of a new one. */

@@ -1,12 +1,16 @@
 /** Routes of stacks: what people make of cloud resources, previewed with its price, then carried out. */
 import { z } from 'zod';
-import { ERROR_CODES, MusterError, type ErrorCode } from '../../domain/error-table.ts';
+import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
 import { parseUsd } from '../../domain/money.ts';
-import { isFinished } from '../../domain/operation.ts';
 import type { StackKind } from '../../domain/stack-kind.ts';
 import { TAG_VALUE_PATTERN } from '../../domain/stack-tags.ts';
 import { acceptCancel } from '../../db/accept-cancel.ts';
-import { acceptStackOperation, findStackUpdate, type StackOperationKind } from '../../db/accept-stack.ts';
+import {
+  acceptStackOperation,
+  findStackUpdate,
+  refuseBesideChange,
+  type StackOperationKind,
+} from '../../db/accept-stack.ts';
 import { listOperations } from '../../db/operations.ts';
 import { findPlanOfOperation } from '../../db/stack-plans.ts';
 import { changeStack, insertStack, listStacks } from '../../db/stacks.ts';
@@ -35,11 +39,10 @@ import { operationLocation, operationRefReply, operationReply } from '../replies
 import { stackPlanReply, stackReply } from '../replies/stack-reply.ts';
 import { iso, isoOrNull } from '../reply-values.ts';
 import { route, type Route } from '../route.ts';
+import { answerPlan } from '../stack-planning.ts';
 import { auditStack, holdStack, requireStack, stackParams, type StackCall } from '../stack-view.ts';
 
 const AREA = 'stacks';
-/** A preview of ours takes about a second; a cloud that has to be asked takes longer. */
-const PREVIEW_PATIENCE_MS = 60_000;
 
 export const stackRoutes: Route[] = [
   route({
@@ -149,6 +152,7 @@ export const stackRoutes: Route[] = [
       const { body, actor, deps } = call;
       return deps.database.kysely.transaction().execute(async (tx) => {
         const row = await holdStack(tx, call);
+        if (body.config !== undefined) await refuseBesideChange(tx, row);
         const changed = await changeStack(tx, row.id, {
           ...(body.config === undefined ? {} : { config: parseConfig(row.kind, body.config) }),
           ...(body.ceilingUsdPerHour === undefined
@@ -183,14 +187,7 @@ export const stackRoutes: Route[] = [
         const order = { stack: row, kind: 'preview_stack', actor: call.actor, updateKind: call.body.update } as const;
         return acceptStackOperation(tx, call.deps.queue, order);
       });
-      const ended = await awaitOperation(call.deps, operation.id, PREVIEW_PATIENCE_MS);
-      if (!isFinished(ended.status)) {
-        const body = { operation: operationRefReply(ended) };
-        return { status: 202, body, location: operationLocation(ended) };
-      }
-      if (ended.status !== 'succeeded')
-        throw new MusterError(codeOf(ended.error_code), ended.error_detail ?? 'the preview failed');
-      return { status: 200, body: await planReply(call, ended.id) };
+      return answerPlan(call.deps, operation, (underWay) => ({ operation: operationRefReply(underWay) }));
     },
   }),
   route({
@@ -380,8 +377,4 @@ function parseConfig(kind: StackKind, config: Record<string, unknown>): unknown 
 function ownerOf(caller: { id: string; name?: string }): string {
   const name = caller.name ?? caller.id;
   return TAG_VALUE_PATTERN.test(name) ? name : caller.id;
-}
-
-function codeOf(code: string | null): ErrorCode {
-  return (ERROR_CODES as readonly string[]).includes(code ?? '') ? (code as ErrorCode) : 'engine_failed';
 }

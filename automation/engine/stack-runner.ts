@@ -35,8 +35,11 @@ export interface UpdateHooks extends RunHooks {
    * Throws ProviderError where that cannot be told: then the update does not start. What clouds made the runner looks up itself.
    */
   resolvePending(resource: StackResource): Promise<string | null>;
-  /** Nothing is pending any more, and the engine is about to begin: what was decided is over, and must not be said of what comes. */
-  onPendingResolved?(): Promise<void>;
+  /**
+   * Nothing is pending any more, and the engine is about to begin with an update that changes something: what was decided of pending creates
+   * is over, and must not be said of what comes.
+   */
+  onBeginning?(): Promise<void>;
   onStarted?(runId: string): void;
 }
 
@@ -146,7 +149,7 @@ export function createStackRunner(
     await backend.prepareStack(request.stackName);
     if (!changesNothing(update)) {
       await resolvePendingCreates(request, hooks, signals);
-      await hooks.onPendingResolved?.();
+      await hooks.onBeginning?.();
     }
     if (request.unprotect === true) await backend.unprotect(request.stackName);
     const runId = randomUUID();

@@ -3,6 +3,7 @@
  * planned first, in the same operation, and held to the policies, to the ceiling and to the plan that was shown, before it makes anything.
  */
 import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { ErrorCode } from '../../domain/error-table.ts';
 import { decisionsOf, mergePending, type UndecidedCreate } from '../../domain/pending-creates/decision.ts';
 import { checkPolicies, type PlannedResource, type PolicyViolation } from '../../domain/policy.ts';
@@ -15,7 +16,7 @@ import { reopenFindingsOf } from '../../db/findings.ts';
 import { markHostsOfStackRemoved } from '../../db/hosts.ts';
 import { finishOperation, findOperation, saveProgress, withClaim, type NewEvent } from '../../db/operations.ts';
 import { findStackPlan, saveStackPlan } from '../../db/stack-plans.ts';
-import { findStack, saveStackPending, setStackStatus, type StackRow } from '../../db/stacks.ts';
+import { changeStack, findStack, saveStackPending, setStackStatus, type StackRow } from '../../db/stacks.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
@@ -39,6 +40,8 @@ const MAX_LOOK_UPS = 60;
 interface OperationInput {
   planHash?: string;
   updateKind?: 'up' | 'destroy';
+  /** What the stack is to be from this up on, once it is planned and not refused. */
+  config?: unknown;
   /** The engine compares with its state: what an outside hand changed is only undone when the state knows of it. */
   refreshFirst?: boolean;
 }
@@ -130,8 +133,9 @@ export async function checkStackDrift(context: StepContext): Promise<StepResult>
 }
 
 async function withStack(context: StepContext, act: (stack: StackRow) => Promise<StepResult>): Promise<StepResult> {
-  const stack = await findStack(context.db, null, context.operation.target_id);
-  if (!stack || stack.status === 'destroyed') return { kind: 'done', note: 'the stack is gone' };
+  const row = await findStack(context.db, null, context.operation.target_id);
+  if (!row || row.status === 'destroyed') return { kind: 'done', note: 'the stack is gone' };
+  const stack = hasCarried(context) ? { ...row, config: (context.operation.input as OperationInput).config } : row;
   // Asked for while it was planned, or while nobody held it: a step that began would only be interrupted again.
   if (context.operation.cancel_requested_at !== null) return endCanceled(context, stack);
   if (!context.engineReady()) {
@@ -146,6 +150,28 @@ async function withStack(context: StepContext, act: (stack: StackRow) => Promise
   }
 }
 
+function hasCarried({ operation }: StepContext): boolean {
+  return (operation.input as OperationInput).config !== undefined;
+}
+
+interface Failure {
+  code: ErrorCode;
+  detail: string;
+}
+
+/**
+ * The rule of a carried configuration: it is the stack's from the moment on that the engine begins. What was made of it then nobody can
+ * undo, so it stays what the stack is to be, also where the up fails.
+ */
+async function sayWhatHolds(context: StepContext, stack: StackRow, failure: Failure): Promise<Failure> {
+  if (!hasCarried(context)) return failure;
+  const now = await findStack(context.db, null, stack.id);
+  const holds = isDeepStrictEqual(now?.config, stack.config)
+    ? 'The changed configuration holds: the next up goes on with it, and another change takes it back'
+    : 'The configuration is as it was before';
+  return { ...failure, detail: `${failure.detail.slice(0, 3800)}. ${holds}` };
+}
+
 /** What an interrupted update left pending could not be looked up, so that the update did not begin. */
 async function endUnbegun(context: StepContext, stack: StackRow, error: ProviderError): Promise<StepResult> {
   if (context.kill.aborted || context.cancel.aborted) return { kind: 'release' };
@@ -153,7 +179,7 @@ async function endUnbegun(context: StepContext, stack: StackRow, error: Provider
   const isRetried = isRetryable(error.kind) && context.operation.failures < MAX_LOOK_UPS;
   const way = pending.length > 0 && !isRetried ? wayToDecide(stack) : '';
   const detail = `${error.message.slice(0, 3500)}${way}`;
-  const failure = { code: 'stack_refused' as const, detail };
+  const failure = await sayWhatHolds(context, stack, { code: 'stack_refused', detail });
   await record(context, async (tx) => {
     await saveStackPending(tx, stack.id, pending.length > 0 ? pending : null);
     if (!isRetried) await setStatus(context, tx, stack, { status: 'failed', failure });
@@ -192,7 +218,7 @@ async function endCanceled(context: StepContext, stack: StackRow): Promise<StepR
   const detail = wasUnderWay
     ? 'canceled in the middle: what was made is in the state'
     : 'canceled before anything was changed';
-  const failure = { code: 'canceled', detail };
+  const failure = await sayWhatHolds(context, stack, { code: 'canceled', detail });
   await record(context, async (tx) => {
     if (isUpdate) await setStatus(context, tx, stack, { status: wasUnderWay ? 'failed' : stack.status, failure });
     await finishOperation(tx, context.queue, operation.id, 'canceled', { error: failure });
@@ -277,15 +303,15 @@ function refuse(context: StepContext, stack: StackRow, code: ErrorCode, detail: 
 /** A refusal leaves the stack as it is, with the reason; a stack that never was anything stays `created`. */
 async function failStack(context: StepContext, stack: StackRow, result: StepResult): Promise<StepResult> {
   if (result.kind !== 'fail') return result;
-  const { error } = result;
+  const error = await sayWhatHolds(context, stack, result.error);
   await record(context, (tx) => setStatus(context, tx, stack, { status: stack.status, failure: error }));
-  return result;
+  return { kind: 'fail', error };
 }
 
 type Update = 'preview' | 'preview_destroy' | 'detect_drift' | 'up' | 'refresh' | 'destroy';
 
 async function run(context: StepContext, stack: StackRow, update: Update): Promise<UpdateOutcome> {
-  const hooks = createHooks(context, stack);
+  const hooks = createHooks(context, stack, update);
   const request = {
     stackName: stack.name,
     program: {
@@ -367,7 +393,8 @@ async function settle(
   if (context.cancel.aborted) {
     const isAsked = (await findOperation(context.db, null, context.operation.id))?.cancel_requested_at != null;
     if (!isAsked) return { kind: 'release' };
-    const failure = { code: 'canceled', detail: 'canceled in the middle: what was made is in the state' };
+    const detail = 'canceled in the middle: what was made is in the state';
+    const failure = await sayWhatHolds(context, stack, { code: 'canceled', detail });
     await record(context, async (tx) => {
       await setStatus(context, tx, stack, { status: 'failed', failure });
       await finishOperation(tx, context.queue, context.operation.id, 'canceled', { error: failure });
@@ -387,9 +414,9 @@ async function settle(
   if ((kind === 'locked' || kind === 'engine_gone') && context.operation.failures < MAX_FAILURES)
     return { kind: 'retry', afterMs: 0, note: detail };
   const code: ErrorCode = kind === 'resource_failed' ? 'stack_failed' : engineErrorCode(kind).code;
-  const text = describeFailures(outcome) || detail;
-  await record(context, (tx) => setStatus(context, tx, stack, { status: 'failed', failure: { code, detail: text } }));
-  return { kind: 'fail', error: { code, detail: text } };
+  const failure = await sayWhatHolds(context, stack, { code, detail: describeFailures(outcome) || detail });
+  await record(context, (tx) => setStatus(context, tx, stack, { status: 'failed', failure }));
+  return { kind: 'fail', error: failure };
 }
 
 /** A cluster follows the stack that makes it; a finding that it was to end is open again. */
@@ -411,7 +438,11 @@ function summarize({ changes }: UpdateOutcome): string {
   return parts.length === 0 ? 'nothing had to change' : parts.join(', ');
 }
 
-function createHooks(context: StepContext, stack: StackRow): UpdateHooks & { settled(): Promise<void> } {
+function createHooks(
+  context: StepContext,
+  stack: StackRow,
+  update: Update,
+): UpdateHooks & { settled(): Promise<void> } {
   let writing: Promise<void> = Promise.resolve();
   function emit(events: NewEvent[]): void {
     writing = writing
@@ -429,8 +460,13 @@ function createHooks(context: StepContext, stack: StackRow): UpdateHooks & { set
       return (await answer) as never;
     },
     resolvePending: (resource) => findPendingResource(context, stack, resource),
-    async onPendingResolved() {
-      if (stack.pending !== null) await record(context, (tx) => saveStackPending(tx, stack.id, null));
+    async onBeginning() {
+      const isCarried = update === 'up' && hasCarried(context);
+      if (stack.pending === null && !isCarried) return;
+      await record(context, async (tx) => {
+        await saveStackPending(tx, stack.id, null);
+        if (isCarried) await changeStack(tx, stack.id, { config: stack.config });
+      });
     },
     settled: () => writing,
   };

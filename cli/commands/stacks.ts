@@ -16,6 +16,7 @@ import { formatAge, formatMicroUsd, formatSum, orDash } from '../format.ts';
 import { reportEnd, watchOperation } from '../watch-operation.ts';
 import { showPage } from './page.ts';
 import type { PageOptions } from './page.ts';
+import { awaitPlan, showPlan } from './stack-plan.ts';
 
 type StackAccepted = z.infer<typeof stackAccepted>;
 
@@ -176,40 +177,7 @@ async function previewOf(context: Context, id: string, update: 'up' | 'destroy')
   const reply = await context.api.post<StackPlanReply | { operation: { id: string } }>(`${pathOf(id)}/preview`, {
     update,
   });
-  if ('planHash' in reply) return reply;
-  const { terminal, api } = context;
-  terminal.say(`The preview takes long; waiting for ${reply.operation.id}.`);
-  const ended = await watchOperation(api, terminal, reply.operation.id);
-  if (ended.status !== 'succeeded')
-    throw new CliError(`The preview failed: ${orDash(ended.error?.detail)}`, EXIT.failed);
-  return api.get<StackPlanReply>(`${pathOf(id)}/plans/${ended.id}`);
-}
-
-async function showPlan({ terminal }: Context, plan: StackPlanReply): Promise<void> {
-  if (plan.changes.length === 0) terminal.print(`Nothing would change (${plan.unchangedCount} resources).`);
-  else
-    await terminal.printTable(
-      ['WHAT', 'NAME', 'TYPE', 'CHANGES', 'USD/HOUR BEFORE', 'AFTER'],
-      plan.changes.map((one) => [
-        one.op,
-        one.name,
-        one.type,
-        one.changedInputs.join(', '),
-        priceText(one.before),
-        priceText(one.after),
-      ]),
-    );
-  const delta = plan.deltaMicroUsdPerHour;
-  terminal.print(
-    `${formatMicroUsd(plan.priceMicroUsdPerHour)} an hour in all (${delta >= 0 ? '+' : ''}${formatMicroUsd(delta)}), ${formatSum(plan.priceMicroUsdPer30Days)} in 30 days.`,
-  );
-  for (const { urn, why } of plan.unpriced) terminal.print(`not in it: ${urn.split('::').at(-1) ?? urn}: ${why}`);
-  for (const { resource, message } of plan.violations) terminal.print(`policy: ${orDash(resource)}: ${message}`);
-}
-
-function priceText(price: StackPlanReply['changes'][number]['after']): string {
-  if (price === null) return '-';
-  return price.microUsdPerHour === null ? price.kind : formatMicroUsd(price.microUsdPerHour);
+  return awaitPlan(context, reply);
 }
 
 async function follow(

@@ -5,11 +5,15 @@ import { makeAuthority } from '../../sandbox/kubernetes-api/certificates.ts';
 import { makeEksGpuNode, makeSystemNode } from '../../sandbox/kubernetes-api/nodes.ts';
 import { REQUIRED_TAGS } from '../../domain/stack-tags.ts';
 import { makeSshKeyPair } from '../../secrets/deployment-secrets.ts';
+import { ProviderError } from '../../domain/provider-error.ts';
 import { findOperation } from '../../db/operations.ts';
 import type { Loose } from '../support/api-server.ts';
 import { startClusterServer, type ClusterServer } from '../support/cluster-server.ts';
 import { until } from '../support/fleet-database.ts';
 import { makeStep } from '../support/scripted-stack-runner.ts';
+
+const tags = Object.fromEntries(REQUIRED_TAGS.map((tag) => [tag, 'x']));
+const NAT = 'aws:ec2/natGateway:NatGateway';
 
 let server: ClusterServer;
 let key: string;
@@ -412,6 +416,72 @@ describe('a cluster made at a cloud', () => {
     await untilEnded(accepted.body.operation.id);
     const { config } = (await get(`/stacks/${cluster.stackId}`)).body;
     expect(config.gpuNodeGroups).toMatchObject([{ name: 'gpu-1', minSize: 2, maxSize: 8, desiredSize: 2 }]);
+  });
+
+  it('shows what a change would cost, changes nothing by it, and does exactly that with its planHash', async () => {
+    const cluster = await made(eksBody());
+    const scale = (body: object) => post(`/clusters/${cluster.id}/scale`, { nodeGroup: 'gpu-1', maxSize: 8, ...body });
+    const config = async () => (await get(`/stacks/${cluster.stackId}`)).body.config.gpuNodeGroups[0].maxSize;
+    server.runner.steps = [makeStep(NAT, 'nat', 'create', { tags })];
+    const plan = await scale({ dryRun: true });
+    expect(plan).toMatchObject({
+      status: 200,
+      body: { changes: [{ op: 'create', name: 'nat' }], priceMicroUsdPerHour: 48_000, violations: [] },
+    });
+    expect(server.runner.ran.at(-1)?.request.program?.args).toMatchObject({
+      config: { gpuNodeGroups: [{ name: 'gpu-1', maxSize: 8 }] },
+    });
+    expect(await config()).toBe(4);
+    expect(await scale({ planHash: 'f'.repeat(64) })).toMatchObject({ status: 409, body: { code: 'plan_changed' } });
+    server.runner.steps = [makeStep(NAT, 'other', 'create', { tags })];
+    const stale = await scale({ planHash: plan.body.planHash });
+    const refused = await untilEnded(stale.body.operation.id);
+    expect(refused).toMatchObject({ status: 'failed', error_code: 'plan_changed' });
+    expect(refused.error_detail).toMatch(/The configuration is as it was before$/);
+    expect(await config()).toBe(4);
+    server.runner.steps = [makeStep(NAT, 'nat', 'create', { tags })];
+    const accepted = await scale({ planHash: plan.body.planHash });
+    expect(await untilEnded(accepted.body.operation.id)).toMatchObject({ status: 'succeeded' });
+    expect(await config()).toBe(8);
+    server.runner.steps = [];
+  });
+
+  it('is left as it was by a change that is refused, and keeps one that began, whatever came of it', async () => {
+    const cluster = await made(eksBody({ kubernetesVersion: '1.33' }));
+    const upgrade = async () =>
+      untilEnded((await post(`/clusters/${cluster.id}/upgrade`, { kubernetesVersion: '1.34' })).body.operation.id);
+    const version = async () => (await get(`/stacks/${cluster.stackId}`)).body.config.kubernetesVersion;
+    server.runner.steps = [makeStep(NAT, 'nat', 'create', {})];
+    expect(await upgrade()).toMatchObject({ status: 'failed', error_code: 'policy_violated' });
+    server.runner.steps = [];
+    server.runner.outcomes.preview = { isOk: false, error: { kind: 'resource_failed', detail: 'no such version' } };
+    expect(await upgrade()).toMatchObject({ status: 'failed', error_code: 'stack_refused' });
+    delete server.runner.outcomes.preview;
+    server.runner.refusals.up = new ProviderError('invalid', 'an interrupted create has to be decided');
+    const unbegun = await upgrade();
+    expect(unbegun.error_detail).toMatch(/has to be decided\. The configuration is as it was before$/);
+    expect(await version()).toBe('1.33');
+    server.runner.outcomes.up = { isOk: false, error: { kind: 'resource_failed', detail: 'quota' } };
+    const failed = await upgrade();
+    expect(failed.error_detail).toMatch(/quota\. The changed configuration holds: the next up goes on with it/);
+    expect(await version()).toBe('1.34');
+    delete server.runner.outcomes.up;
+    await untilEnded((await post(`/stacks/${cluster.stackId}/up`)).body.operation.id);
+    expect((await get(`/stacks/${cluster.stackId}`)).body).toMatchObject({ status: 'up', failure: null });
+  });
+
+  it('keeps its configuration while a change of it is under way', async () => {
+    const cluster = await made(eksBody());
+    server.runner.isHanging = true;
+    const first = await post(`/clusters/${cluster.id}/scale`, { nodeGroup: 'gpu-1', maxSize: 5 });
+    const patch = (body: object) => server.call('PATCH', `/api/v1/stacks/${cluster.stackId}`, { key, body });
+    const { config } = (await get(`/stacks/${cluster.stackId}`)).body;
+    expect(await patch({ config })).toMatchObject({ status: 409, body: { operationId: first.body.operation.id } });
+    expect((await patch({ protect: false })).status).toBe(200);
+    server.runner.isHanging = false;
+    await post(`/operations/${first.body.operation.id}/cancel`);
+    await untilEnded(first.body.operation.id);
+    expect((await patch({ config })).status).toBe(200);
   });
 
   it('is upgraded one minor at a time', async () => {

@@ -28,7 +28,7 @@ export function createScriptedStackRunner(): ScriptedStackRunner {
       delete runner.refusals[update];
       if (refusal) throw refusal;
       runner.ran.push({ update, request });
-      if (!changesNothing(update)) await hooks.onPendingResolved?.();
+      if (!changesNothing(update)) await hooks.onBeginning?.();
       hooks.onStarted?.(randomUUID());
       if (update === 'up' && runner.isHanging) await until(() => signals.cancel.aborted, 'the up is canceled');
       if (update === 'destroy' && runner.outcomes.destroy === undefined) runner.resources = [];

@@ -125,7 +125,7 @@ describe('pending creates before an update', () => {
     const told: [string, number][] = [];
     const listening: UpdateHooks = {
       ...hooks,
-      onPendingResolved: async () => {
+      onBeginning: async () => {
         const pendingCreates = (await runner.readState(STACK))?.pendingCreates ?? [];
         told.push([`${pendingCreates.length} pending`, runs.length]);
       },
