@@ -193,7 +193,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createCheckDriftCron(db, queue),
       createCheckClustersCron({ db, envelope: options.envelope, kubernetes, clusterTokens, now, log }),
       createReviewJoinsCron({ db, envelope: options.envelope, kubernetes, clusterTokens, now, log }),
-      createPruneCron(db),
+      createPruneCron(db, queue),
     ];
   }
 

@@ -21,6 +21,7 @@ export const OPERATION_KINDS = [
   'refresh_stack',
   'destroy_stack',
   'check_stack_drift',
+  'forget_dry_run',
   'register_cluster',
 ] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];

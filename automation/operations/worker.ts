@@ -30,6 +30,7 @@ import { DISPATCH_CHANNEL } from '../../db/queue.ts';
 import { adoptMachine } from './adopt-machine.ts';
 import { changeBid } from './change-bid.ts';
 import { destroyInstance, destroyMachine } from './destroy.ts';
+import { forgetDryRun } from './forget-dry-run.ts';
 import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
 import { refreshOffers } from './refresh-offers.ts';
@@ -49,6 +50,7 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   refresh_stack: refreshStack,
   destroy_stack: destroyStack,
   check_stack_drift: checkStackDrift,
+  forget_dry_run: forgetDryRun,
   register_cluster: registerCluster,
 };
 

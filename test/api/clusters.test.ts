@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createCheckClustersCron } from '../../automation/cron/check-clusters.ts';
+import { createPruneCron } from '../../automation/cron/prune.ts';
 import { createClusterTokens } from '../../automation/clusters/cloud-token.ts';
 import { makeAuthority } from '../../sandbox/kubernetes-api/certificates.ts';
 import { makeEksGpuNode, makeSystemNode } from '../../sandbox/kubernetes-api/nodes.ts';
@@ -416,6 +417,42 @@ describe('a cluster made at a cloud', () => {
     await untilEnded(accepted.body.operation.id);
     const { config } = (await get(`/stacks/${cluster.stackId}`)).body;
     expect(config.gpuNodeGroups).toMatchObject([{ name: 'gpu-1', minSize: 2, maxSize: 8, desiredSize: 2 }]);
+  });
+
+  it('that was only planned is forgotten with its engine state once the plan is over, and its name of the engine with it', async () => {
+    const removed: string[] = [];
+    const { remove: forget } = server.runner;
+    server.runner.remove = (name) => {
+      removed.push(name);
+      return forget(name);
+    };
+    const body = eksBody();
+    const { body: plan } = await post('/clusters', { ...body, dryRun: true });
+    const { body: other } = await post('/clusters', { ...eksBody(), dryRun: true });
+    const cron = createPruneCron(server.database.kysely, server.queue);
+    const tick = async () => (await cron.run(new AbortController().signal))?.['dryRuns'];
+    expect(await tick()).toBe(0);
+    const db = server.database.kysely;
+    const stackOf = async ({ operation }: Loose) => (await findOperation(db, null, operation.id))?.target_id as string;
+    const [stackId, keptId] = [await stackOf(plan), await stackOf(other)];
+    const past = new Date(Date.now() - 3_600_000);
+    await db.updateTable('stacks').set({ removed_at: past }).where('id', 'in', [stackId, keptId]).execute();
+    await db.updateTable('stack_plans').set({ expires_at: past }).where('stack_id', '=', stackId).execute();
+    expect(await tick()).toBe(1);
+    const left = () => db.selectFrom('stacks').select('id').where('id', 'in', [stackId, keptId]).execute();
+    expect(await until(async () => (await left()).length === 1 && left(), 'it is forgotten')).toEqual([{ id: keptId }]);
+    expect(removed).toEqual([`eks-${stackId.slice('stk_'.length)}`]);
+    expect((await get(`/operations/${plan.operation.id}`)).body).toMatchObject({
+      status: 'succeeded',
+      targetId: stackId,
+    });
+    expect(await tick()).toBe(0);
+    expect(await post('/clusters', { ...body, planHash: plan.planHash })).toMatchObject({
+      status: 409,
+      body: { code: 'plan_changed' },
+    });
+    expect((await post('/clusters', body)).status).toBe(202);
+    server.runner.remove = forget;
   });
 
   it('shows what a change would cost, changes nothing by it, and does exactly that with its planHash', async () => {
