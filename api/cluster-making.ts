@@ -1,4 +1,5 @@
 /** Making a cluster through a stack of its own: planned by a dry run, or made by one operation. */
+import type { MadeClusterKind } from '../domain/clusters/change.ts';
 import { acceptStackOperation, type StackOrder } from '../db/accept-stack.ts';
 import { insertCluster, isClusterNameTaken, newClusterId, type ClusterRow } from '../db/clusters.ts';
 import type { Tx } from '../db/database.ts';
@@ -16,17 +17,7 @@ export async function makeCluster(call: ChangeCall, body: MadeClusterInput): Pro
   return call.once(async (tx) => {
     await checkCredentials(tx, wanted);
     const stack = await openStack(tx, wanted, body.planHash);
-    const row = await insertCluster(tx, {
-      id: newClusterId(),
-      orgId: call.caller.orgId,
-      kind: body.kind,
-      name: body.name,
-      stackId: stack.id,
-      region: body.kind === 'eks' ? body.region : body.kind === 'aks' ? body.location : null,
-      createdBy: call.caller.id,
-    });
-    if (row === null) throw nameTaken(body.name);
-    await auditCluster(tx, call, row, 'cluster.create');
+    const row = await recordCluster(tx, call, stack, body.kind);
     return followStack(
       tx,
       call,
@@ -36,6 +27,28 @@ export async function makeCluster(call: ChangeCall, body: MadeClusterInput): Pro
       body.planHash === undefined ? {} : { planHash: body.planHash },
     );
   });
+}
+
+/** The cluster of a stack that is to make one, whoever records the stack. Throws MusterError `conflict` for a name that is taken. */
+export async function recordCluster(
+  tx: Tx,
+  call: Pick<ChangeCall, 'caller' | 'actor'>,
+  stack: StackRow,
+  kind: MadeClusterKind,
+): Promise<ClusterRow> {
+  const { region, location } = stack.config as { region?: string; location?: string };
+  const row = await insertCluster(tx, {
+    id: newClusterId(),
+    orgId: stack.org_id,
+    kind,
+    name: stack.title,
+    stackId: stack.id,
+    region: region ?? location ?? null,
+    createdBy: call.caller.id,
+  });
+  if (row === null) throw nameTaken(stack.title);
+  await auditCluster(tx, call, row, 'cluster.create');
+  return row;
 }
 
 export async function planCluster(call: ChangeCall, body: MadeClusterInput): Promise<Answer> {

@@ -1,9 +1,9 @@
 /** Routes of stacks: what people make of cloud resources, previewed with its price, then carried out. */
 import { z } from 'zod';
+import { isMadeClusterKind } from '../../domain/clusters/change.ts';
 import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
 import { parseUsd } from '../../domain/money.ts';
 import type { StackKind } from '../../domain/stack-kind.ts';
-import { TAG_VALUE_PATTERN } from '../../domain/stack-tags.ts';
 import { acceptCancel } from '../../db/accept-cancel.ts';
 import {
   acceptStackOperation,
@@ -13,8 +13,10 @@ import {
 } from '../../db/accept-stack.ts';
 import { listOperations } from '../../db/operations.ts';
 import { findPlanOfOperation } from '../../db/stack-plans.ts';
-import { changeStack, insertStack, listStacks } from '../../db/stacks.ts';
+import { changeStack, insertStack, listStacks, type NewStack } from '../../db/stacks.ts';
 import { SECRET_CONFIG_FIELDS, STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
+import { recordCluster } from '../cluster-making.ts';
+import { checkCredentials, nameTaken, ownerOf } from '../cluster-order.ts';
 import { awaitOperation } from '../await-operation.ts';
 import { operationAccepted, operationPage } from '../contract/operations.ts';
 import {
@@ -97,7 +99,8 @@ export const stackRoutes: Route[] = [
     access: 'change',
     area: AREA,
     summary: 'Record a stack',
-    description: 'Nothing is made yet: preview it, then up.',
+    description:
+      'Nothing is made yet: preview it, then up. One that makes a cluster (eks, aks, onprem) has its cluster from now on (`GET /clusters`).',
     body: createStackBody,
     isIdempotent: true,
     replies: { 201: stack },
@@ -106,7 +109,7 @@ export const stackRoutes: Route[] = [
       const config = parseConfig(body.kind, body.config);
       const { name, kind, costCentre, ceilingUsdPerHour, protect, onDrift } = body;
       return once(async (tx) => {
-        const row = await insertStack(tx, {
+        const wanted: NewStack = {
           orgId: caller.orgId,
           kind,
           title: name,
@@ -117,9 +120,12 @@ export const stackRoutes: Route[] = [
           protect,
           onDrift,
           createdBy: caller.id,
-        });
+        };
+        await checkCredentials(tx, wanted, 'config.');
+        const row = await insertStack(tx, wanted);
         if (row === null) throw nameTaken(name);
         await auditStack(tx, actor, row, 'stack.create');
+        if (isMadeClusterKind(kind)) await recordCluster(tx, { caller, actor }, row, kind);
         return { status: 201, body: stackReply(row, undefined), location: `/api/v1/stacks/${row.id}` };
       });
     },
@@ -352,12 +358,6 @@ async function planReply(call: StackCall, operationId: string) {
   return stackPlanReply(plan, operation);
 }
 
-function nameTaken(name: string): MusterError {
-  return new MusterError('conflict', `a stack named "${name}" exists already`, {
-    errors: [{ path: 'name', message: 'is taken by a stack of this org' }],
-  });
-}
-
 /** Every problem at once, each with its path below `config`. */
 function parseConfig(kind: StackKind, config: Record<string, unknown>): unknown {
   const secrets = Object.entries(SECRET_CONFIG_FIELDS[kind] ?? {}).filter(([name]) => name in config);
@@ -371,10 +371,4 @@ function parseConfig(kind: StackKind, config: Record<string, unknown>): unknown 
   throw new MusterError('invalid_request', `the configuration of this ${kind} stack is wrong`, {
     errors: [...refused, ...errors],
   });
-}
-
-/** A tag may not hold everything that a name may. */
-function ownerOf(caller: { id: string; name?: string }): string {
-  const name = caller.name ?? caller.id;
-  return TAG_VALUE_PATTERN.test(name) ? name : caller.id;
 }

@@ -7,9 +7,14 @@ import { describeUpgradeProblem } from '../kubernetes-version.ts';
 import type { ClusterKind } from './cluster.ts';
 
 /** Those that a stack of ours makes. */
-export type MadeClusterKind = Exclude<ClusterKind, 'registered'>;
+export const MADE_CLUSTER_KINDS = ['eks', 'aks', 'onprem'] as const satisfies readonly ClusterKind[];
+export type MadeClusterKind = (typeof MADE_CLUSTER_KINDS)[number];
 /** Those whose nodes a cloud makes. */
 export type CloudClusterKind = Exclude<MadeClusterKind, 'onprem'>;
+
+export function isMadeClusterKind(kind: string): kind is MadeClusterKind {
+  return (MADE_CLUSTER_KINDS as readonly string[]).includes(kind);
+}
 
 type Config = Record<string, unknown>;
 type Group = Record<string, unknown>;

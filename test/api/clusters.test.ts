@@ -584,6 +584,44 @@ describe('a cluster made at a cloud', () => {
     delete server.runner.outcomes.destroy;
   });
 
+  it('is there for a stack that was recorded as one, and is deleted from either side', async () => {
+    const record = async (change: object = {}) => {
+      const body = { name: `recorded-${++serial}`, kind: 'eks', config: { region: 'eu-west-1' }, costCentre: 'x' };
+      return post('/stacks', { ...body, protect: false, ...change });
+    };
+    const clusterOf = async (stack: Loose) =>
+      (await get('/clusters')).body.items.find(({ stackId }: Loose) => stackId === stack.id);
+    const [first, second] = [(await record()).body, (await record()).body];
+    const cluster = await clusterOf(first);
+    expect(cluster).toMatchObject({ name: first.name, kind: 'eks', region: 'eu-west-1', status: 'creating' });
+    await untilEnded((await post(`/stacks/${first.id}/up`)).body.operation.id);
+    const removed = await remove(`/clusters/${cluster.id}`);
+    expect(removed).toMatchObject({ status: 202, body: { operation: { kind: 'destroy_stack' } } });
+    await untilEnded(removed.body.operation.id);
+    expect((await get(`/stacks/${first.id}`)).body.status).toBe('destroyed');
+    const other = await clusterOf(second);
+    await untilEnded((await post(`/stacks/${second.id}/destroy`)).body.operation.id);
+    expect((await get(`/clusters/${other.id}`)).body.status).toBe('destroyed');
+    await registered('taken');
+    expect(await record({ name: 'taken' })).toMatchObject({ status: 409, body: { errors: [{ path: 'name' }] } });
+    expect((await get('/stacks')).body.items.map(({ name }: Loose) => name)).not.toContain('taken');
+    const snapshots = await post('/stacks', {
+      name: 'store',
+      kind: 'snapshots',
+      config: { buckets: [{ provider: 's3', name: 'x' }] },
+      costCentre: 'x',
+    });
+    expect(await clusterOf(snapshots.body)).toBeUndefined();
+    const config = {
+      hosts: [{ address: '10.0.0.1', user: 'root', hostKeySha256: `SHA256:${'a'.repeat(43)}`, credentialRef: 'none' }],
+      k3s: { artefactUrl: 'https://example.org/k3s', artefactSha256: 'a'.repeat(64) },
+    };
+    expect(await record({ kind: 'onprem', config })).toMatchObject({
+      status: 422,
+      body: { errors: [{ path: 'config.hosts.0.credentialRef' }] },
+    });
+  });
+
   it('on hosts of our own is a stack that installs k3s and puts its kubeconfig out', async () => {
     const credential = await post('/credentials', {
       name: 'ssh',
