@@ -60,7 +60,7 @@ export async function planCluster(call: ChangeCall, body: MadeClusterInput): Pro
     const stack = await openDryRun(tx, wanted);
     return acceptStackOperation(tx, deps.queue, { stack, kind: 'preview_stack', actor });
   });
-  return answerPlan(deps, operation, (underWay): ClusterAccepted => {
+  return answerPlan(deps, operation, body.kind, (underWay): ClusterAccepted => {
     return { operation: operationRefReply(underWay), cluster: null };
   });
 }

@@ -3,6 +3,7 @@ import { MusterError } from '../domain/error-table.ts';
 import { isFinished } from '../domain/operation.ts';
 import type { OperationRow } from '../db/operations.ts';
 import { findPlanOfOperation } from '../db/stack-plans.ts';
+import { agentNotes } from './agent-note.ts';
 import type { ApiContext } from './api-deps.ts';
 import { awaitOperation, throwFailure } from './await-operation.ts';
 import { operationLocation } from './replies/operation-reply.ts';
@@ -19,6 +20,7 @@ const PREVIEW_PATIENCE_MS = 60_000;
 export async function answerPlan(
   deps: ApiContext,
   operation: OperationRow,
+  stackKind: string,
   describeUnderWay: (operation: OperationRow) => unknown,
 ): Promise<Answer> {
   const ended = await awaitOperation(deps, operation.id, PREVIEW_PATIENCE_MS);
@@ -27,5 +29,5 @@ export async function answerPlan(
   throwFailure(ended);
   const plan = await findPlanOfOperation(deps.database.kysely, ended.id);
   if (!plan) throw new MusterError('not_found', `${ended.id} left no plan`);
-  return { status: 200, body: stackPlanReply(plan, ended) };
+  return { status: 200, body: stackPlanReply(plan, ended, agentNotes(deps, stackKind)) };
 }

@@ -29,13 +29,10 @@ export const finding = z
     }),
     sightings: z.int(),
     status: z.enum(FINDING_STATUSES),
-    resolution: z
-      .enum(['destroyed', 'adopted', 'repaired', 'unseen'])
-      .nullable()
-      .meta({
-        description:
-          'How it ended; `unseen`: a believable listing, or a look at the stack, no longer showed the difference',
-      }),
+    resolution: z.enum(['destroyed', 'adopted', 'repaired', 'unseen']).nullable().meta({
+      description:
+        'How it ended; `unseen`: a believable listing, or a look at the stack, no longer showed the difference',
+    }),
     reason: z.string().nullable().meta({ description: 'What the person gave who last acted on it' }),
     ignoredUntil: time.nullable().meta({ description: 'null where it is not ignored, or ignored for good' }),
     operationId: id('operation').nullable(),

@@ -139,6 +139,9 @@ export const stackPlan = z
     violations: z
       .array(z.object({ rule: z.string(), resource: z.string().nullable(), message: z.string() }))
       .meta({ description: 'Policies that it would break: an up is refused' }),
+    notes: z
+      .array(z.string())
+      .meta({ description: 'What else to know before it is carried out, such as that agents are off' }),
     planHash: z.string().meta({ description: 'An up that sends it does exactly this, or nothing' }),
     expiresAt: time,
   })

@@ -355,7 +355,7 @@ async function planChange(
     return [held, await acceptStackOperation(tx, deps.queue, { stack, kind: 'preview_stack', actor, config })] as const;
   });
   const shown = await describeCluster(deps.database.kysely, row);
-  return answerPlan(deps, operation, (underWay) => ({ operation: operationRefReply(underWay), cluster: shown }));
+  return answerPlan(deps, operation, row.kind, (underWay) => ({ operation: operationRefReply(underWay), cluster: shown }));
 }
 
 /** The kind's schema says what a changed configuration may be, as it says it of a new one. */

@@ -26,6 +26,7 @@ import {
   provisionPlan,
   type InstanceCost,
 } from '../contract/instances.ts';
+import { agentNotes } from '../agent-note.ts';
 import { id } from '../contract/values.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
 import { holdToPlan } from '../plan-hold.ts';
@@ -59,7 +60,10 @@ export const instanceRoutes: Route[] = [
     handle: async ({ body, caller, actor, deps, once }) => {
       if (body.dryRun) await awaitFreshOffers(deps, caller, body.providers);
       const order = await prepareOrder(body, caller, deps);
-      if (body.dryRun) return { status: 200, body: await previewOrder(deps.database.kysely, caller, order) };
+      if (body.dryRun) {
+        const notes = agentNotes(deps, 'instance');
+        return { status: 200, body: await previewOrder(deps.database.kysely, caller, order, notes) };
+      }
       return once(async (tx) => {
         const { planHash, priceTolerancePercent: tolerancePercent } = body;
         const request =

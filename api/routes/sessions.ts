@@ -32,6 +32,7 @@ import {
   type Session,
 } from '../contract/sessions.ts';
 import { provisionPlan } from '../contract/instances.ts';
+import { agentNotes } from '../agent-note.ts';
 import { id } from '../contract/values.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
 import { viewInstance, viewInstances } from '../instance-view.ts';
@@ -71,7 +72,10 @@ export const sessionRoutes: Route[] = [
         throw error;
       });
       if (order instanceof MusterError) return once(() => Promise.reject(order));
-      if (body.dryRun) return { status: 200, body: await previewOrder(deps.database.kysely, caller, order) };
+      if (body.dryRun) {
+        const notes = agentNotes(deps, 'instance');
+        return { status: 200, body: await previewOrder(deps.database.kysely, caller, order, notes) };
+      }
       const sshKey = body.sshPublicKeys.length > 0 ? null : await makeSessionKey(order.sessionId, deps);
       return once((tx) => openSession(tx, call, body, order, sshKey));
     },

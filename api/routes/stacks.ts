@@ -13,8 +13,9 @@ import {
 } from '../../db/accept-stack.ts';
 import { listOperations } from '../../db/operations.ts';
 import { findPlanOfOperation } from '../../db/stack-plans.ts';
-import { changeStack, insertStack, listStacks, type NewStack } from '../../db/stacks.ts';
+import { changeStack, insertStack, listStacks, type NewStack, type StackRow } from '../../db/stacks.ts';
 import { SECRET_CONFIG_FIELDS, STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
+import { agentNotes } from '../agent-note.ts';
 import { recordCluster } from '../cluster-making.ts';
 import { checkCredentials, nameTaken, ownerOf } from '../cluster-order.ts';
 import { awaitOperation } from '../await-operation.ts';
@@ -188,12 +189,13 @@ export const stackRoutes: Route[] = [
     replies: { 200: stackPlan, 202: operationAccepted },
     problems: ['conflict', 'stack_refused', 'engine_unavailable', 'engine_failed', 'canceled'],
     handle: async (call) => {
-      const operation = await call.deps.database.kysely.transaction().execute(async (tx) => {
-        const row = await holdStack(tx, call);
-        const order = { stack: row, kind: 'preview_stack', actor: call.actor, updateKind: call.body.update } as const;
-        return acceptStackOperation(tx, call.deps.queue, order);
+      const { body, actor, deps } = call;
+      const [row, operation] = await deps.database.kysely.transaction().execute(async (tx) => {
+        const held = await holdStack(tx, call);
+        const order = { stack: held, kind: 'preview_stack', actor, updateKind: body.update } as const;
+        return [held, await acceptStackOperation(tx, deps.queue, order)] as const;
       });
-      return answerPlan(call.deps, operation, (underWay) => ({ operation: operationRefReply(underWay) }));
+      return answerPlan(deps, operation, row.kind, (underWay) => ({ operation: operationRefReply(underWay) }));
     },
   }),
   route({
@@ -205,8 +207,8 @@ export const stackRoutes: Route[] = [
     params: stackParams.extend({ operationId: id('operation') }),
     replies: { 200: stackPlan },
     handle: async (call) => {
-      await requireStack(call);
-      return { status: 200, body: await planReply(call, call.params.operationId) };
+      const row = await requireStack(call);
+      return { status: 200, body: await planReply(call, row, call.params.operationId) };
     },
   }),
   updateRoute('up', 'up_stack', 'Make a stack what it is to be', {
@@ -350,12 +352,12 @@ function updateRoute(
   });
 }
 
-async function planReply(call: StackCall, operationId: string) {
+async function planReply(call: StackCall, { kind }: StackRow, operationId: string) {
   const plan = await findPlanOfOperation(call.deps.database.kysely, operationId);
   if (plan?.stack_id !== call.params.id)
     throw new MusterError('not_found', `${operationId} made no plan of this stack`);
   const operation = await awaitOperation(call.deps, operationId, 0);
-  return stackPlanReply(plan, operation);
+  return stackPlanReply(plan, operation, agentNotes(call.deps, kind));
 }
 
 /** Every problem at once, each with its path below `config`. */

@@ -36,6 +36,7 @@ export async function showPlan({ terminal }: Context, plan: StackPlanReply): Pro
   terminal.print(
     `${formatMicroUsd(plan.priceMicroUsdPerHour)} an hour in all (${delta >= 0 ? '+' : ''}${formatMicroUsd(delta)}), ${formatSum(plan.priceMicroUsdPer30Days)} in 30 days.`,
   );
+  for (const note of plan.notes) terminal.print(`note: ${note}`);
   for (const { urn, why } of plan.unpriced) terminal.print(`not in it: ${urn.split('::').at(-1) ?? urn}: ${why}`);
   for (const { resource, message } of plan.violations) terminal.print(`policy: ${orDash(resource)}: ${message}`);
 }

@@ -622,6 +622,36 @@ describe('a cluster made at a cloud', () => {
     });
   });
 
+  it('is planned with a note where the agents of the deployment are off, and only there', async () => {
+    const plan = async (path: string, body: object) => (await post(path, body)).body;
+    const body = { ...eksBody(), dryRun: true };
+    expect((await plan('/clusters', body)).notes).toEqual([]);
+    server.deps.agents.isOn = false;
+    try {
+      expect((await plan('/clusters', body)).notes).toMatchObject([
+        expect.stringMatching(/^agents are off.*Kubernetes/),
+      ]);
+      const stack = await plan('/stacks', {
+        name: body.name,
+        kind: 'eks',
+        config: { region: 'eu-west-1' },
+        costCentre: 'x',
+      });
+      const preview = await plan(`/stacks/${stack.id}/preview`, {});
+      expect(preview.notes).toHaveLength(1);
+      const { id } = preview.operation;
+      expect((await get(`/stacks/${stack.id}/plans/${id}`)).body.notes).toEqual(preview.notes);
+    } finally {
+      delete server.deps.agents.isOn;
+    }
+  });
+
+  const kubeconfig = () => {
+    const config = JSON.parse(server.kubernetes.kubeconfigOf('cloud'));
+    config.users[0].user = { exec: { apiVersion: 'client.authentication.k8s.io/v1beta1', command: 'aws' } };
+    return JSON.stringify(config);
+  };
+
   it('on hosts of our own is a stack that installs k3s and puts its kubeconfig out', async () => {
     const credential = await post('/credentials', {
       name: 'ssh',
