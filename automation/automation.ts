@@ -17,7 +17,8 @@ import type { Queue } from '../db/queue.ts';
 import type { ProviderClient } from '../providers-dynamic/provider-client.ts';
 import { createProviderClient } from '../providers-dynamic/provider-clients.ts';
 import type { Envelope } from '../secrets/envelope.ts';
-import { createClusterTokens, type CloudCredentials } from './clusters/cloud-token.ts';
+import { createAzureManagement } from './clusters/azure-management.ts';
+import { azureAccess, createClusterTokens, type CloudCredentials } from './clusters/cloud-token.ts';
 import { createKubernetesReader } from './clusters/kubernetes-reader.ts';
 import { createCheckClustersCron } from './cron/check-clusters.ts';
 import { createCheckDriftCron } from './cron/check-drift.ts';
@@ -153,6 +154,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       limiter,
       envelope: options.envelope,
       kubernetes,
+      azure: createAzureManagement(azureAccess(options.cloudCredentials ?? NO_CREDENTIALS, now)),
       agentUrl: options.agentUrl,
       labelMac: options.labelMac,
       deploymentId: options.deploymentId,

@@ -449,13 +449,10 @@ function addClusters(program: Command, attach: Attach): void {
     .argument('<id>')
     .requiredOption('--kubernetes-version <minor>', 'the next minor');
   attach(asking(planned(upgrade)), async () => (await load()).upgradeCluster);
-  const start = clusters
-    .command('start')
-    .description('starts the stopped GPU pools of an AKS cluster')
-    .argument('<id>');
-  attach(asking(planned(start)), async () => (await load()).startCluster);
-  const stop = clusters.command('stop').description('stops the GPU pools of an AKS cluster').argument('<id>');
-  attach(asking(planned(stop)), async () => (await load()).stopCluster);
+  const start = clusters.command('start').description('starts a stopped AKS cluster').argument('<id>');
+  attach(asking(start), async () => (await load()).startCluster);
+  const stop = clusters.command('stop').description('stops a whole AKS cluster').argument('<id>');
+  attach(asking(stop), async () => (await load()).stopCluster);
   const remove = clusters
     .command('delete')
     .description('destroys a cluster, or forgets a registered one; asks first')

@@ -1,7 +1,8 @@
 /** Accepting an operation on a stack that people made, in the caller's transaction, which holds the stack's row. */
 import { MusterError } from '../domain/error-table.ts';
-import { isStackOperation, type OperationKind } from '../domain/operation.ts';
+import { isPowerOperation, isStackOperation, type OperationKind } from '../domain/operation.ts';
 import { appendAudit, type Actor } from './audit.ts';
+import { findClusterOfStack } from './clusters.ts';
 import type { Executor, Tx } from './database.ts';
 import { acceptOperation, requestCancel, type OperationRow } from './operations.ts';
 import type { Queue } from './queue.ts';
@@ -45,6 +46,7 @@ export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrd
       `${stack.title} is protected: set protect to false first (PATCH /stacks/${stack.id})`,
     );
   }
+  if (kind !== 'destroy_stack') await refuseWhileStopped(tx, stack);
   const isHeld = order.follows === undefined && changes(kind);
   const superseded = isHeld && order.supersedes === true ? await findOtherUpdate(tx, stack, kind) : undefined;
   if (isHeld && !superseded) await refuseWhileUpdating(tx, stack, kind);
@@ -94,7 +96,9 @@ export async function findStackUpdate(executor: Executor, stackId: string): Prom
     .where('status', 'in', ['queued', 'running'])
     .orderBy('created_at')
     .execute();
-  return rows.find((row) => isStackOperation(row.kind) && changes(row.kind as StackOperationKind));
+  return rows.find(
+    ({ kind }) => isPowerOperation(kind) || (isStackOperation(kind) && changes(kind as StackOperationKind)),
+  );
 }
 
 function changes(kind: StackOperationKind): boolean {
@@ -110,6 +114,15 @@ export function refuseBesideUpdate(tx: Tx, stack: StackRow): Promise<void> {
 export async function refuseBesideChange(tx: Tx, stack: StackRow): Promise<void> {
   const under = await findStackUpdate(tx, stack.id);
   if (under && (under.input as { config?: unknown }).config !== undefined) await refuseBesideUpdate(tx, stack);
+}
+
+/** Nothing in a stopped cluster answers: the engine would take all of it for gone. */
+async function refuseWhileStopped(tx: Tx, stack: StackRow): Promise<void> {
+  const cluster = await findClusterOfStack(tx, stack.id);
+  if (cluster?.status !== 'stopped') return;
+  throw new MusterError('conflict', `${stack.title} is stopped: start it first (POST /clusters/${cluster.id}/start)`, {
+    facts: { state: cluster.status, clusterId: cluster.id },
+  });
 }
 
 /** The update under way, unless it is of this kind. */

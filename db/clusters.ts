@@ -163,6 +163,7 @@ export async function setClusterStatus(
       status,
       failure_code: failure?.code ?? null,
       failure_detail: failure?.detail ?? null,
+      ...(status === 'stopped' || status === 'creating' ? { reason: null, streak: null } : {}),
       ...(isEnd ? { removed_at: sql<Date>`coalesce(removed_at, now())`, reason: null, streak: null } : {}),
     })
     .where('id', '=', id)

@@ -31,6 +31,7 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0022-stack-findings': () => import('./migrations/0022-stack-findings.ts'),
   '0022-stacks-pending': () => import('./migrations/0022-stacks-pending.ts'),
   '0022-vouched-nodes': () => import('./migrations/0022-vouched-nodes.ts'),
+  '0022-wound-down-clusters': () => import('./migrations/0022-wound-down-clusters.ts'),
 };
 
 /** Any constant: the key of the advisory lock that migrations of all replicas share. */

@@ -276,6 +276,10 @@ export async function listDueForDrift(executor: Executor, olderThanMs: number, l
     .selectAll()
     .where('title', 'is not', null)
     .where('status', 'in', ['up', 'failed'])
+    // Of a stopped cluster nothing answers: a look would find everything gone.
+    .where(
+      sql<boolean>`not exists (select 1 from clusters where clusters.stack_id = stacks.id and clusters.status = 'stopped')`,
+    )
     .where(
       sql<boolean>`coalesce(drift_checked_at, updated_at, created_at) < now() - ${olderThanMs} * interval '1 millisecond'`,
     )

@@ -83,8 +83,6 @@ const planned = {
   planHash: planHash.optional().meta({ description: 'Of a dry run: exactly that is done, or nothing' }),
 };
 
-export const changeClusterBody = z.strictObject(planned).meta({ id: 'ChangeCluster' });
-
 const size = z.int().min(0).max(1000);
 export const scaleClusterBody = z
   .strictObject({
@@ -135,7 +133,11 @@ export const cluster = z
     platformVersion: z.string().nullable(),
     kubernetesVersion: z.string().nullable(),
     nodes: summary.nullable(),
-    isStopped: z.boolean().nullable().meta({ description: 'Whether its GPU pools are stopped; null: it cannot be' }),
+    isStopped: z.boolean().nullable().meta({ description: 'Whether the whole of it is stopped; null: it cannot be' }),
+    priceMicroUsdPerHour: z.int().nullable().meta({
+      description:
+        'Of all of its stack that has a price, as it is now; stopped it is less. null: nothing was made yet, or a registered one',
+    }),
     operation: operationRef.nullable().meta({ description: 'What is under way on its stack' }),
     allowedActions: z.array(z.string()),
     failure: z.object({ code: z.string(), detail: z.string() }).nullable(),

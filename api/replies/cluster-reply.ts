@@ -1,6 +1,5 @@
 /** A cluster as the API shows it. How it is reached is shown by one route only, to those who may have it. */
 import { allowedClusterActions, BETTER_AFTER, WORSE_AFTER } from '../../domain/clusters/cluster.ts';
-import { isClusterStopped } from '../../domain/clusters/change.ts';
 import type { NodeFacts } from '../../domain/clusters/node-facts.ts';
 import type { ClusterFactsRow, ClusterRow } from '../../db/clusters.ts';
 import type { NodeRow } from '../../db/nodes.ts';
@@ -18,7 +17,6 @@ export function clusterReply(
   stack: StackRow | undefined,
   underWay: OperationRow | undefined,
 ): ClusterReply {
-  const isStopped = isClusterStopped(row.kind, (stack?.config as Record<string, unknown> | undefined) ?? null);
   return {
     id: row.id,
     name: row.name,
@@ -32,12 +30,12 @@ export function clusterReply(
     platformVersion: row.platform_version,
     kubernetesVersion: row.kubernetes_version,
     nodes: row.summary,
-    isStopped,
+    isStopped: row.kind === 'aks' ? row.status === 'stopped' : null,
+    priceMicroUsdPerHour: stack?.price_micro_usd_per_hour == null ? null : Number(stack.price_micro_usd_per_hour),
     operation: underWay ? operationRefReply(underWay) : null,
     allowedActions: allowedClusterActions(row.kind, row.status, {
       hasAccess: row.endpoint !== null,
       isUpdating: underWay !== undefined,
-      isStopped,
     }),
     failure: row.failure_code === null ? null : { code: row.failure_code, detail: row.failure_detail ?? '' },
     checkedAt: isoOrNull(row.checked_at),

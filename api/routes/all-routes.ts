@@ -2,6 +2,7 @@
 import type { Route } from '../route.ts';
 import { apiKeyRoutes } from './api-keys.ts';
 import { authRoutes } from './auth.ts';
+import { clusterPowerRoutes } from './cluster-power.ts';
 import { clusterRoutes } from './clusters.ts';
 import { costRoutes } from './costs.ts';
 import { credentialRoutes } from './credentials.ts';
@@ -46,6 +47,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...stackRoutes,
   ...stackPendingRoutes,
   ...clusterRoutes,
+  ...clusterPowerRoutes,
   ...costRoutes,
   ...fleetRoutes,
   ...webhookRoutes,

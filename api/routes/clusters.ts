@@ -1,13 +1,6 @@
 /** Routes of clusters: made of cloud resources through a stack of theirs, or registered as they are. */
 import { z } from 'zod';
-import {
-  isClusterStopped,
-  scaleGroup,
-  setPower,
-  upgradeTo,
-  type CloudClusterKind,
-  type ClusterChange,
-} from '../../domain/clusters/change.ts';
+import { scaleGroup, upgradeTo, type CloudClusterKind, type ClusterChange } from '../../domain/clusters/change.ts';
 import { AGENT_AUDIENCE, AGENT_SERVICE_ACCOUNT, ENROLMENT_OVERLAP_MS } from '../../domain/clusters/enrolment.ts';
 import { formatKubeconfig } from '../../domain/clusters/kubeconfig.ts';
 import { MusterError } from '../../domain/error-table.ts';
@@ -17,22 +10,20 @@ import {
   findClusterAccess,
   findClusterFacts,
   listClusters,
-  lockCluster,
   setClusterStatus,
   type ClusterRow,
 } from '../../db/clusters.ts';
 import { replaceEnrolment, revokeEnrolment } from '../../db/cluster-enrolments.ts';
 import { inTransaction, type Tx } from '../../db/database.ts';
 import { listNodesOfCluster } from '../../db/nodes.ts';
-import { lockStack, type StackRow } from '../../db/stacks.ts';
+import type { StackRow } from '../../db/stacks.ts';
 import { hashAgentToken, makeAgentToken } from '../../secrets/agent-token.ts';
 import { openAccess, openToken, sealEnrolment } from '../../secrets/cluster-access.ts';
 import { STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
 import { followStack, makeCluster, planCluster } from '../cluster-making.ts';
 import { registerCluster, replaceKubeconfig } from '../cluster-registration.ts';
-import { auditCluster, describeCluster } from '../cluster-view.ts';
+import { auditCluster, describeCluster, holdCluster, noCluster } from '../cluster-view.ts';
 import {
-  changeClusterBody,
   cluster,
   clusterAccepted,
   clusterEnrolment,
@@ -59,7 +50,7 @@ import { iso, isoOrNull } from '../reply-values.ts';
 import { route, type Answer, type Call, type Route } from '../route.ts';
 
 const AREA = 'clusters';
-type ChangeClusterInput = z.infer<typeof changeClusterBody>;
+type ChangeClusterInput = Pick<z.infer<typeof scaleClusterBody>, 'dryRun' | 'planHash'>;
 const params = z.object({ id: id('cluster') });
 /** A token that is over before it is used is worth nothing. */
 const MIN_TOKEN_LIFE_MS = 60_000;
@@ -286,20 +277,11 @@ export const clusterRoutes: Route[] = [
     cloudKindOf(row);
     return upgradeTo(config, (body as z.infer<typeof upgradeClusterBody>).kubernetesVersion);
   }),
-  changeRoute('start', 'Start the stopped GPU pools of an AKS cluster', changeClusterBody, (row, config) =>
-    switchPower(row, config, 'running'),
-  ),
-  changeRoute(
-    'stop',
-    'Stop the GPU pools of an AKS cluster: they cost only their disks',
-    changeClusterBody,
-    (row, config) => switchPower(row, config, 'stopped'),
-  ),
 ];
 
 /** Carries out a changed configuration of the cluster's stack, which becomes the stack's own when it is begun. */
 function changeRoute(
-  verb: 'scale' | 'upgrade' | 'start' | 'stop',
+  verb: 'scale' | 'upgrade',
   summary: string,
   body: z.ZodType,
   change: (row: ClusterRow, config: Record<string, unknown>, body: unknown) => ClusterChange,
@@ -314,7 +296,6 @@ function changeRoute(
       'With `dryRun` it answers what would change and its price, and a later request may present the `planHash`. It is planned first, in the same operation: where it is refused (a policy, the ceiling, another plan) nothing is changed, the configuration neither. One that began keeps the new configuration, also where it fails: the next up goes on with it.',
     params,
     body,
-    isBodyOptional: verb === 'start' || verb === 'stop',
     isIdempotent: true,
     replies: { 200: stackPlan, 202: clusterAccepted },
     problems: ['conflict', 'plan_changed', 'stack_refused', 'engine_unavailable', 'engine_failed', 'canceled'],
@@ -355,7 +336,7 @@ async function planChange(
     return [held, await acceptStackOperation(tx, deps.queue, { stack, kind: 'preview_stack', actor, config })] as const;
   });
   const shown = await describeCluster(deps.database.kysely, row);
-  return answerPlan(deps, operation, row.kind, (underWay) => ({ operation: operationRefReply(underWay), cluster: shown }));
+  return answerPlan(deps, operation, (underWay) => ({ operation: operationRefReply(underWay), cluster: shown }));
 }
 
 /** The kind's schema says what a changed configuration may be, as it says it of a new one. */
@@ -378,20 +359,6 @@ function cloudKindOf({ kind, name }: ClusterRow): CloudClusterKind {
       facts: { kind },
     },
   );
-}
-
-function switchPower(row: ClusterRow, config: Record<string, unknown>, to: 'running' | 'stopped'): ClusterChange {
-  if (cloudKindOf(row) !== 'aks')
-    throw new MusterError(
-      'conflict',
-      `${row.kind} clusters cannot be ${to === 'stopped' ? 'stopped' : 'started'}: scale their groups of GPU nodes to 0 instead`,
-      { facts: { kind: row.kind } },
-    );
-  const isStopped = isClusterStopped('aks', config);
-  if (isStopped === null) throw new MusterError('conflict', `${row.name} has no GPU pools`);
-  if (isStopped === (to === 'stopped'))
-    throw new MusterError('conflict', `the GPU pools of ${row.name} are ${to} already`, { facts: { state: to } });
-  return { config: setPower(config, to) };
 }
 
 async function enrolCluster(
@@ -462,20 +429,4 @@ async function requireCluster({ caller, deps, params: { id: clusterId } }: ReadC
   const row = await findCluster(deps.database.kysely, caller.orgId, clusterId);
   if (!row) throw noCluster(clusterId);
   return row;
-}
-
-/** Throws MusterError `not_found`, and `conflict` for one that is gone. The stack's row is locked too: whoever holds it decides. */
-async function holdCluster(
-  tx: Tx,
-  { caller, params: { id: clusterId } }: ReadCall,
-): Promise<{ row: ClusterRow; stack: StackRow | null }> {
-  const row = await lockCluster(tx, clusterId);
-  if (row?.org_id !== caller.orgId) throw noCluster(clusterId);
-  if (row.status === 'destroyed')
-    throw new MusterError('conflict', `${row.name} is destroyed`, { facts: { state: row.status } });
-  return { row, stack: row.stack_id === null ? null : ((await lockStack(tx, row.stack_id)) ?? null) };
-}
-
-function noCluster(clusterId: string): MusterError {
-  return new MusterError('not_found', `there is no cluster ${clusterId}`);
 }

@@ -17,12 +17,14 @@ export async function saveState(tx: Tx, stack: StackRow, outcome: UpdateOutcome)
   await resolveStackFindings(tx, stack.id, ['price_drift'], 'unseen');
 }
 
-export function priceState(stack: StackRow, state: StackState | null) {
+/** @param isStopped its cluster was stopped as a whole: "A cluster does not accrue charges while it is stopped" (Azure's REST reference) */
+export function priceState(stack: StackRow, state: StackState | null, isStopped = false) {
   const context = { region: regionOf(stack.config) };
   const unpriced: { urn: string; why: string }[] = [];
   let priceMicroUsdPerHour: MicroUsd = 0n;
   const resources: StackResourceView[] = (state?.resources ?? []).filter(isShown).map((resource) => {
-    const price = priceResource(resource, context);
+    const isFree = isStopped && FREE_WHEN_STOPPED.has(resource.type);
+    const price = isFree ? { kind: 'amount' as const, microUsdPerHour: 0n } : priceResource(resource, context);
     if (price.kind === 'amount') priceMicroUsdPerHour += price.microUsdPerHour;
     else unpriced.push({ urn: resource.urn, why: price.why });
     return {
@@ -37,6 +39,11 @@ export function priceState(stack: StackRow, state: StackState | null) {
   });
   return { resources, priceMicroUsdPerHour, unpriced };
 }
+
+const FREE_WHEN_STOPPED: ReadonlySet<string> = new Set([
+  'azure-native:containerservice:ManagedCluster',
+  'azure-native:containerservice:AgentPool',
+]);
 
 function isShown({ type }: { type: string }): boolean {
   return type !== 'pulumi:pulumi:Stack' && !type.startsWith('pulumi:providers:');

@@ -35,6 +35,7 @@ import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
 import { refreshOffers } from './refresh-offers.ts';
 import { registerCluster } from './register-cluster.ts';
+import { switchPower } from './switch-power.ts';
 import { checkStackDrift, destroyStack, previewStack, refreshStack, upStack } from './stack-update.ts';
 import type { StepContext, StepHandler, StepResult, StepServices } from './step.ts';
 
@@ -52,6 +53,8 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   check_stack_drift: checkStackDrift,
   forget_dry_run: forgetDryRun,
   register_cluster: registerCluster,
+  stop_cluster: switchPower,
+  start_cluster: switchPower,
 };
 
 /** When one of these fails, what it leaves half made is destroyed. */

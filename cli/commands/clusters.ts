@@ -148,12 +148,12 @@ export function upgradeCluster(
   return change(context, id, 'upgrade', { kubernetesVersion }, question, options);
 }
 
-export function startCluster(context: Context, [id]: string[], options: ChangeOptions): Promise<ExitCode> {
-  return change(context, id, 'start', {}, 'Start its GPU pools, which then cost again?', options);
+export function startCluster(context: Context, [id]: string[], options: FollowOptions): Promise<ExitCode> {
+  return switchPower(context, id, 'start', 'Start it, which then costs again?', options);
 }
 
-export function stopCluster(context: Context, [id]: string[], options: ChangeOptions): Promise<ExitCode> {
-  return change(context, id, 'stop', {}, 'Stop its GPU pools, with everything that runs on them?', options);
+export function stopCluster(context: Context, [id]: string[], options: FollowOptions): Promise<ExitCode> {
+  return switchPower(context, id, 'stop', 'Stop the whole of it, with everything that runs on it?', options);
 }
 
 export async function deleteCluster(context: Context, [id]: string[], options: FollowOptions): Promise<ExitCode> {
@@ -279,6 +279,19 @@ async function change(
   return follow(context, await api.post<ClusterAccepted>(path, { ...body, planHash: plan.planHash }), options);
 }
 
+async function switchPower(
+  context: Context,
+  id: string | undefined,
+  verb: 'start' | 'stop',
+  question: string,
+  options: FollowOptions,
+): Promise<ExitCode> {
+  const { terminal, api } = context;
+  if (!options.yes && !(await terminal.confirm(question, 'Say --yes.')))
+    throw new CliError('Nothing was changed.', EXIT.failed);
+  return follow(context, await api.post<ClusterAccepted>(`${pathOf(id)}/${verb}`, {}), options);
+}
+
 async function follow(
   { api, terminal }: Context,
   accepted: ClusterAccepted,
@@ -362,7 +375,7 @@ function showCluster({ terminal }: Context, cluster: ClusterReply): ExitCode {
   if (cluster.nodes)
     terminal.print(`nodes         ${cluster.nodes.ready} of ${cluster.nodes.total} ready; ${gpusOf(cluster)} GPUs`);
   if (cluster.stackId !== null) terminal.print(`stack         ${cluster.stackId}`);
-  if (cluster.isStopped) terminal.print('power         its GPU pools are stopped');
+  if (cluster.isStopped) terminal.print('power         the whole of it is stopped');
   if (cluster.operation) terminal.print(`under way     ${cluster.operation.kind} ${cluster.operation.id}`);
   if (cluster.failure) terminal.print(`failed        ${cluster.failure.detail} (${cluster.failure.code})`);
   terminal.print(`actions       ${cluster.allowedActions.join(', ') || '-'}`);

@@ -71,18 +71,6 @@ export function upgradeTo(config: Config, to: string): ClusterChange {
   return problem === null ? { config: { ...config, kubernetesVersion: to } } : wrong('kubernetesVersion', problem);
 }
 
-/** Whether all groups of GPU nodes are stopped; null: the kind cannot stop, or there are none to stop. */
-export function isClusterStopped(kind: ClusterKind, config: Config | null): boolean | null {
-  if (kind !== 'aks' || config === null) return null;
-  const pools = groupsOf(kind, config);
-  return pools.length === 0 ? null : pools.every((pool) => pool['powerState'] === 'stopped');
-}
-
-export function setPower(config: Config, powerState: 'running' | 'stopped'): Config {
-  const pools = groupsOf('aks', config).map((pool) => ({ ...pool, powerState }));
-  return { ...config, gpuNodePools: pools };
-}
-
 /** Names as the stack's program gives them where none was said. */
 export function nodeGroupNames(kind: CloudClusterKind, config: Config): string[] {
   return groupsOf(kind, config).map((group, index) =>

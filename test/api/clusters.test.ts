@@ -7,6 +7,7 @@ import { makeEksGpuNode, makeSystemNode } from '../../sandbox/kubernetes-api/nod
 import { REQUIRED_TAGS } from '../../domain/stack-tags.ts';
 import { makeSshKeyPair } from '../../secrets/deployment-secrets.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
+import type { StackResource } from '../../automation/engine/state-backend.ts';
 import { findOperation } from '../../db/operations.ts';
 import type { Loose } from '../support/api-server.ts';
 import { startClusterServer, type ClusterServer } from '../support/cluster-server.ts';
@@ -70,6 +71,44 @@ async function made(body: Loose): Promise<Loose> {
   await untilEnded(accepted.operation.id);
   return (await get(`/clusters/${accepted.cluster.id}`)).body;
 }
+
+const ARM_ID =
+  '/subscriptions/s/resourceGroups/train-aks/providers/Microsoft.ContainerService/managedClusters/train-aks';
+
+/** A managed cluster that runs, as Azure's resource manager tells of it. */
+function simulateAzure() {
+  const azure = { power: 'running', state: 'Succeeded', busy: null as string | null, fails: false, asked: 0 };
+  server.services.azure = {
+    readCluster: (armId) => {
+      expect(armId).toBe(ARM_ID);
+      const seen = { power: azure.power as 'running', provisioningState: azure.state };
+      // What was under way is done with the next look.
+      if (azure.state.endsWith('ing')) azure.state = azure.fails ? 'Failed' : 'Succeeded';
+      return Promise.resolve(seen);
+    },
+    switchPower: (_armId, to) => {
+      azure.asked++;
+      if (azure.busy !== null) return Promise.resolve({ busy: azure.busy });
+      azure.state = to === 'stopped' ? 'Stopping' : 'Starting';
+      if (!azure.fails) azure.power = to;
+      return Promise.resolve('taken');
+    },
+  };
+  return azure;
+}
+
+const makeResource = ({ type, inputs }: { type: string; inputs: Record<string, unknown> }): StackResource => ({
+  urn: `urn:pulumi:s::muster::${type}::one`,
+  name: 'one',
+  type,
+  id: 'one',
+  parent: null,
+  provider: null,
+  isProtected: false,
+  inputs,
+  outputs: {},
+  initErrors: [],
+});
 
 describe('registering a cluster', () => {
   it('connects, tells what answers, and shows nodes, health, warnings and storage at once', async () => {
@@ -306,12 +345,6 @@ describe('the kubeconfig of a cluster', () => {
 });
 
 describe('a cluster made at a cloud', () => {
-  const kubeconfig = () => {
-    const config = JSON.parse(server.kubernetes.kubeconfigOf('cloud'));
-    config.users[0].user = { exec: { apiVersion: 'client.authentication.k8s.io/v1beta1', command: 'aws' } };
-    return JSON.stringify(config);
-  };
-
   it('is a stack, and becomes available by what it puts out', async () => {
     server.simulate('cloud', { nodes: nodes() });
     server.runner.outcomes.up = { outputs: { clusterName: 'train-eu' }, secretOutputs: { kubeconfig: kubeconfig() } };
@@ -548,21 +581,69 @@ describe('a cluster made at a cloud', () => {
     await untilEnded(first.body.operation.id);
   });
 
-  it('is stopped and started at AKS only', async () => {
+  it('is stopped and started as a whole, at AKS only: meanwhile it is not touched, and costs nothing', async () => {
     const eks = await made(eksBody());
     const refused = await post(`/clusters/${eks.id}/stop`);
     expect(refused).toMatchObject({ status: 409, body: { code: 'conflict' } });
-    expect(refused.body.detail).toMatch(/scale/);
+    expect(refused.body.detail).toMatch(/EKS cannot stop .* Scale its groups/);
+    const azure = simulateAzure();
+    const priced = { type: 'azure-native:containerservice:ManagedCluster', inputs: { location: 'swedencentral' } };
+    server.runner.resources = [makeResource({ ...priced, inputs: { ...priced.inputs, sku: { tier: 'Standard' } } })];
+    server.runner.outcomes.up = { outputs: { clusterName: 'aks', clusterId: ARM_ID } };
     const aks = await made(aksBody());
-    expect(aks).toMatchObject({ kind: 'aks', isStopped: false });
-    expect((await post(`/clusters/${aks.id}/start`)).status).toBe(409);
-    await untilEnded((await post(`/clusters/${aks.id}/stop`)).body.operation.id);
-    expect((await get(`/clusters/${aks.id}`)).body).toMatchObject({ isStopped: true });
+    expect(aks).toMatchObject({ kind: 'aks', isStopped: false, priceMicroUsdPerHour: 100_000 });
+    expect((await post(`/clusters/${aks.id}/start`)).body.detail).toMatch(/is not stopped/);
+
+    azure.busy = 'OperationNotAllowed: there is an in progress scale operation';
+    const stopping = await post(`/clusters/${aks.id}/stop`);
+    expect(stopping).toMatchObject({ status: 202, body: { operation: { kind: 'stop_cluster' } } });
+    const beside = await post(`/clusters/${aks.id}/scale`, { nodeGroup: 'gpu1', desiredSize: 2 });
+    expect(beside).toMatchObject({ status: 409, body: { operationId: stopping.body.operation.id } });
+    expect((await post(`/operations/${stopping.body.operation.id}/cancel`)).status).toBe(409);
+    await until(async () => {
+      const row = await findOperation(server.database.kysely, null, stopping.body.operation.id);
+      return /in progress scale/.test(row?.note ?? '');
+    }, 'Azure is busy');
+    azure.busy = null;
+    await untilEnded(stopping.body.operation.id);
+    expect(azure.asked).toBeGreaterThan(1);
+    const stopped = (await get(`/clusters/${aks.id}`)).body;
+    expect(stopped).toMatchObject({ status: 'stopped', isStopped: true, allowedActions: ['start', 'delete'] });
+    expect(stopped.priceMicroUsdPerHour).toBe(0);
+    expect((await post(`/clusters/${aks.id}/stop`)).body.detail).toMatch(/stopped already/);
+    for (const path of [`clusters/${aks.id}/scale`, `stacks/${aks.stackId}/up`, `stacks/${aks.stackId}/refresh`]) {
+      const body = path.endsWith('scale') ? { nodeGroup: 'gpu1', desiredSize: 1 } : {};
+      const answer = await post(`/${path}`, body);
+      expect(answer, path).toMatchObject({
+        status: 409,
+        body: { detail: expect.stringMatching(/is stopped: start it first/) },
+      });
+    }
+
     await untilEnded((await post(`/clusters/${aks.id}/start`)).body.operation.id);
-    expect((await get(`/clusters/${aks.id}`)).body).toMatchObject({ isStopped: false });
+    expect((await get(`/clusters/${aks.id}`)).body).toMatchObject({
+      status: 'creating',
+      isStopped: false,
+      priceMicroUsdPerHour: 100_000,
+    });
     const scaled = await post(`/clusters/${aks.id}/scale`, { nodeGroup: 'gpu1', desiredSize: 2 });
     await untilEnded(scaled.body.operation.id);
     expect((await get(`/stacks/${aks.stackId}`)).body.config.gpuNodePools).toMatchObject([{ count: 2, maxCount: 2 }]);
+  });
+
+  it('that Azure does not stop says so, and is looked at again', async () => {
+    const azure = simulateAzure();
+    server.runner.outcomes.up = { outputs: { clusterName: 'aks', clusterId: ARM_ID } };
+    const aks = await made(aksBody());
+    azure.fails = true;
+    const { id } = (await post(`/clusters/${aks.id}/stop`)).body.operation;
+    await untilEnded(id);
+    expect((await get(`/operations/${id}`)).body).toMatchObject({
+      status: 'failed',
+      error: { code: 'cluster_refused', detail: expect.stringMatching(/its state is Failed/) },
+    });
+    expect((await get(`/clusters/${aks.id}`)).body).toMatchObject({ status: 'creating', isStopped: false });
+    delete server.runner.outcomes.up;
   });
 
   it('is destroyed with its stack, unless that is protected', async () => {
