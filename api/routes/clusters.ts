@@ -42,11 +42,11 @@ import {
 } from '../contract/clusters.ts';
 import { stackPlan } from '../contract/stacks.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime } from '../cursor.ts';
 import { answerPlan } from '../stack-planning.ts';
 import { operationRefReply } from '../replies/operation-reply.ts';
 import { clusterHealthReply, clusterNodeReply } from '../replies/cluster-reply.ts';
-import { iso, isoOrNull } from '../reply-values.ts';
+import { isoOrNull } from '../reply-values.ts';
 import { route, type Answer, type Call, type Route } from '../route.ts';
 
 const AREA = 'clusters';
@@ -94,24 +94,14 @@ export const clusterRoutes: Route[] = [
     replies: { 200: clusterPage },
     handle: async ({ query, caller, deps }) => {
       const db = deps.database.kysely;
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listClusters(db, {
-        orgId: caller.orgId,
-        ...(query.kind ? { kind: query.kind } : {}),
-        ...(query.status ? { status: query.status } : {}),
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      const { items, nextCursor } = cutPage(
-        rows,
-        query.limit,
-        (row) => [iso(row.created_at), row.id],
-        (row) => row,
+      const { kind, status } = query;
+      const filter = { orgId: caller.orgId, ...(kind ? { kind } : {}), ...(status ? { status } : {}) };
+      const body = await pageByTime(
+        query,
+        (page) => listClusters(db, { ...filter, ...page }),
+        (rows) => Promise.all(rows.map((row) => describeCluster(db, row))),
       );
-      return {
-        status: 200,
-        body: { items: await Promise.all(items.map((row) => describeCluster(db, row))), nextCursor },
-      };
+      return { status: 200, body };
     },
   }),
   route({
@@ -336,7 +326,10 @@ async function planChange(
     return [held, await acceptStackOperation(tx, deps.queue, { stack, kind: 'preview_stack', actor, config })] as const;
   });
   const shown = await describeCluster(deps.database.kysely, row);
-  return answerPlan(deps, operation, (underWay) => ({ operation: operationRefReply(underWay), cluster: shown }));
+  return answerPlan(deps, operation, row.kind, (underWay) => ({
+    operation: operationRefReply(underWay),
+    cluster: shown,
+  }));
 }
 
 /** The kind's schema says what a changed configuration may be, as it says it of a new one. */

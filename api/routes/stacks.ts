@@ -37,10 +37,10 @@ import {
   upStackBody,
 } from '../contract/stacks.ts';
 import { id, pageQuery } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime } from '../cursor.ts';
 import { operationLocation, operationRefReply, operationReply } from '../replies/operation-reply.ts';
 import { stackPlanReply, stackReply } from '../replies/stack-reply.ts';
-import { iso, isoOrNull } from '../reply-values.ts';
+import { isoOrNull } from '../reply-values.ts';
 import { route, type Route } from '../route.ts';
 import { answerPlan } from '../stack-planning.ts';
 import { auditStack, holdStack, requireStack, stackParams, type StackCall } from '../stack-view.ts';
@@ -58,22 +58,14 @@ export const stackRoutes: Route[] = [
     replies: { 200: stackPage },
     handle: async ({ query, caller, deps }) => {
       const db = deps.database.kysely;
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listStacks(db, {
-        orgId: caller.orgId,
-        ...(query.kind ? { kind: query.kind } : {}),
-        ...(query.status ? { status: query.status } : {}),
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      const { items, nextCursor } = cutPage(
-        rows,
-        query.limit,
-        (row) => [iso(row.created_at), row.id],
-        (row) => row,
+      const { kind, status } = query;
+      const filter = { orgId: caller.orgId, ...(kind ? { kind } : {}), ...(status ? { status } : {}) };
+      const body = await pageByTime(
+        query,
+        (page) => listStacks(db, { ...filter, ...page }),
+        (rows) => Promise.all(rows.map(async (row) => stackReply(row, await findStackUpdate(db, row.id)))),
       );
-      const replies = await Promise.all(items.map(async (row) => stackReply(row, await findStackUpdate(db, row.id))));
-      return { status: 200, body: { items: replies, nextCursor } };
+      return { status: 200, body };
     },
   }),
   route({
@@ -289,17 +281,13 @@ export const stackRoutes: Route[] = [
     replies: { 200: operationPage },
     handle: async (call) => {
       const row = await requireStack(call);
-      const before = readCursor(byTime, call.query.cursor);
-      const rows = await listOperations(call.deps.database.kysely, {
-        orgId: call.caller.orgId,
-        targetId: row.id,
-        limit: call.query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      return {
-        status: 200,
-        body: cutPage(rows, call.query.limit, (one) => [iso(one.created_at), one.id], operationReply),
-      };
+      const { caller, deps, query } = call;
+      const body = await pageByTime(
+        query,
+        (page) => listOperations(deps.database.kysely, { orgId: caller.orgId, targetId: row.id, ...page }),
+        (rows) => rows.map(operationReply),
+      );
+      return { status: 200, body };
     },
   }),
   route({
