@@ -174,6 +174,7 @@ async function startApi(
     tokenSigningKey: { privatePem: signingKey.secret, publicPem: signingKey.publicPart ?? '' },
     deploymentId: config.deploymentId,
     agents: {
+      isOn: config.agents.isOn,
       bundle: createBundleCache(join(cacheDir(config), 'agent')),
       nodePrograms: createNodePrograms({
         cacheDir: join(cacheDir(config), 'agent'),
