@@ -9,12 +9,12 @@ import {
 } from '../../domain/stack.ts';
 import { acceptDriftRepair } from '../../db/accept-drift-repair.ts';
 import { SYSTEM } from '../../db/audit.ts';
-import { retryWhileAway, type Tx } from '../../db/database.ts';
+import type { Tx } from '../../db/database.ts';
 import { reopenFindingsOf, resolveStackFindings, sightFinding, type FindingRow } from '../../db/findings.ts';
-import { findOperation, withClaim } from '../../db/operations.ts';
+import { findOperation } from '../../db/operations.ts';
 import { findStack, saveDrift, type StackRow } from '../../db/stacks.ts';
-import { LEASE_MS } from '../../domain/operation.ts';
 import type { UpdateOutcome } from '../engine/stack-runner.ts';
+import { record } from './stack-run.ts';
 import { priceState } from './stack-state.ts';
 import type { StepContext } from './step.ts';
 
@@ -28,18 +28,14 @@ export async function judgeDrift(
   outcome: UpdateOutcome,
 ): Promise<RecordedDrift[]> {
   let drift: RecordedDrift[] = [];
-  await retryWhileAway(
-    () =>
-      withClaim(context.db, context.claim, async (tx) => {
-        const [known, finding] = await recordDrift(tx, stack, outcome.drift, false);
-        drift = known;
-        await recordPriceDrift(tx, stack, outcome);
-        if (finding?.status !== 'open' || stack.on_drift !== 'repair') return;
-        const order = { finding, stack, actor: SYSTEM, reason: finding.detail, follows: context.operation.id };
-        await acceptDriftRepair(tx, context.queue, order);
-      }),
-    LEASE_MS,
-  );
+  await record(context, async (tx) => {
+    const [known, finding] = await recordDrift(tx, stack, outcome.drift, false);
+    drift = known;
+    await recordPriceDrift(tx, stack, outcome);
+    if (finding?.status !== 'open' || stack.on_drift !== 'repair') return;
+    const order = { finding, stack, actor: SYSTEM, reason: finding.detail, follows: context.operation.id };
+    await acceptDriftRepair(tx, context.queue, order);
+  });
   return drift;
 }
 

@@ -11,40 +11,27 @@ import { diffPrices, type PlannedStep, type PriceDiff } from '../../domain/price
 import { priceResource, worstPrice } from '../../domain/prices/resource-price.ts';
 import { isRetryable, ProviderError } from '../../domain/provider-error.ts';
 import { describePlanChanges, planText } from '../../domain/stack.ts';
-import { retryWhileAway, type Tx } from '../../db/database.ts';
+import type { Tx } from '../../db/database.ts';
 import { reopenFindingsOf } from '../../db/findings.ts';
 import { markHostsOfStackRemoved } from '../../db/hosts.ts';
-import { finishOperation, findOperation, saveProgress, withClaim, type NewEvent } from '../../db/operations.ts';
+import { finishOperation, findOperation, saveProgress } from '../../db/operations.ts';
 import { findStackPlan, saveStackPlan } from '../../db/stack-plans.ts';
-import { changeStack, findStack, saveStackPending, setStackStatus, type StackRow } from '../../db/stacks.ts';
-import { LEASE_MS } from '../../domain/operation.ts';
+import { findStack, saveStackPending, setStackStatus, type StackRow } from '../../db/stacks.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
-import type { ResourceProgress } from '../engine/protocol.ts';
-import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
-import { renewEnrolment, withEnrolment } from '../clusters/enrolment.ts';
-import { followStack, secretOutputsOf, type StackNews } from '../clusters/follow-stack.ts';
+import type { UpdateOutcome } from '../engine/stack-runner.ts';
+import { renewEnrolment } from '../clusters/enrolment.ts';
+import { followStack, type StackNews } from '../clusters/follow-stack.ts';
 import { UndecidedPending } from '../engine/undecided-pending.ts';
-import { answerHostQuestion } from './host-questions.ts';
-import { findPendingResource } from './pending-resource.ts';
 import { endFindings, healDrift, judgeDrift, recordRefresh } from './stack-drift.ts';
+import { hasCarried, record, runStack, type OperationInput } from './stack-run.ts';
 import { regionOf, saveState } from './stack-state.ts';
 import type { StepContext, StepResult } from './step.ts';
 
-const APPLY_PATIENCE_MS = LEASE_MS;
 const ENGINE_WAIT_MS = 2_000;
 /** An update that keeps failing for reasons of the engine's own is given up: a person decides then. */
 const MAX_FAILURES = 5;
 /** A cloud may need most of an hour until what was begun is there. */
 const MAX_LOOK_UPS = 60;
-
-interface OperationInput {
-  planHash?: string;
-  updateKind?: 'up' | 'destroy';
-  /** What the stack is to be from this up on, once it is planned and not refused. */
-  config?: unknown;
-  /** The engine compares with its state: what an outside hand changed is only undone when the state knows of it. */
-  refreshFirst?: boolean;
-}
 
 /** Kind `preview_stack`, target `stack`. */
 export async function previewStack(context: StepContext): Promise<StepResult> {
@@ -63,7 +50,7 @@ export async function upStack(context: StepContext): Promise<StepResult> {
     // A step that goes on where another died is in the middle of its plan, which was checked before it began.
     if ((context.operation.state as { isPlanned?: boolean }).isPlanned !== true) {
       if ((context.operation.input as OperationInput).refreshFirst === true) {
-        const refreshed = await run(context, stack, 'refresh');
+        const refreshed = await runStack(context, stack, 'refresh');
         const ended = endOf(context, refreshed);
         if (ended) return failStack(context, stack, ended);
         await record(context, (tx) => recordRefresh(tx, stack, refreshed));
@@ -77,7 +64,7 @@ export async function upStack(context: StepContext): Promise<StepResult> {
       await record(context, (tx) => saveProgress(tx, context.claim, { state: { isPlanned: true } }));
     }
     await record(context, (tx) => setStackStatus(tx, stack.id, 'updating'));
-    const outcome = await run(context, stack, 'up');
+    const outcome = await runStack(context, stack, 'up');
     const { refreshFirst = false } = context.operation.input as OperationInput;
     return settle(
       context,
@@ -93,7 +80,7 @@ export async function upStack(context: StepContext): Promise<StepResult> {
 export async function refreshStack(context: StepContext): Promise<StepResult> {
   return withStack(context, async (stack) => {
     await record(context, (tx) => setStackStatus(tx, stack.id, 'updating'));
-    const outcome = await run(context, stack, 'refresh');
+    const outcome = await runStack(context, stack, 'refresh');
     if (outcome.isOk) await record(context, (tx) => recordRefresh(tx, stack, outcome));
     return settle(context, stack, outcome, () => ({
       status: 'up' as const,
@@ -106,7 +93,7 @@ export async function refreshStack(context: StepContext): Promise<StepResult> {
 export async function destroyStack(context: StepContext): Promise<StepResult> {
   return withStack(context, async (stack) => {
     await record(context, (tx) => setStatus(context, tx, stack, { status: 'destroying' }));
-    const outcome = await run(context, stack, 'destroy');
+    const outcome = await runStack(context, stack, 'destroy');
     const isGone = outcome.isOk && (outcome.state?.resources.length ?? 0) === 0;
     if (isGone) await context.runner.remove(stack.name);
     if (isGone) await record(context, (tx) => markHostsOfStackRemoved(tx, stack.id));
@@ -123,7 +110,7 @@ export async function destroyStack(context: StepContext): Promise<StepResult> {
 /** Kind `check_stack_drift`, target `stack`: looks only; repairs where the stack says so, by an ordinary up after a refresh. */
 export async function checkStackDrift(context: StepContext): Promise<StepResult> {
   return withStack(context, async (stack) => {
-    const outcome = await run(context, stack, 'detect_drift');
+    const outcome = await runStack(context, stack, 'detect_drift');
     const ended = endOf(context, outcome);
     if (ended) return ended;
     const drift = await judgeDrift(context, stack, outcome);
@@ -148,10 +135,6 @@ async function withStack(context: StepContext, act: (stack: StackRow) => Promise
     if (error instanceof ProviderError) return endUnbegun(context, stack, error);
     throw error;
   }
-}
-
-function hasCarried({ operation }: StepContext): boolean {
-  return (operation.input as OperationInput).config !== undefined;
 }
 
 interface Failure {
@@ -205,7 +188,7 @@ async function listUndecided(
 
 function wayToDecide({ id }: StackRow): string {
   return (
-    `. Nothing was changed. Decide it by POST /stacks/${id}/pending/decide (muster stacks pending list ${id}), ` +
+    `. This update did not begin. Decide it by POST /stacks/${id}/pending/decide (muster stacks pending list ${id}), ` +
     `and the next update goes on from there`
   );
 }
@@ -239,7 +222,7 @@ async function planUpdate(
   stack: StackRow,
   updateKind: 'up' | 'destroy',
 ): Promise<Planned | { result: StepResult }> {
-  const outcome = await run(context, stack, updateKind === 'up' ? 'preview' : 'preview_destroy');
+  const outcome = await runStack(context, stack, updateKind === 'up' ? 'preview' : 'preview_destroy');
   const ended = endOf(context, outcome);
   if (ended) return { result: ended };
   const { steps } = outcome;
@@ -306,61 +289,6 @@ async function failStack(context: StepContext, stack: StackRow, result: StepResu
   const error = await sayWhatHolds(context, stack, result.error);
   await record(context, (tx) => setStatus(context, tx, stack, { status: stack.status, failure: error }));
   return { kind: 'fail', error };
-}
-
-type Update = 'preview' | 'preview_destroy' | 'detect_drift' | 'up' | 'refresh' | 'destroy';
-
-async function run(context: StepContext, stack: StackRow, update: Update): Promise<UpdateOutcome> {
-  const hooks = createHooks(context, stack, update);
-  const request = {
-    stackName: stack.name,
-    program: {
-      kind: stack.kind,
-      args: { ...programArgs(context, stack, update), config: await withEnrolment(context, stack) },
-    },
-    mayExist: [],
-    deploymentSshPublicKeys: [context.deploymentSshPublicKey],
-    unprotect: update === 'destroy' && !stack.protect,
-    decisions: decisionsOf(stack.pending ?? []),
-    secretOutputs: secretOutputsOf(stack.kind),
-  };
-  const signals = { cancel: context.cancel, kill: context.kill };
-  const { runner } = context;
-  const outcome = await {
-    preview: runner.preview,
-    preview_destroy: runner.previewDestroy,
-    detect_drift: runner.detectDrift,
-    up: runner.up,
-    refresh: runner.refresh,
-    destroy: runner.destroy,
-  }[update](request, hooks, signals);
-  await hooks.settled();
-  await record(context, (tx) =>
-    saveProgress(tx, context.claim, {
-      update: {
-        kind: outcome.update,
-        at: context.now().toISOString(),
-        engineMs: outcome.engineMs,
-        changes: outcome.changes,
-        error: outcome.error?.detail ?? null,
-      },
-    }),
-  );
-  return outcome;
-}
-
-/** The same row gives the same arguments, so nothing changes that was not changed. */
-function programArgs(context: StepContext, stack: StackRow, update: Update) {
-  return {
-    name: stack.title,
-    tags: { owner: stack.owner, deployment: context.deploymentId, costCentre: stack.cost_centre },
-    protect: stack.protect,
-    // A preview shows what is too dear, with its price; planning refuses it.
-    ceilingMicroUsdPerHour:
-      stack.ceiling_micro_usd_per_hour === null || update === 'preview'
-        ? null
-        : Number(stack.ceiling_micro_usd_per_hour),
-  };
 }
 
 /** Interruptions and failures of an update that changes nothing; null: it went well. */
@@ -436,47 +364,4 @@ function summarize({ changes }: UpdateOutcome): string {
     .filter(([op, count]) => op !== 'same' && count > 0)
     .map(([op, count]) => `${count} ${op}`);
   return parts.length === 0 ? 'nothing had to change' : parts.join(', ');
-}
-
-function createHooks(
-  context: StepContext,
-  stack: StackRow,
-  update: Update,
-): UpdateHooks & { settled(): Promise<void> } {
-  let writing: Promise<void> = Promise.resolve();
-  function emit(events: NewEvent[]): void {
-    writing = writing
-      .then(() => context.emit(events))
-      .catch((error: unknown) => context.log.warn({ err: error }, 'progress of a stack could not be recorded'));
-  }
-  return {
-    onStarted: (runId) => context.onRunStarted(runId),
-    onResources: (resources) => emit(resources.map((one) => ({ type: 'resource', data: describe(one) }))),
-    onDiagnostic: (severity, message) =>
-      emit([{ type: severity === 'info' ? 'progress' : 'diagnostic', data: { severity, message } }]),
-    async answer(question, input) {
-      const answer = answerHostQuestion(context, stack, question, input);
-      if (answer === undefined) throw new Error(`a stack of kind ${stack.kind} asks for no ${question}`);
-      return (await answer) as never;
-    },
-    resolvePending: (resource) => findPendingResource(context, stack, resource),
-    async onBeginning() {
-      const isCarried = update === 'up' && hasCarried(context);
-      if (stack.pending === null && !isCarried) return;
-      await record(context, async (tx) => {
-        await saveStackPending(tx, stack.id, null);
-        if (isCarried) await changeStack(tx, stack.id, { config: stack.config });
-      });
-    },
-    settled: () => writing,
-  };
-}
-
-/** Outputs stay where they are: some are secret. */
-function describe({ name, type, op, status, id }: ResourceProgress): Record<string, unknown> {
-  return { resource: name, type, op, status, id: id ?? null };
-}
-
-function record(context: StepContext, write: (tx: Tx) => Promise<void>): Promise<void> {
-  return retryWhileAway(() => withClaim(context.db, context.claim, write), APPLY_PATIENCE_MS);
 }

@@ -225,7 +225,7 @@ describe('an up', () => {
     runner.refusals.up = new UndecidedPending([undecided, { ...undecided, urn: 'u:other', name: 'other' }]);
     const stopped = await run('up_stack');
     expect(stopped).toMatchObject({ status: 'failed', error_code: 'stack_refused' });
-    expect(stopped.error_detail).toMatch(/whether db .* has to be decided: no rule.*Nothing was changed/);
+    expect(stopped.error_detail).toMatch(/whether db .* has to be decided: no rule.*This update did not begin/);
     expect(stopped.error_detail).toContain(`POST /stacks/${stack.id}/pending/decide`);
     const { pending } = await now();
     expect(pending).toMatchObject([{ urn: 'u:db', found: ['db-1'], decision: null }, { urn: 'u:other' }]);
