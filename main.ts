@@ -179,6 +179,7 @@ async function startApi(
     tokenSigningKey: { privatePem: signingKey.secret, publicPem: signingKey.publicPart ?? '' },
     deploymentId: config.deploymentId,
     agents: {
+      isOn: config.agents.isOn,
       bundle: createBundleCache(join(cacheDir(config), 'agent')),
       nodePrograms: createNodePrograms({
         cacheDir: join(cacheDir(config), 'agent'),
@@ -263,7 +264,10 @@ async function startAutomation(
     concurrency: config.work.concurrency,
     providers: accountsOf(config, sandbox?.urls ?? {}, documentedRateLimits),
     ...(sandbox ? { cloudPorts: sandbox.cloudPorts } : {}),
-    cloudCredentials: cloudCredentialsOf(config),
+    cloudCredentials: {
+      ...cloudCredentialsOf(config),
+      ...(sandbox ? { sandboxAzureUrl: `${sandbox.urls.control}/arm` } : {}),
+    },
     cloudEnvironment: Object.fromEntries(
       Object.entries(config.clouds.environment).map(([name, value]) => [name, value.reveal()]),
     ),

@@ -14,6 +14,8 @@ export interface AgentParts {
   gpus: GpuReader;
   /** null: no token was given. */
   token: string | null;
+  /** On a node of a cluster: its tokens as they are now. Throws where they cannot be read. null: on no such node. @default null */
+  readClusterTokens?: (() => { token: string; proof: string }) | null;
   version: string;
   bootId: string;
   /** Above every sequence that an earlier process of this boot may have sent. */
@@ -61,20 +63,24 @@ export async function runAgent(parts: AgentParts, signal: AbortSignal): Promise<
       if (failure.message !== trouble) parts.log(`the heartbeat failed: ${failure.message}`);
       trouble = failure.message;
       await parts.sleep(delayOf(failure, failures++, parts), signal);
+      // Its cluster vouches for it again: the node may have left and come back, or the key was replaced.
+      if (failure.isRefused && parts.readClusterTokens && !signal.aborted) key = (await register(parts, signal)) ?? key;
     }
   }
 }
 
 /** Tries for ever: the control plane may be away at this moment. null: told to stop. */
 async function register(parts: AgentParts, signal: AbortSignal): Promise<AgentKey | null> {
-  if (parts.token === null) throw new Error('MUSTER_AGENT_TOKEN: is needed, because no key is kept yet');
+  if (parts.token === null && !parts.readClusterTokens)
+    throw new Error('MUSTER_AGENT_TOKEN: is needed, because no key is kept yet');
   const nonce = parts.keys.readNonce();
   let trouble: string | null = null;
   for (let failures = 0; !signal.aborted; failures++) {
     try {
       const { hostname } = parts.readSystem();
-      const body = { nonce, agentVersion: parts.version, hostname };
-      const reply = await parts.controlPlane.register(parts.token, body);
+      const { token, proof } = readTokens(parts);
+      const body = { nonce, agentVersion: parts.version, hostname, ...(proof && { kubernetesToken: proof }) };
+      const reply = await parts.controlPlane.register(token, body);
       const key = { nodeId: reply.nodeId, key: reply.key };
       parts.keys.write(key);
       parts.log(`registered as ${key.nodeId}`);
@@ -87,6 +93,17 @@ async function register(parts: AgentParts, signal: AbortSignal): Promise<AgentKe
     }
   }
   return null;
+}
+
+function readTokens({ token, readClusterTokens }: AgentParts): { token: string; proof: string | null } {
+  if (!readClusterTokens) return { token: token ?? '', proof: null };
+  try {
+    return readClusterTokens();
+  } catch (error) {
+    throw new CallError(
+      `the tokens of the cluster cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`,
+    );
+  }
 }
 
 /** A key that cannot be kept is not used; the old one stays good until the new one is, and another is offered later. */

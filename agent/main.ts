@@ -1,6 +1,7 @@
 /** The agent's process: one file on a node, started by the installer's service. Ends with 0 when told to stop, with 1 and a sentence when it cannot work. */
-import { writeSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
 import { createControlPlane } from './control-plane.ts';
+import { readDevices } from './gpu/devices.ts';
 import { createGpuReader } from './gpu/gpu-reader.ts';
 import { createSmiRunner } from './gpu/run-smi.ts';
 import { createKeyStore } from './key-store.ts';
@@ -32,8 +33,13 @@ function run(settings: AgentSettings): Promise<void> {
     {
       controlPlane: createControlPlane(settings.url),
       keys: createKeyStore(settings.directory),
-      gpus: createGpuReader(createSmiRunner({ env: settings.programEnvironment }), () => new Date()),
+      gpus: createGpuReader(
+        createSmiRunner({ env: settings.programEnvironment }),
+        () => new Date(),
+        () => readDevices(settings.sysDirectory),
+      ),
       token: settings.token,
+      readClusterTokens: settings.clusterTokens && clusterTokenReader(settings.clusterTokens),
       version: typeof AGENT_VERSION === 'string' ? AGENT_VERSION : 'unbundled',
       bootId: bootId ?? `process-${process.pid}-${Date.now()}`,
       // Hundredths of a second since the boot: heartbeats come far more slowly, so a restarted agent is always ahead of itself.
@@ -46,6 +52,11 @@ function run(settings: AgentSettings): Promise<void> {
     },
     stopping.signal,
   );
+}
+
+/** Each time anew: the kubelet replaces them. */
+function clusterTokenReader({ tokenFile, proofFile }: NonNullable<AgentSettings['clusterTokens']>) {
+  return () => ({ token: readFileSync(tokenFile, 'utf8').trim(), proof: readFileSync(proofFile, 'utf8').trim() });
 }
 
 function sleep(ms: number, signal: AbortSignal): Promise<void> {

@@ -6,10 +6,17 @@ export interface AgentSettings {
   url: string;
   /** The one-time token; null where a key must be in the directory already. */
   token: string | null;
+  /**
+   * Files on a node of a cluster: the cluster's token, and the service account token by which the cluster knows where we run. Both are
+   * replaced by the kubelet while we run. null: on no such node.
+   */
+  clusterTokens: { tokenFile: string; proofFile: string } | null;
   /** Where the key is kept. */
   directory: string;
   /** Where the kernel tells about itself; another place only where a machine is simulated. */
   procDirectory: string;
+  /** Where it shows devices; likewise. */
+  sysDirectory: string;
   /** For nvidia-smi: nothing of ours. */
   programEnvironment: Record<string, string>;
 }
@@ -30,10 +37,24 @@ export function readSettings(env: Readonly<Record<string, string | undefined>> =
   return {
     url: readUrl(env['MUSTER_AGENT_URL']?.trim() ?? ''),
     token,
+    clusterTokens: readClusterFiles(env),
     directory,
     procDirectory: env['MUSTER_AGENT_PROC']?.trim() || '/proc',
+    sysDirectory: env['MUSTER_AGENT_SYS']?.trim() || '/sys',
     programEnvironment: { ...(Object.fromEntries(passed) as Record<string, string>), LC_ALL: 'C' },
   };
+}
+
+function readClusterFiles(env: Readonly<Record<string, string | undefined>>): AgentSettings['clusterTokens'] {
+  const [tokenFile, proofFile] = ['MUSTER_AGENT_TOKEN_FILE', 'MUSTER_AGENT_KUBERNETES_TOKEN_FILE'].map((name) => {
+    const file = env[name]?.trim() || null;
+    if (file !== null && !isAbsolute(file)) throw new Error(`${name}: got "${file}"; allowed: an absolute path`);
+    return file;
+  });
+  if (!tokenFile && !proofFile) return null;
+  if (!tokenFile || !proofFile)
+    throw new Error('MUSTER_AGENT_TOKEN_FILE and MUSTER_AGENT_KUBERNETES_TOKEN_FILE: one needs the other');
+  return { tokenFile, proofFile };
 }
 
 function readUrl(text: string): string {

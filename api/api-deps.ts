@@ -13,6 +13,8 @@ import type { GpuCatalogue } from './gpu-catalogue.ts';
 
 /** What agents are given and told. */
 export interface AgentDeps {
+  /** Whether what is made carries one. @default true */
+  isOn?: boolean;
   /** The agent's one file. A failure is thrown and tried again with the next call. */
   bundle(): Promise<{ text: string; sha256: string; version: string }>;
   /** Node itself, for machines that have none. */

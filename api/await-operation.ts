@@ -1,4 +1,5 @@
 /** Waiting for an operation's end, for requests whose answer it is. */
+import { ERROR_CODES, MusterError, type ErrorCode } from '../domain/error-table.ts';
 import { isFinished } from '../domain/operation.ts';
 import { findOperation, type OperationRow } from '../db/operations.ts';
 import type { ApiContext } from './api-deps.ts';
@@ -27,4 +28,14 @@ export async function awaitOperation(deps: ApiContext, operationId: string, pati
   } finally {
     stop();
   }
+}
+
+/** Throws MusterError with what the operation failed of, for a request that waited for it. */
+export function throwFailure(operation: OperationRow): void {
+  if (operation.status !== 'failed' && operation.status !== 'canceled') return;
+  const isKnown = (ERROR_CODES as readonly string[]).includes(operation.error_code ?? '');
+  const code = isKnown ? (operation.error_code as ErrorCode) : 'engine_failed';
+  throw new MusterError(code, operation.error_detail ?? 'the operation failed', {
+    facts: { operationId: operation.id },
+  });
 }

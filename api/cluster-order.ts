@@ -80,12 +80,15 @@ function secretFields({ kind, config = {} }: MadeClusterInput): [string, string]
   return Object.entries(SECRET_CONFIG_FIELDS[kind] ?? {}).filter(([name]) => name in config);
 }
 
-/** Throws MusterError `invalid_request` naming each credential of the configuration that the org has not. */
-export async function checkCredentials(tx: Tx, { orgId, config }: NewStack): Promise<void> {
+/**
+ * Throws MusterError `invalid_request` naming each credential of the configuration that the org has not.
+ * @param at path of the configuration in the request, with its dot
+ */
+export async function checkCredentials(tx: Tx, { orgId, config }: NewStack, at = ''): Promise<void> {
   const { credentialRef, hosts = [] } = config as { credentialRef?: string; hosts?: { credentialRef?: string }[] };
   const named = [
-    { path: 'credentialRef', ref: credentialRef },
-    ...hosts.map((host, index) => ({ path: `hosts.${index}.credentialRef`, ref: host.credentialRef })),
+    { path: `${at}credentialRef`, ref: credentialRef },
+    ...hosts.map((host, index) => ({ path: `${at}hosts.${index}.credentialRef`, ref: host.credentialRef })),
   ];
   const errors: FieldError[] = [];
   for (const { path, ref } of named) {
@@ -96,7 +99,7 @@ export async function checkCredentials(tx: Tx, { orgId, config }: NewStack): Pro
 }
 
 /** A tag may not hold everything that a name may. */
-function ownerOf(caller: { id: string; name?: string }): string {
+export function ownerOf(caller: { id: string; name?: string }): string {
   const name = caller.name ?? caller.id;
   return TAG_VALUE_PATTERN.test(name) ? name : caller.id;
 }

@@ -4,9 +4,9 @@ import { findCluster, insertCluster, newClusterId, saveClusterAccess, type Clust
 import type { Tx } from '../db/database.ts';
 import { acceptOperation } from '../db/operations.ts';
 import { sealAccess } from '../secrets/cluster-access.ts';
-import { awaitOperation } from './await-operation.ts';
+import { awaitOperation, throwFailure } from './await-operation.ts';
 import { accessOf, nameTaken } from './cluster-order.ts';
-import { auditCluster, describeCluster, throwFailure, type ChangeCall } from './cluster-view.ts';
+import { auditCluster, describeCluster, type ChangeCall } from './cluster-view.ts';
 import type { ClusterAccepted, ClusterReply } from './contract/clusters.ts';
 import { clusterReply } from './replies/cluster-reply.ts';
 import { operationLocation, operationRefReply } from './replies/operation-reply.ts';

@@ -1,11 +1,10 @@
 /** What everything that answers about clusters shares: a cluster with what is under way on it, its failures, its audit entries. */
-import { ERROR_CODES, MusterError, type ErrorCode } from '../domain/error-table.ts';
 import { findStackUpdate } from '../db/accept-stack.ts';
 import { appendAudit } from '../db/audit.ts';
-import type { ClusterRow } from '../db/clusters.ts';
+import { MusterError } from '../domain/error-table.ts';
+import { lockCluster, type ClusterRow } from '../db/clusters.ts';
 import type { Executor, Tx } from '../db/database.ts';
-import type { OperationRow } from '../db/operations.ts';
-import { findStack } from '../db/stacks.ts';
+import { findStack, lockStack, type StackRow } from '../db/stacks.ts';
 import type { ClusterReply } from './contract/clusters.ts';
 import { clusterReply } from './replies/cluster-reply.ts';
 import type { Call } from './route.ts';
@@ -20,16 +19,6 @@ export async function describeCluster(executor: Executor, row: ClusterRow): Prom
     findStackUpdate(executor, row.stack_id),
   ]);
   return clusterReply(row, stack, underWay);
-}
-
-/** Throws MusterError with what the operation failed of, for a request that waited for it. */
-export function throwFailure(operation: OperationRow): void {
-  if (operation.status !== 'failed' && operation.status !== 'canceled') return;
-  const isKnown = (ERROR_CODES as readonly string[]).includes(operation.error_code ?? '');
-  const code = isKnown ? (operation.error_code as ErrorCode) : 'engine_failed';
-  throw new MusterError(code, operation.error_detail ?? 'the operation failed', {
-    facts: { operationId: operation.id },
-  });
 }
 
 export function auditCluster(
@@ -47,4 +36,20 @@ export function auditCluster(
     targetId: row.id,
     detail: { name: row.name, kind: row.kind, ...detail },
   });
+}
+
+/** Throws MusterError `not_found`, and `conflict` for one that is gone. The stack's row is locked too: whoever holds it decides. */
+export async function holdCluster(
+  tx: Tx,
+  { caller, params: { id: clusterId } }: Pick<Call<'read', { id: string }>, 'caller' | 'params'>,
+): Promise<{ row: ClusterRow; stack: StackRow | null }> {
+  const row = await lockCluster(tx, clusterId);
+  if (row?.org_id !== caller.orgId) throw noCluster(clusterId);
+  if (row.status === 'destroyed')
+    throw new MusterError('conflict', `${row.name} is destroyed`, { facts: { state: row.status } });
+  return { row, stack: row.stack_id === null ? null : ((await lockStack(tx, row.stack_id)) ?? null) };
+}
+
+export function noCluster(clusterId: string): MusterError {
+  return new MusterError('not_found', `there is no cluster ${clusterId}`);
 }

@@ -25,6 +25,33 @@ export function cutPage<Row, Item>(
   return { items: kept.map(toItem), nextCursor: hasMore ? encode(positionOf(last)) : null };
 }
 
+/** What a list of the newest is asked for: one row more than the page has, from behind the last page's end on. */
+export interface PageOfTime {
+  limit: number;
+  before?: { createdAt: Date; id: string };
+}
+
+/**
+ * One page of what is listed newest first, by when it was made.
+ * @param show is given the rows of the page and no others
+ */
+export async function pageByTime<Row extends { id: string; created_at: Date }, Item>(
+  { limit, cursor }: { limit: number; cursor?: string | undefined },
+  list: (page: PageOfTime) => Promise<Row[]>,
+  show: (rows: Row[]) => Item[] | Promise<Item[]>,
+): Promise<{ items: Item[]; nextCursor: string | null }> {
+  const last = readCursor(byTime, cursor);
+  const before = last && { createdAt: new Date(last[0]), id: last[1] };
+  const rows = await list({ limit: limit + 1, ...(before ? { before } : {}) });
+  const { nextCursor } = cutPage(
+    rows,
+    limit,
+    (row) => [row.created_at.toISOString(), row.id],
+    (row) => row,
+  );
+  return { items: await show(rows.slice(0, limit)), nextCursor };
+}
+
 /** Newest first, by time and id. */
 export const byTime = z.tuple([z.iso.datetime(), z.string().max(64)]);
 

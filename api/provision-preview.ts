@@ -20,6 +20,7 @@ export async function previewOrder(
   executor: Executor,
   caller: { orgId: string; id: string },
   order: Pick<OrderParts, 'request' | 'names' | 'requestHash'>,
+  notes: string[],
 ): Promise<ProvisionPlan> {
   const { request, names, requestHash } = order;
   const count = names.length;
@@ -76,6 +77,7 @@ export async function previewOrder(
     })),
     shortage: preview.shortage,
     closedProviders: [...market.closed].map(([provider, { reason }]) => ({ provider, reason })),
+    notes,
     planHash,
     expiresAt: iso(expiresAt),
   };

@@ -17,7 +17,8 @@ import type { Queue } from '../db/queue.ts';
 import type { ProviderClient } from '../providers-dynamic/provider-client.ts';
 import { createProviderClient } from '../providers-dynamic/provider-clients.ts';
 import type { Envelope } from '../secrets/envelope.ts';
-import { createClusterTokens, type CloudCredentials } from './clusters/cloud-token.ts';
+import { createAzureManagement } from './clusters/azure-management.ts';
+import { azureAccess, createClusterTokens, type CloudCredentials } from './clusters/cloud-token.ts';
 import { createKubernetesReader } from './clusters/kubernetes-reader.ts';
 import { createCheckClustersCron } from './cron/check-clusters.ts';
 import { createCheckDriftCron } from './cron/check-drift.ts';
@@ -29,6 +30,7 @@ import { createPruneCron } from './cron/prune.ts';
 import { createReconcileCron } from './cron/reconcile-fleet.ts';
 import { createRefillPoolsCron } from './cron/refill-pools.ts';
 import { createResolveStuckCron } from './cron/resolve-stuck.ts';
+import { createReviewJoinsCron } from './cron/review-joins.ts';
 import { createScheduler, type Scheduler } from './cron/scheduler.ts';
 import { createSourceCapacityCron } from './cron/source-capacity.ts';
 import { createSyncOffersCron } from './cron/sync-offers.ts';
@@ -152,6 +154,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       limiter,
       envelope: options.envelope,
       kubernetes,
+      azure: createAzureManagement(azureAccess(options.cloudCredentials ?? NO_CREDENTIALS, now)),
       agentUrl: options.agentUrl,
       labelMac: options.labelMac,
       deploymentId: options.deploymentId,
@@ -191,7 +194,8 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createRefillPoolsCron({ db, queue, bootTimeoutMs: options.bootTimeoutMs, now }),
       createCheckDriftCron(db, queue),
       createCheckClustersCron({ db, envelope: options.envelope, kubernetes, clusterTokens, now, log }),
-      createPruneCron(db),
+      createReviewJoinsCron({ db, envelope: options.envelope, kubernetes, clusterTokens, now, log }),
+      createPruneCron(db, queue),
     ];
   }
 

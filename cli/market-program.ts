@@ -61,12 +61,15 @@ function addMachines(program: Command, attach: Attach): void {
 }
 
 function addFindings(program: Command, attach: Attach): void {
-  const findings = program.command('findings').description('what is recorded otherwise than the providers list it');
+  const findings = program
+    .command('findings')
+    .description('what is recorded otherwise than the providers list it, and drift of stacks');
   const listed = findings
     .command('list')
     .option('--status <list>', 'any of open,resolving,resolved,ignored')
-    .option('--class <list>', 'such as orphan,mismatch')
-    .option('--provider <list>');
+    .option('--class <list>', 'such as orphan,drift')
+    .option('--provider <list>')
+    .option('--stack-id <id>');
   attach(paged(listed), async () => (await import('./commands/findings.ts')).listFindings);
   const destroy = findings
     .command('destroy')
@@ -85,6 +88,12 @@ function addFindings(program: Command, attach: Attach): void {
     .option('--override-reason <text>', 'why it may live longer than the deployment allows')
     .option('--reason <text>', 'kept in the audit log');
   attach(adopt, async () => (await import('./commands/findings.ts')).adoptFound);
+  const repair = findings
+    .command('repair')
+    .description("undoes a stack's drift: a refresh, then an up")
+    .argument('<id>')
+    .option('--reason <text>', 'kept in the audit log');
+  attach(repair, async () => (await import('./commands/findings.ts')).repairFound);
   const ignore = findings
     .command('ignore')
     .description('leaves it as it is; it goes on billing')

@@ -355,6 +355,27 @@ function addStacks(program: Command, attach: Attach): void {
     async () => (await load()).showDrift,
   );
   attach(stacks.command('outputs').argument('<id>'), async () => (await load()).showOutputs);
+  addStacksPending(stacks, attach);
+}
+
+function addStacksPending(stacks: Command, attach: Attach): void {
+  const pending = stacks.command('pending').description('interrupted creates that somebody has to decide');
+  const load = () => import('./commands/stack-pending.ts');
+  attach(pending.command('list').argument('<id>'), async () => (await load()).listPending);
+  const take = pending
+    .command('import')
+    .description('it was made: the next update takes it over')
+    .argument('<id>')
+    .argument('<name-or-urn>')
+    .argument('<cloud-id>', "the cloud's id of what was made");
+  attach(take, async () => (await load()).importPending);
+  const clear = pending
+    .command('clear')
+    .description('it was not made: the next update makes it; asks first')
+    .argument('<id>')
+    .argument('<name-or-urn>')
+    .option('-y, --yes', 'do not ask');
+  attach(clear, async () => (await load()).clearPending);
 }
 
 function stackOptions(command: Command): Command {
@@ -362,6 +383,10 @@ function stackOptions(command: Command): Command {
     .option('--ceiling-usd-per-hour <usd>', 'what costs more is refused')
     .option('--no-protect', 'let it be destroyed')
     .option('--on-drift <policy>', 'report or repair (report)');
+}
+
+function planned(command: Command): Command {
+  return command.option('--dry-run', 'only show what would change, with its price');
 }
 
 function asking(command: Command): Command {
@@ -418,18 +443,15 @@ function addClusters(program: Command, attach: Attach): void {
     .option('--min <n>', 'fewest nodes', integerText)
     .option('--max <n>', 'most nodes', integerText)
     .option('--desired <n>', 'nodes now', integerText);
-  attach(asking(scale), async () => (await load()).scaleCluster);
+  attach(asking(planned(scale)), async () => (await load()).scaleCluster);
   const upgrade = clusters
     .command('upgrade')
     .argument('<id>')
     .requiredOption('--kubernetes-version <minor>', 'the next minor');
-  attach(asking(upgrade), async () => (await load()).upgradeCluster);
-  const start = clusters
-    .command('start')
-    .description('starts the stopped GPU pools of an AKS cluster')
-    .argument('<id>');
+  attach(asking(planned(upgrade)), async () => (await load()).upgradeCluster);
+  const start = clusters.command('start').description('starts a stopped AKS cluster').argument('<id>');
   attach(asking(start), async () => (await load()).startCluster);
-  const stop = clusters.command('stop').description('stops the GPU pools of an AKS cluster').argument('<id>');
+  const stop = clusters.command('stop').description('stops a whole AKS cluster').argument('<id>');
   attach(asking(stop), async () => (await load()).stopCluster);
   const remove = clusters
     .command('delete')

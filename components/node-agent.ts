@@ -9,6 +9,7 @@ import { Secret } from '@pulumi/kubernetes/core/v1/secret.js';
 import { ServiceAccount } from '@pulumi/kubernetes/core/v1/serviceAccount.js';
 import { secret, type Input, type Output } from '@pulumi/pulumi/output.js';
 import { ComponentResource, type ComponentResourceOptions, type Resource } from '@pulumi/pulumi/resource.js';
+import { AGENT_AUDIENCE, AGENT_SERVICE_ACCOUNT, DEFAULT_AGENT_NAMESPACE } from '../domain/clusters/enrolment.ts';
 import { formatLabels, type StackTags } from '../domain/stack-tags.ts';
 
 /** Nothing here costs money itself; an agent takes about 0.05 vCPU and 128 MiB of its node. */
@@ -18,7 +19,11 @@ export interface NodeAgentArgs {
   image: string;
   /** Where agents report: scheme, host, port, path prefix. */
   controlPlaneUrl: string;
-  /** With which they join; kept as a Kubernetes Secret. @default none: each node's key is put in place by hand */
+  /**
+   * The cluster's, with which they join (`POST /clusters/:id/enrolment`; a control plane that runs the stack brings its own); kept as a
+   * Kubernetes Secret. Which node each is on they prove by a service account token that the cluster reviews. @default none: each node's
+   * key is put in place by hand
+   */
   enrolmentToken?: Input<string>;
   /** @default muster */
   namespace?: string;
@@ -32,7 +37,8 @@ export interface NodeAgentArgs {
 
 /** The agent's key outlives its Pod. */
 const STATE_DIRECTORY = '/var/lib/muster-agent';
-const APP = 'muster-agent';
+const TOKEN_DIRECTORY = '/var/run/muster-agent';
+const APP = AGENT_SERVICE_ACCOUNT;
 
 export class NodeAgent extends ComponentResource {
   declare readonly namespace: Output<string>;
@@ -48,11 +54,13 @@ export class NodeAgent extends ComponentResource {
       { parent: this },
     );
     const token = args.enrolmentToken === undefined ? null : this.#makeToken(name, args.enrolmentToken, place);
-    const permission = args.openshift ? [this.#makeSecurityContext(name, args.namespace ?? 'muster', labels)] : [];
-    const container = agentContainer(args, token?.metadata.name ?? null);
+    const permission = args.openshift
+      ? [this.#makeSecurityContext(name, args.namespace ?? DEFAULT_AGENT_NAMESPACE, labels)]
+      : [];
+    const secretName = token?.metadata.name ?? null;
     new DaemonSet(
       name,
-      { metadata: { ...place, name: APP }, spec: daemonSpec(args, labels, account.metadata.name, container) },
+      { metadata: { ...place, name: APP }, spec: daemonSpec(args, labels, account.metadata.name, secretName) },
       { parent: this, dependsOn: permission },
     );
     this.namespace = namespace.metadata.name;
@@ -66,7 +74,7 @@ export class NodeAgent extends ComponentResource {
       : { 'pod-security.kubernetes.io/enforce': 'privileged' };
     return new Namespace(
       `${name}-namespace`,
-      { metadata: { name: args.namespace ?? 'muster', labels: { ...labels, ...security } } },
+      { metadata: { name: args.namespace ?? DEFAULT_AGENT_NAMESPACE, labels: { ...labels, ...security } } },
       { parent: this },
     );
   }
@@ -103,7 +111,7 @@ export class NodeAgent extends ComponentResource {
         seccompProfiles: ['runtime/default'],
         supplementalGroups: { type: 'RunAsAny' },
         users: [`system:serviceaccount:${namespace}:${APP}`],
-        volumes: ['hostPath', 'secret', 'emptyDir'],
+        volumes: ['hostPath', 'projected'],
       },
       { parent: this },
     );
@@ -115,11 +123,13 @@ interface Place {
   labels: Record<string, string>;
 }
 
-function agentContainer(args: NodeAgentArgs, tokenSecret: Input<string> | null) {
-  const token = {
-    name: 'MUSTER_AGENT_TOKEN',
-    valueFrom: { secretKeyRef: { name: tokenSecret ?? '', key: 'token', optional: true } },
-  };
+function agentContainer(args: NodeAgentArgs, hasTokens: boolean) {
+  // Files, because the kubelet replaces both while a Pod runs.
+  const tokens = [
+    { name: 'MUSTER_AGENT_TOKEN_FILE', value: `${TOKEN_DIRECTORY}/token` },
+    { name: 'MUSTER_AGENT_KUBERNETES_TOKEN_FILE', value: `${TOKEN_DIRECTORY}/kubernetes-token` },
+  ];
+  const mount = { name: 'tokens', mountPath: TOKEN_DIRECTORY, readOnly: true };
   return {
     name: 'agent',
     image: args.image,
@@ -129,7 +139,7 @@ function agentContainer(args: NodeAgentArgs, tokenSecret: Input<string> | null) 
       // Sees every GPU of the node without taking any from the workloads.
       { name: 'NVIDIA_VISIBLE_DEVICES', value: 'all' },
       { name: 'NVIDIA_DRIVER_CAPABILITIES', value: 'utility' },
-      ...(tokenSecret === null ? [] : [token]),
+      ...(hasTokens ? tokens : []),
     ],
     resources: { requests: { cpu: '50m', memory: '128Mi' }, limits: { memory: '256Mi' } },
     securityContext: {
@@ -139,7 +149,20 @@ function agentContainer(args: NodeAgentArgs, tokenSecret: Input<string> | null) 
       runAsUser: 0,
       seccompProfile: { type: 'RuntimeDefault' },
     },
-    volumeMounts: [{ name: 'state', mountPath: STATE_DIRECTORY }],
+    volumeMounts: [{ name: 'state', mountPath: STATE_DIRECTORY }, ...(hasTokens ? [mount] : [])],
+  };
+}
+
+/** The service account token is good for nothing at the Kubernetes API: it is made out for us. */
+function tokenVolume(secretName: Input<string>) {
+  return {
+    name: 'tokens',
+    projected: {
+      sources: [
+        { secret: { name: secretName, items: [{ key: 'token', path: 'token' }] } },
+        { serviceAccountToken: { audience: AGENT_AUDIENCE, expirationSeconds: 600, path: 'kubernetes-token' } },
+      ],
+    },
   };
 }
 
@@ -147,8 +170,9 @@ function daemonSpec(
   args: NodeAgentArgs,
   labels: Record<string, string>,
   serviceAccountName: Input<string>,
-  container: ReturnType<typeof agentContainer>,
+  secretName: Input<string> | null,
 ) {
+  const state = { name: 'state', hostPath: { path: STATE_DIRECTORY, type: 'DirectoryOrCreate' } };
   return {
     selector: { matchLabels: { 'app.kubernetes.io/name': APP } },
     updateStrategy: { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: '10%' } },
@@ -162,8 +186,8 @@ function daemonSpec(
         ...(args.runtimeClass === undefined ? {} : { runtimeClassName: args.runtimeClass }),
         // A node that is tainted is still one to watch.
         tolerations: [{ operator: 'Exists' }],
-        containers: [container],
-        volumes: [{ name: 'state', hostPath: { path: STATE_DIRECTORY, type: 'DirectoryOrCreate' } }],
+        containers: [agentContainer(args, secretName !== null)],
+        volumes: [state, ...(secretName === null ? [] : [tokenVolume(secretName)])],
       },
     },
   };

@@ -1,7 +1,8 @@
 /** Accepting an operation on a stack that people made, in the caller's transaction, which holds the stack's row. */
 import { MusterError } from '../domain/error-table.ts';
-import { isStackOperation, type OperationKind } from '../domain/operation.ts';
+import { isPowerOperation, isStackOperation, type OperationKind } from '../domain/operation.ts';
 import { appendAudit, type Actor } from './audit.ts';
+import { findClusterOfStack } from './clusters.ts';
 import type { Executor, Tx } from './database.ts';
 import { acceptOperation, requestCancel, type OperationRow } from './operations.ts';
 import type { Queue } from './queue.ts';
@@ -20,6 +21,8 @@ export interface StackOrder {
   updateKind?: 'up' | 'destroy';
   /** Only for an up. */
   refreshFirst?: boolean;
+  /** Of a preview or an up: what the stack is to be instead of its configuration. An up that is planned and not refused makes it the stack's. */
+  config?: unknown;
   /** The operation in whose step this is accepted: what it asks for runs after it. */
   follows?: string;
   /** What is under way is canceled, and this runs when it has wound down. @default false: refused while it is */
@@ -31,7 +34,7 @@ export interface StackOrder {
  * that is unknown, of another update or expired.
  */
 export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrder): Promise<OperationRow> {
-  const { stack, kind, actor, planHash, updateKind, refreshFirst } = order;
+  const { stack, kind, actor, planHash, updateKind, refreshFirst, config } = order;
   if (stack.status === 'destroyed')
     throw new MusterError('conflict', `${stack.id} is destroyed`, { facts: { state: stack.status } });
   // Whatever it made would be in no list.
@@ -43,6 +46,7 @@ export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrd
       `${stack.title} is protected: set protect to false first (PATCH /stacks/${stack.id})`,
     );
   }
+  if (kind !== 'destroy_stack') await refuseWhileStopped(tx, stack);
   const isHeld = order.follows === undefined && changes(kind);
   const superseded = isHeld && order.supersedes === true ? await findOtherUpdate(tx, stack, kind) : undefined;
   if (isHeld && !superseded) await refuseWhileUpdating(tx, stack, kind);
@@ -57,6 +61,7 @@ export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrd
       ...(planHash === undefined ? {} : { planHash }),
       ...(updateKind === undefined ? {} : { updateKind }),
       ...(refreshFirst === undefined ? {} : { refreshFirst }),
+      ...(config === undefined ? {} : { config }),
     },
     // A second request for the same joins the first; previews and plans are each their own.
     ...(kind === 'preview_stack' || planHash !== undefined ? {} : { deterministicKey: `${kind}:${stack.id}` }),
@@ -91,20 +96,46 @@ export async function findStackUpdate(executor: Executor, stackId: string): Prom
     .where('status', 'in', ['queued', 'running'])
     .orderBy('created_at')
     .execute();
-  return rows.find((row) => isStackOperation(row.kind) && changes(row.kind as StackOperationKind));
+  return rows.find(
+    ({ kind }) => isPowerOperation(kind) || (isStackOperation(kind) && changes(kind as StackOperationKind)),
+  );
 }
 
 function changes(kind: StackOperationKind): boolean {
   return kind === 'up_stack' || kind === 'refresh_stack' || kind === 'destroy_stack';
 }
 
-/** The update under way, unless it is the same one. */
-async function findOtherUpdate(tx: Tx, stack: StackRow, kind: StackOperationKind): Promise<OperationRow | undefined> {
+/** Throws MusterError `conflict` while an update of the stack is queued or runs, whichever it is. */
+export function refuseBesideUpdate(tx: Tx, stack: StackRow): Promise<void> {
+  return refuseWhileUpdating(tx, stack, null);
+}
+
+/** Throws MusterError `conflict` while an update is under way that carries a configuration: it was made from the one of now. */
+export async function refuseBesideChange(tx: Tx, stack: StackRow): Promise<void> {
+  const under = await findStackUpdate(tx, stack.id);
+  if (under && (under.input as { config?: unknown }).config !== undefined) await refuseBesideUpdate(tx, stack);
+}
+
+/** Nothing in a stopped cluster answers: the engine would take all of it for gone. */
+async function refuseWhileStopped(tx: Tx, stack: StackRow): Promise<void> {
+  const cluster = await findClusterOfStack(tx, stack.id);
+  if (cluster?.status !== 'stopped') return;
+  throw new MusterError('conflict', `${stack.title} is stopped: start it first (POST /clusters/${cluster.id}/start)`, {
+    facts: { state: cluster.status, clusterId: cluster.id },
+  });
+}
+
+/** The update under way, unless it is of this kind. */
+async function findOtherUpdate(
+  tx: Tx,
+  stack: StackRow,
+  kind: StackOperationKind | null,
+): Promise<OperationRow | undefined> {
   const under = await findStackUpdate(tx, stack.id);
   return under?.kind === kind ? undefined : under;
 }
 
-async function refuseWhileUpdating(tx: Tx, stack: StackRow, kind: StackOperationKind): Promise<void> {
+async function refuseWhileUpdating(tx: Tx, stack: StackRow, kind: StackOperationKind | null): Promise<void> {
   const under = await findOtherUpdate(tx, stack, kind);
   if (!under) return;
   throw new MusterError('conflict', `${under.kind} ${under.id} is under way on ${stack.title}`, {

@@ -61,7 +61,7 @@ export async function touchApiKey(db: Db, keyId: string): Promise<void> {
 export function listApiKeys(
   executor: Executor,
   orgId: string,
-  page: { limit: number; before?: { createdAt: string; id: string } },
+  page: { limit: number; before?: { createdAt: Date; id: string } },
 ): Promise<ApiKeyRow[]> {
   let query = executor.selectFrom('api_keys').selectAll().where('org_id', '=', orgId);
   if (page.before) {

@@ -3,6 +3,7 @@ import { sql, type Selectable } from 'kysely';
 import type { ClusterHealth, ClusterKind, ClusterStatus, HealthStreak } from '../domain/clusters/cluster.ts';
 import type { NodeFacts, sumNodes } from '../domain/clusters/node-facts.ts';
 import type { Platform } from '../domain/clusters/platform.ts';
+import { endClusterNodes } from './cluster-enrolments.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import type { Schema } from './schema.ts';
@@ -162,6 +163,7 @@ export async function setClusterStatus(
       status,
       failure_code: failure?.code ?? null,
       failure_detail: failure?.detail ?? null,
+      ...(status === 'stopped' || status === 'creating' ? { reason: null, streak: null } : {}),
       ...(isEnd ? { removed_at: sql<Date>`coalesce(removed_at, now())`, reason: null, streak: null } : {}),
     })
     .where('id', '=', id)
@@ -169,6 +171,7 @@ export async function setClusterStatus(
   if (!isEnd) return;
   await tx.deleteFrom('cluster_access').where('cluster_id', '=', id).execute();
   await tx.deleteFrom('cluster_facts').where('cluster_id', '=', id).execute();
+  await endClusterNodes(tx, id);
 }
 
 /** Also takes the token of the access before away. */

@@ -3,6 +3,7 @@
  * through here, so that whoever tells the world of one has one place to hang on to.
  */
 import { sql, type Selectable } from 'kysely';
+import type { StackFindingClass } from '../domain/finding.ts';
 import type { FoundMachine } from '../domain/found-machine.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
@@ -13,7 +14,8 @@ export type FindingRow = Selectable<Schema['findings']>;
 export interface NewFinding {
   orgId: string | null;
   class: string;
-  provider: string;
+  /** null: it is about a stack. */
+  provider: string | null;
   providerInstanceId: string | null;
   attemptId: string | null;
   instanceId: string | null;
@@ -21,6 +23,7 @@ export interface NewFinding {
   detail: string;
   priceMicroUsdPerHour: bigint | null;
   machine?: FoundMachine | null;
+  stackId?: string | null;
 }
 
 /** Opens the finding or counts one more sighting of the open one. An ignored one stays so until its time; then it is open again. */
@@ -30,19 +33,20 @@ export async function sightFinding(executor: Executor, finding: NewFinding): Pro
     .select(['id', sql<boolean>`coalesce(ignored_until <= now(), false)`.as('isOver')])
     .where('status', '=', 'ignored')
     .where('class', '=', finding.class)
-    .where('provider', '=', finding.provider)
+    .where('provider', 'is not distinct from', finding.provider)
     .where('provider_instance_id', 'is not distinct from', finding.providerInstanceId)
     .where('attempt_id', 'is not distinct from', finding.attemptId)
+    .where('stack_id', 'is not distinct from', finding.stackId ?? null)
     .orderBy('first_seen_at', 'desc')
     .executeTakeFirst();
   if (ignored && !ignored.isOver) return undefined;
   if (ignored) await changeFinding(executor, ignored.id, { status: 'open', from: ['ignored'] });
   const machine = finding.machine ? JSON.stringify(finding.machine) : null;
   const { rows } = await sql<FindingRow>`
-    insert into findings (id, org_id, class, provider, provider_instance_id, attempt_id, instance_id, label, detail, price_micro_usd_per_hour, machine)
+    insert into findings (id, org_id, class, provider, provider_instance_id, attempt_id, instance_id, stack_id, label, detail, price_micro_usd_per_hour, machine)
     values (${newId('finding')}, ${finding.orgId}, ${finding.class}, ${finding.provider}, ${finding.providerInstanceId},
-            ${finding.attemptId}, ${finding.instanceId}, ${finding.label}, ${finding.detail}, ${finding.priceMicroUsdPerHour}, ${machine}::jsonb)
-    on conflict (class, provider, coalesce(provider_instance_id, ''), coalesce(attempt_id, '')) where status in ('open', 'resolving')
+            ${finding.attemptId}, ${finding.instanceId}, ${finding.stackId ?? null}, ${finding.label}, ${finding.detail}, ${finding.priceMicroUsdPerHour}, ${machine}::jsonb)
+    on conflict (class, coalesce(provider, ''), coalesce(provider_instance_id, ''), coalesce(attempt_id, ''), coalesce(stack_id, '')) where status in ('open', 'resolving')
     do update set sightings = findings.sightings + 1, last_seen_at = now(), detail = excluded.detail,
       machine = coalesce(excluded.machine, findings.machine), org_id = coalesce(findings.org_id, excluded.org_id),
       price_micro_usd_per_hour = coalesce(excluded.price_micro_usd_per_hour, findings.price_micro_usd_per_hour)
@@ -74,6 +78,7 @@ export interface FindingFilter {
   status?: FindingRow['status'][];
   class?: string[];
   provider?: string[];
+  stackId?: string;
   limit: number;
   before?: { firstSeenAt: Date; id: string };
 }
@@ -84,6 +89,7 @@ export function listFindings(executor: Executor, filter: FindingFilter): Promise
   if (filter.status) query = query.where('status', 'in', filter.status);
   if (filter.class) query = query.where('class', 'in', filter.class);
   if (filter.provider) query = query.where('provider', 'in', filter.provider);
+  if (filter.stackId !== undefined) query = query.where('stack_id', '=', filter.stackId);
   if (filter.before)
     query = query.where(sql<boolean>`(first_seen_at, id) < (${filter.before.firstSeenAt}, ${filter.before.id})`);
   return query.orderBy('first_seen_at', 'desc').orderBy('id', 'desc').limit(filter.limit).execute();
@@ -129,4 +135,32 @@ export async function resolveUnseen(executor: Executor, provider: string, seenId
     .where(sql<boolean>`id <> all(${seenIds})`)
     .executeTakeFirst();
   return Number(result.numUpdatedRows);
+}
+
+/** All that are not over, ignored ones too: what was ignored is gone, and what comes after it is another. @returns how many */
+export async function resolveStackFindings(
+  executor: Executor,
+  stackId: string,
+  classes: readonly StackFindingClass[],
+  resolution: 'destroyed' | 'repaired' | 'unseen',
+): Promise<number> {
+  const result = await executor
+    .updateTable('findings')
+    .set({ status: 'resolved', resolved_at: sql`now()`, resolution })
+    .where('stack_id', '=', stackId)
+    .where('class', 'in', classes)
+    .where('status', 'in', ['open', 'resolving', 'ignored'])
+    .executeTakeFirst();
+  return Number(result.numUpdatedRows);
+}
+
+/** The operation that was to end them did not. */
+export async function reopenFindingsOf(executor: Executor, operationId: string): Promise<void> {
+  await executor
+    .updateTable('findings')
+    .set({ status: 'open' })
+    .where('operation_id', '=', operationId)
+    .where('stack_id', 'is not', null)
+    .where('status', '=', 'resolving')
+    .execute();
 }

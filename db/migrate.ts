@@ -28,6 +28,10 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0020-stacks': () => import('./migrations/0020-stacks.ts'),
   '0021-clusters': () => import('./migrations/0021-clusters.ts'),
   '0022-hosts': () => import('./migrations/0022-hosts.ts'),
+  '0022-stack-findings': () => import('./migrations/0022-stack-findings.ts'),
+  '0022-stacks-pending': () => import('./migrations/0022-stacks-pending.ts'),
+  '0022-vouched-nodes': () => import('./migrations/0022-vouched-nodes.ts'),
+  '0022-wound-down-clusters': () => import('./migrations/0022-wound-down-clusters.ts'),
   '0029-state': () => import('./migrations/0029-state.ts'),
 };
 

@@ -13,6 +13,8 @@ export type NodeRow = Selectable<Schema['nodes']> & {
   promised_gpu_memory_gib: number | null;
   /** null: no host of ours. */
   host: NodeHost | null;
+  /** null: no node of a cluster. */
+  cluster_name: string | null;
 };
 
 export interface NodeHost {
@@ -33,8 +35,10 @@ function selectNodes(executor: Executor) {
     .selectFrom('nodes')
     .leftJoin('attempts', 'attempts.id', 'nodes.attempt_id')
     .leftJoin('hosts', 'hosts.node_id', 'nodes.id')
+    .leftJoin('clusters', 'clusters.id', 'nodes.cluster_id')
     .selectAll('nodes')
     .select([
+      'clusters.name as cluster_name',
       'attempts.status as attempt_status',
       'attempts.gpu as promised_gpu',
       'attempts.gpu_count as promised_gpu_count',
@@ -53,6 +57,7 @@ export function findNode(executor: Executor, orgId: string, nodeId: string): Pro
 export interface NodeFilter {
   orgId: string;
   instanceId?: string;
+  clusterId?: string;
   /** As domain/node.ts judges it, with the interval of the heartbeats. */
   status?: { is: NodeStatus; intervalMs: number };
   limit: number;
@@ -63,9 +68,10 @@ export interface NodeFilter {
 export function listNodes(executor: Executor, filter: NodeFilter): Promise<NodeRow[]> {
   let query = selectNodes(executor).where('nodes.org_id', '=', filter.orgId);
   if (filter.instanceId !== undefined) query = query.where('nodes.instance_id', '=', filter.instanceId);
+  if (filter.clusterId !== undefined) query = query.where('nodes.cluster_id', '=', filter.clusterId);
   if (filter.status) {
     const { is, intervalMs } = filter.status;
-    const isGone = sql<boolean>`(coalesce(attempts.status = 'gone', false) or hosts.removed_at is not null)`;
+    const isGone = sql<boolean>`(coalesce(attempts.status = 'gone', false) or hosts.removed_at is not null or left_at is not null)`;
     const isInstalling = sql<boolean>`(not ${isGone} and key_hash is null)`;
     const isFresh = sql<boolean>`coalesce(heartbeat_at, registered_at) >= now() - ${STALE_BEATS * intervalMs} * interval '1 millisecond'`;
     query = query.where(
@@ -348,6 +354,15 @@ async function registerHost(tx: Tx, registration: Registration, token: HostToken
     .where('token_hash', '=', registration.tokenHash)
     .execute();
   return { kind: 'registered', nodeId: token.id, orgId: token.org_id, instanceId: null, attemptId: null, isRepeat };
+}
+
+/** Of a cluster and still in it, by the uid that Kubernetes knows them by. */
+export async function listNodesOfCluster(executor: Executor, clusterId: string): Promise<Map<string, NodeRow>> {
+  const rows = await selectNodes(executor)
+    .where('nodes.cluster_id', '=', clusterId)
+    .where('nodes.left_at', 'is', null)
+    .execute();
+  return new Map(rows.map((row) => [row.kubernetes_uid as string, row]));
 }
 
 export type NodeSampleRow = Selectable<Schema['node_samples']>;

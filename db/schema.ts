@@ -8,9 +8,10 @@ import type { FoundMachine } from '../domain/found-machine.ts';
 import type { InstanceStatus, Phase } from '../domain/instance.ts';
 import type { OperationKind, OperationStatus } from '../domain/operation.ts';
 import type { AttemptCheck } from '../domain/readiness.ts';
+import type { PendingCreate } from '../domain/pending-creates/decision.ts';
 import type { PolicyViolation } from '../domain/policy.ts';
 import type { PlannedStep } from '../domain/prices/price-diff.ts';
-import type { Drift, DriftPolicy, StackResourceView, StackStatus } from '../domain/stack.ts';
+import type { DriftPolicy, RecordedDrift, StackResourceView, StackStatus } from '../domain/stack.ts';
 import type { ClusterSummary, StorageClassFacts, WarningFacts } from './clusters.ts';
 import type { StoredPrices } from './stack-plans.ts';
 import type { NodeFacts } from '../domain/clusters/node-facts.ts';
@@ -122,8 +123,9 @@ export interface Schema {
     price_micro_usd_per_hour: bigint | null;
     unpriced: ColumnType<{ urn: string; why: string }[], string | undefined, string>;
     updated_at: NullableTime;
-    drift: ColumnType<Drift[] | null, string | null | undefined, string | null>;
+    drift: ColumnType<RecordedDrift[] | null, string | null | undefined, string | null>;
     drift_checked_at: NullableTime;
+    pending: ColumnType<PendingCreate[] | null, string | null | undefined, string | null>;
     failure_code: string | null;
     failure_detail: string | null;
     created_by: string | null;
@@ -517,10 +519,11 @@ export interface Schema {
     id: string;
     org_id: string | null;
     class: string;
-    provider: string;
+    provider: string | null;
     provider_instance_id: string | null;
     attempt_id: string | null;
     instance_id: string | null;
+    stack_id: string | null;
     label: string | null;
     detail: string;
     price_micro_usd_per_hour: bigint | null;
@@ -531,7 +534,7 @@ export interface Schema {
     last_seen_at: MadeTime;
     resolved_at: NullableTime;
     machine: ColumnType<FoundMachine | null, string | null | undefined, string | null>;
-    resolution: 'destroyed' | 'adopted' | 'unseen' | null;
+    resolution: 'destroyed' | 'adopted' | 'repaired' | 'unseen' | null;
     ignored_until: NullableTime;
     reason: string | null;
   };
@@ -707,6 +710,31 @@ export interface Schema {
     gpu: Json | null;
     registered_at: MadeTime;
     cordoned_at: NullableTime;
+    cluster_id: string | null;
+    kubernetes_name: string | null;
+    kubernetes_uid: string | null;
+    left_at: NullableTime;
+  };
+  cluster_enrolments: {
+    cluster_id: string;
+    token_hash: Buffer;
+    token_sealed: string;
+    made_at: MadeTime;
+    previous_hash: Buffer | null;
+    previous_until: NullableTime;
+    namespace: string;
+  };
+  cluster_joins: {
+    cluster_id: string;
+    nonce_hash: Buffer;
+    proof_hash: Buffer;
+    proof_sealed: string | null;
+    status: Generated<'asked' | 'proven' | 'refused'>;
+    node_name: string | null;
+    node_uid: string | null;
+    reason: string | null;
+    asked_at: MadeTime;
+    judged_at: NullableTime;
   };
   node_samples: {
     node_id: string;

@@ -69,7 +69,7 @@ export interface SessionFilter {
   status?: SessionStatus[] | undefined;
   consumer?: string | undefined;
   limit: number;
-  before?: { createdAt: string; id: string };
+  before?: { createdAt: Date; id: string };
 }
 
 /** Newest first. */

@@ -82,15 +82,6 @@ export async function findStackPlan(
     .executeTakeFirst();
 }
 
-/** Plans nobody can carry out any more. @returns how many */
-export async function deleteOldStackPlans(executor: Executor, keptMs: number): Promise<number> {
-  const result = await executor
-    .deleteFrom('stack_plans')
-    .where('expires_at', '<', sql<Date>`now() - ${keptMs} * interval '1 millisecond'`)
-    .executeTakeFirst();
-  return Number(result.numDeletedRows);
-}
-
 function storePrices(prices: PriceDiff): StoredPrices {
   return {
     beforeMicroUsdPerHour: Number(prices.beforeMicroUsdPerHour),

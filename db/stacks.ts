@@ -3,8 +3,9 @@
  * name; one that people made (it has a title) also says what it wants and what it holds.
  */
 import { sql, type Selectable } from 'kysely';
+import type { PendingCreate } from '../domain/pending-creates/decision.ts';
 import type { StackKind } from '../domain/stack-kind.ts';
-import type { Drift, DriftPolicy, StackResourceView, StackStatus } from '../domain/stack.ts';
+import type { DriftPolicy, RecordedDrift, StackResourceView, StackStatus } from '../domain/stack.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import type { Schema } from './schema.ts';
@@ -251,10 +252,25 @@ export async function saveStackState(
     .execute();
 }
 
-export async function saveDrift(executor: Executor, id: string, drift: Drift[]): Promise<void> {
+/** @param isLook whether the clouds were asked just now */
+export async function saveDrift(
+  executor: Executor,
+  id: string,
+  drift: RecordedDrift[],
+  isLook: boolean,
+): Promise<void> {
   await executor
     .updateTable('stacks')
-    .set({ drift: JSON.stringify(drift), drift_checked_at: sql<Date>`now()` })
+    .set({ drift: JSON.stringify(drift), ...(isLook ? { drift_checked_at: sql<Date>`now()` } : {}) })
+    .where('id', '=', id)
+    .execute();
+}
+
+/** Pending creates that somebody has to decide; null: nothing holds its updates back any more. */
+export async function saveStackPending(executor: Executor, id: string, pending: PendingCreate[] | null): Promise<void> {
+  await executor
+    .updateTable('stacks')
+    .set({ pending: pending === null ? null : JSON.stringify(pending) })
     .where('id', '=', id)
     .execute();
 }
@@ -266,6 +282,10 @@ export async function listDueForDrift(executor: Executor, olderThanMs: number, l
     .selectAll()
     .where('title', 'is not', null)
     .where('status', 'in', ['up', 'failed'])
+    // Of a stopped cluster nothing answers: a look would find everything gone.
+    .where(
+      sql<boolean>`not exists (select 1 from clusters where clusters.stack_id = stacks.id and clusters.status = 'stopped')`,
+    )
     .where(
       sql<boolean>`coalesce(drift_checked_at, updated_at, created_at) < now() - ${olderThanMs} * interval '1 millisecond'`,
     )

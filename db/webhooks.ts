@@ -60,7 +60,7 @@ export function findWebhook(executor: Executor, orgId: string, webhookId: string
 export function listWebhooks(
   executor: Executor,
   orgId: string,
-  page: { limit: number; before?: { createdAt: string; id: string } },
+  page: { limit: number; before?: { createdAt: Date; id: string } },
 ): Promise<WebhookRow[]> {
   let query = executor.selectFrom('webhooks').selectAll().where('org_id', '=', orgId);
   if (page.before) query = query.where(sql<boolean>`(created_at, id) < (${page.before.createdAt}, ${page.before.id})`);

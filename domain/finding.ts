@@ -5,12 +5,17 @@ import { totalCost, type UsageInterval } from './usage.ts';
 export const FINDING_STATUSES = ['open', 'resolving', 'resolved', 'ignored'] as const;
 export type FindingStatus = (typeof FINDING_STATUSES)[number];
 
-export const FINDING_ACTIONS = ['destroy', 'adopt', 'ignore'] as const;
+/** Of stacks; those of machines are reconcile's (reconcile.ts). */
+export const STACK_FINDING_CLASSES = ['drift', 'price_drift'] as const;
+export type StackFindingClass = (typeof STACK_FINDING_CLASSES)[number];
+
+export const FINDING_ACTIONS = ['destroy', 'adopt', 'repair', 'ignore'] as const;
 export type FindingAction = (typeof FINDING_ACTIONS)[number];
 
 /**
  * Only a machine with our signed label and no row of its own is ours to destroy. Only an orphan can be adopted: a duplicate shares
- * its label with a machine that is wanted, and what is destroyed by a label goes as a whole. What is ignored may still be ended.
+ * its label with a machine that is wanted, and what is destroyed by a label goes as a whole. What is ignored may still be ended. Drift is
+ * repaired by an up of its stack; a price that has moved can only be known.
  */
 export function allowedFindingActions(finding: {
   class: string;
@@ -25,6 +30,7 @@ export function allowedFindingActions(finding: {
   if (isOurs) actions.push('destroy');
   // Without a price the caps could not be checked.
   if (isOurs && finding.class === 'orphan' && finding.priceMicroUsdPerHour !== null) actions.push('adopt');
+  if (finding.class === 'drift') actions.push('repair');
   if (finding.status === 'open') actions.push('ignore');
   return actions;
 }

@@ -8,7 +8,7 @@ import { hasPromisedMemory, isSameGpuModel } from './gpu-model.ts';
  *   installing   a host of ours whose agent has not registered yet
  *   online       heard of within the last STALE_BEATS intervals
  *   stale        not heard of for longer: the agent, the machine or the way to us is down
- *   gone         its machine is gone at the provider; of a host of ours: nothing of ours is on it any more
+ *   gone         its machine is gone at the provider; of a host of ours: nothing of ours is on it any more; of a cluster: it has left it
  */
 export const NODE_STATUSES = ['installing', 'online', 'stale', 'gone'] as const;
 export type NodeStatus = (typeof NODE_STATUSES)[number];
@@ -33,11 +33,14 @@ export function judgeFreshness(input: {
   isMachineGone: boolean;
   /** A host of ours from which everything of ours was removed. @default false */
   isRemoved?: boolean;
+  /** Its cluster no longer has it. @default false */
+  hasLeft?: boolean;
   intervalMs: number;
   now: number;
 }): Verdict<NodeStatus> {
   if (input.isMachineGone) return { value: 'gone', reason: 'its machine is gone at the provider' };
   if (input.isRemoved) return { value: 'gone', reason: 'it was removed' };
+  if (input.hasLeft) return { value: 'gone', reason: 'its cluster has it no longer' };
   if (input.registeredAt === null) return { value: 'installing', reason: 'its agent has not registered yet' };
   const silentMs = input.now - (input.lastHeartbeatAt ?? input.registeredAt);
   if (silentMs <= STALE_BEATS * input.intervalMs) return { value: 'online', reason: null };

@@ -21,7 +21,10 @@ export const OPERATION_KINDS = [
   'refresh_stack',
   'destroy_stack',
   'check_stack_drift',
+  'forget_dry_run',
   'register_cluster',
+  'stop_cluster',
+  'start_cluster',
 ] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 
@@ -40,6 +43,11 @@ export function isCancelable(kind: OperationKind): boolean {
 /** The target is a stack that people made. */
 export function isStackOperation(kind: OperationKind): boolean {
   return kind.endsWith('_stack') || kind === 'check_stack_drift';
+}
+
+/** The whole of a cluster, by its cloud: no update of its stack may run beside it. */
+export function isPowerOperation(kind: OperationKind): boolean {
+  return kind === 'stop_cluster' || kind === 'start_cluster';
 }
 
 export const LEASE_MS = 10_000;

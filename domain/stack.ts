@@ -30,6 +30,15 @@ export interface Drift {
   properties: string[];
 }
 
+/** Drift as it is kept until it is undone. */
+export interface RecordedDrift extends Drift {
+  /** A refresh has taken it into the state, so that looking finds it no longer; the next up undoes it. */
+  isInState: boolean;
+}
+
+/** A price table is never exact: what moves less is no news. Crossing the ceiling always is. */
+const PRICE_DRIFT_PERCENT = 1n;
+
 /** One resource of a stack as it is shown: never with what may be secret. */
 export interface StackResourceView {
   urn: string;
@@ -41,6 +50,55 @@ export interface StackResourceView {
   isProtected: boolean;
   /** null: nothing is known of its price, or it is paid by use. */
   microUsdPerHour: number | null;
+}
+
+/**
+ * What is known after a look or a refresh: what it found, and what an earlier refresh took into the state, which no look can find any more.
+ * @param isRefresh whether the state has learned of what was found
+ */
+export function mergeDrift(
+  known: readonly RecordedDrift[],
+  found: readonly Drift[],
+  isRefresh: boolean,
+): RecordedDrift[] {
+  const kept = known.filter(({ isInState }) => isInState);
+  const fresh = found.map((one): RecordedDrift => {
+    const before = kept.find(({ urn }) => urn === one.urn);
+    const properties = [...new Set([...(before?.properties ?? []), ...one.properties])].sort();
+    return { ...one, properties: one.kind === 'deleted' ? [] : properties, isInState: isRefresh };
+  });
+  return [...fresh, ...kept.filter(({ urn }) => !found.some((one) => one.urn === urn))];
+}
+
+/** What an up that ended well leaves of it: it compares with the state, and undoes only what the state knows. */
+export function driftAfterUp(known: readonly RecordedDrift[], isRefreshedFirst: boolean): RecordedDrift[] {
+  return isRefreshedFirst ? [] : known.filter(({ isInState }) => !isInState);
+}
+
+/** In one sentence, for its finding. */
+export function describeDrift(drift: readonly RecordedDrift[]): string {
+  const shown = drift.slice(0, 10).map(({ name, kind, properties }) => {
+    if (kind === 'deleted') return `${name} was deleted`;
+    return properties.length === 0 ? `${name} was changed` : `${name}: ${properties.slice(0, 5).join(', ')} changed`;
+  });
+  const rest = drift.length - shown.length;
+  const undone = drift.every(({ isInState }) => isInState)
+    ? 'a refresh took it into the state, and the next up undoes it'
+    : 'undone by an up after a refresh';
+  return `${shown.join('; ')}${rest > 0 ? `; and ${rest} more` : ''}: ${undone}`;
+}
+
+/**
+ * Whether what a stack holds costs something else by the prices of now than when it was last updated; null: no news.
+ * @param ceiling null: the stack has none
+ */
+export function describePriceDrift(recorded: MicroUsd, now: MicroUsd, ceiling: MicroUsd | null): string | null {
+  const moved = now > recorded ? now - recorded : recorded - now;
+  const crosses = ceiling !== null && now > ceiling && recorded <= ceiling;
+  if (!crosses && moved * 100n < recorded * PRICE_DRIFT_PERCENT) return null;
+  if (moved === 0n) return null;
+  const above = crosses ? `, which is above its ceiling of $${formatUsd(ceiling)}: its next up will be refused` : '';
+  return `what it holds costs $${formatUsd(now)} an hour by the prices of now, $${formatUsd(recorded)} when it was last updated${above}`;
 }
 
 /** What may be asked of a stack now. */

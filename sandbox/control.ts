@@ -8,6 +8,7 @@ import { GPU_TROUBLES } from './agent/fake-smi.ts';
 import { CALL_FAULT_KINDS, type FaultInput, isMachineFault, MACHINE_FAULT_KINDS } from './faults.ts';
 import { type HttpListener, type HttpReply, listenHttp, readBody, sendReply, toErrorReply } from './http-listener.ts';
 import { renderPage } from './page.ts';
+import { answerArm } from './pulumi/azure/arm.ts';
 import { CLOUD_FAULT_KINDS, CLOUD_OPERATIONS } from './pulumi/cloud-faults.ts';
 import { CLOUD_PACKAGES } from './pulumi/tables/simulated-types.ts';
 import type { Sandbox, VendorFacts } from './server.ts';
@@ -273,6 +274,10 @@ async function answer(current: () => Sandbox, request: IncomingMessage): Promise
   if (text === null) return { status: 413, body: { error: 'too_large', message: 'the body is too large' } };
   if (isFromAnotherSite(request)) {
     return { status: 403, body: { error: 'forbidden', message: 'requests of other web sites are refused' } };
+  }
+  if (path.startsWith('/arm/')) {
+    const { method = '', headers } = request;
+    return answerArm(sandbox.clouds, { method, path: path.slice('/arm'.length), authorization: headers.authorization });
   }
   if (request.method === 'GET' && path === '/') return html(renderPage(sandbox, null));
   if (request.method === 'POST' && path === '/') return answerForm(sandbox, text);

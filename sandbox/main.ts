@@ -47,6 +47,7 @@ try {
     offers: environment.MUSTER_SANDBOX_OFFERS,
     latencyMs: environment.MUSTER_SANDBOX_LATENCY_MS,
     machineWatch: agents,
+    nodeAgents: agents,
     clouds: environment.MUSTER_SANDBOX_CLOUD_TIME ?? (environment.MUSTER_SANDBOX_TIME === 'real' ? 'real' : 'short'),
   });
 } catch (error) {

@@ -11,6 +11,7 @@ import { createFaultBook, type Fault, type FaultBook, type FaultInput, isMachine
 import { type HttpListener, NotReadyError } from './http-listener.ts';
 import { type Journal, openJournal } from './journal.ts';
 import { makeAuthority, type StoredAuthority } from './kubernetes-api/certificates.ts';
+import type { NodeSeats } from './kubernetes-api/daemon-sets.ts';
 import type { KubernetesApi } from './kubernetes-api/server.ts';
 import type { CloudTimings } from './pulumi/cloud-time.ts';
 import type { SimulatedClouds } from './pulumi/clouds.ts';
@@ -35,6 +36,8 @@ export interface SandboxOptions {
   switches?: Partial<Record<ProviderName, Record<string, unknown>>>;
   /** Told which machines run, of all vendors. */
   machineWatch?: MachineWatch;
+  /** Where agents of clusters' nodes run, wherever a program puts our agent's DaemonSet. Absent: nowhere. */
+  nodeAgents?: NodeSeats;
   /** Whether each fresh account has three machines that are not ours (default: yes). */
   hasForeignMachines?: boolean;
   /** How long the simulated clouds take; absent: there are none. They are on the four ports after the vendors', their clusters on the fifth. */
@@ -161,6 +164,7 @@ function openClusters(clusters: KubernetesApi, journal: Journal) {
 const AUTHORITY_KEY = 'clusters-authority';
 
 interface World {
+  daemonSets: { close(): void } | null;
   clock: SandboxClock;
   journal: Journal;
   faults: FaultBook;
@@ -206,12 +210,20 @@ async function openWorld(
   }
   const clusterApi = clusters && openClusters(clusters, journal);
   clouds?.open({ seed, clock, journal, timings: options.clouds ?? 'none', clusterApi });
-  return { clock, journal, faults, seed };
+  const { nodeAgents: seats } = options;
+  const daemonSets = seats && clouds && clusters ? await openDaemonSets(clouds, clusters, seats) : null;
+  return { clock, journal, faults, seed, daemonSets };
+}
+
+async function openDaemonSets(clouds: SimulatedClouds, clusters: KubernetesApi, seats: NodeSeats) {
+  const { watchDaemonSets } = await import('./kubernetes-api/daemon-sets.ts');
+  return watchDaemonSets(clouds, clusters, seats);
 }
 
 const NO_WATCH: MachineWatch = { onRunning: () => {}, onGone: () => {} };
 
-function closeWorld({ clock, journal }: World, vendors: readonly SandboxVendor[]): void {
+function closeWorld({ clock, journal, daemonSets }: World, vendors: readonly SandboxVendor[]): void {
+  daemonSets?.close();
   clock.stop();
   for (const vendor of vendors) vendor.stop();
   journal.close();

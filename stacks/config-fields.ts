@@ -44,7 +44,13 @@ export const nodeAgent = z
   .strictObject({
     image: z.string().regex(/^\S+$/, 'must be a container image reference'),
     controlPlaneUrl: z.url({ protocol: /^https?$/ }).describe('Where the agents report. No default.'),
-    enrolmentToken: z.string().min(8).optional().describe('Set with --secret. Default: agents are enrolled by hand.'),
+    enrolmentToken: z
+      .string()
+      .min(8)
+      .optional()
+      .describe(
+        'Of the cluster (`POST /clusters/:id/enrolment`); set with --secret. Default: the one that a control plane which runs the stack brings for a cluster of its own; under plain pulumi up agents are enrolled by hand.',
+      ),
   })
   .optional()
   .describe("Muster's agent on every GPU node. Default: not installed. Free; about 0.05 vCPU on each node.");

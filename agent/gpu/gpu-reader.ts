@@ -3,6 +3,7 @@
  * query of all of them fail. A reading that failed says why and has no GPUs; it never says that there are none.
  */
 import type { GpuReading, MigDevice } from '../../api/contract/nodes.ts';
+import { HABANA_PCI, NVIDIA_PCI, type Devices } from './devices.ts';
 import { EXTRA_FIELDS, joinMigDevices, judgeGpus, judgeRow, MAIN_FIELDS } from './gpu-health.ts';
 import { SMI_TIMEOUT_MS, type RunSmi } from './run-smi.ts';
 import { parseSmiCsv, type SmiRow } from './smi-csv.ts';
@@ -29,13 +30,16 @@ interface RawGpu {
   unread: string | null;
 }
 
-export function createGpuReader(run: RunSmi, now: () => Date): GpuReader {
+/** @param devices what the kernel shows; absent: only nvidia-smi is asked */
+export function createGpuReader(run: RunSmi, now: () => Date, devices?: () => Devices): GpuReader {
   let known: SmiRow[] = [];
   const extras = createExtras(run);
   let readings = 0;
 
   return {
     async read() {
+      const other = devices === undefined ? null : readOthers(devices(), now());
+      if (other) return other;
       const isFull = readings++ % EXTRAS_EVERY === 0;
       const raw = await readRawGpus(run, known);
       if (!Array.isArray(raw)) {
@@ -44,6 +48,7 @@ export function createGpuReader(run: RunSmi, now: () => Date): GpuReader {
           reason: raw.reason,
           readAt: now().toISOString(),
           driverVersion: null,
+          hardwareType: null,
           gpus: null,
         };
       }
@@ -55,10 +60,31 @@ export function createGpuReader(run: RunSmi, now: () => Date): GpuReader {
         readAt: now().toISOString(),
         driverVersion:
           raw.map(({ row }) => readText(row['driver_version'])).find((version) => version !== null) ?? null,
+        hardwareType: 'cuda',
         gpus: judged.map(({ gpu }) => ({ ...gpu, migDevices: extras.migDevicesOf(gpu.uuid) })),
       };
     },
   };
+}
+
+/** Where nvidia-smi has nothing to say: Gaudi devices, or a bus that has neither vendor's. null: it is to be asked. */
+function readOthers({ pciVendors, gaudi }: Devices, at: Date): GpuReading | null {
+  const { judged, driverVersion } = gaudi;
+  const readAt = at.toISOString();
+  if (judged.length > 0)
+    return {
+      ...judgeGpus(judged),
+      readAt,
+      driverVersion,
+      hardwareType: 'hpu',
+      gpus: judged.map(({ gpu }) => gpu),
+    };
+  if (pciVendors === null || pciVendors.has(NVIDIA_PCI) || pciVendors.size === 0) return null;
+  if (pciVendors.has(HABANA_PCI)) {
+    const reason = "a Gaudi device is on the bus, but Habana's driver shows none";
+    return { verdict: 'failed', reason, readAt, driverVersion: null, hardwareType: 'hpu', gpus: null };
+  }
+  return { verdict: 'healthy', reason: null, readAt, driverVersion: null, hardwareType: 'cpu', gpus: [] };
 }
 
 async function readRawGpus(run: RunSmi, known: readonly SmiRow[]): Promise<RawGpu[] | SmiFailure> {

@@ -1,7 +1,9 @@
 /** Clusters on the wire: Kubernetes clusters that an org makes of cloud resources, or registers with a kubeconfig. */
 import { z } from 'zod';
 import { CLUSTER_KINDS, CLUSTER_STATUSES } from '../../domain/clusters/cluster.ts';
+import { DEFAULT_AGENT_NAMESPACE } from '../../domain/clusters/enrolment.ts';
 import { PLATFORMS } from '../../domain/clusters/platform.ts';
+import { NODE_STATUSES, NODE_VERDICTS } from '../../domain/node.ts';
 import { STACK_NAME_PATTERN, STACK_NAME_RULE } from '../../domain/stack-kind.ts';
 import { TAG_VALUE_PATTERN, TAG_VALUE_RULE } from '../../domain/stack-tags.ts';
 import { operationRef } from './operations.ts';
@@ -75,6 +77,12 @@ export type CreateClusterInput = z.infer<typeof createClusterBody>;
 
 export const replaceKubeconfigBody = z.strictObject({ kubeconfig }).meta({ id: 'ReplaceKubeconfig' });
 
+/** What every change of a cluster takes. */
+const planned = {
+  dryRun: z.boolean().default(false).meta({ description: 'Only say what would change and what it would cost' }),
+  planHash: planHash.optional().meta({ description: 'Of a dry run: exactly that is done, or nothing' }),
+};
+
 const size = z.int().min(0).max(1000);
 export const scaleClusterBody = z
   .strictObject({
@@ -82,6 +90,7 @@ export const scaleClusterBody = z
     minSize: size.optional(),
     maxSize: size.min(1).optional(),
     desiredSize: size.optional().meta({ description: 'Nodes now. With a min or max only, it is moved between them' }),
+    ...planned,
   })
   .refine(
     (body) => body.minSize !== undefined || body.maxSize !== undefined || body.desiredSize !== undefined,
@@ -92,6 +101,7 @@ export const scaleClusterBody = z
 export const upgradeClusterBody = z
   .strictObject({
     kubernetesVersion: kubernetesVersion.meta({ description: 'The next minor: one at a time, never back' }),
+    ...planned,
   })
   .meta({ id: 'UpgradeCluster' });
 
@@ -123,7 +133,11 @@ export const cluster = z
     platformVersion: z.string().nullable(),
     kubernetesVersion: z.string().nullable(),
     nodes: summary.nullable(),
-    isStopped: z.boolean().nullable().meta({ description: 'Whether its GPU pools are stopped; null: it cannot be' }),
+    isStopped: z.boolean().nullable().meta({ description: 'Whether the whole of it is stopped; null: it cannot be' }),
+    priceMicroUsdPerHour: z.int().nullable().meta({
+      description:
+        'Of all of its stack that has a price, as it is now; stopped it is less. null: nothing was made yet, or a registered one',
+    }),
     operation: operationRef.nullable().meta({ description: 'What is under way on its stack' }),
     allowedActions: z.array(z.string()),
     failure: z.object({ code: z.string(), detail: z.string() }).nullable(),
@@ -152,6 +166,22 @@ export type ClusterAccepted = z.infer<typeof clusterAccepted>;
 
 const taint = z.object({ key: z.string(), value: z.string().nullable(), effect: z.string() });
 
+/** Beside what Kubernetes tells: read on the node itself, and newer. */
+const nodeAgent = z.object({
+  nodeId: id('node'),
+  status: z.enum(NODE_STATUSES),
+  statusReason: z.string().nullable(),
+  lastHeartbeatAt: time.nullable(),
+  health: z.enum(NODE_VERDICTS),
+  healthReason: z.string().nullable(),
+  hardwareType: z.enum(['cpu', 'cuda', 'hpu']).nullable(),
+  gpuModels: z.array(z.string()).nullable(),
+  gpuCount: z.int().nullable().meta({ description: 'null: could not be read, which is not 0' }),
+  gpuMemoryMib: z.number().nullable().meta({ description: 'Of all its GPUs' }),
+  driverVersion: z.string().nullable(),
+  migDevices: z.int().nullable().meta({ description: 'Slices; null: MIG is off, or nobody tells' }),
+});
+
 export const clusterNode = z
   .object({
     name: z.string(),
@@ -178,6 +208,8 @@ export const clusterNode = z
     kubeletVersion: z.string().nullable(),
     osImage: z.string().nullable(),
     architecture: z.string().nullable(),
+    uid: z.string().nullable(),
+    agent: nodeAgent.nullable().meta({ description: 'What our agent on it reports. null: none has joined' }),
   })
   .meta({ id: 'ClusterNode' });
 
@@ -215,6 +247,28 @@ export const clusterKubeconfig = z
     expiresAt: time.nullable().meta({ description: 'Of the token in it; null: it holds what was registered' }),
   })
   .meta({ id: 'ClusterKubeconfig' });
+
+export const enrolClusterBody = z
+  .strictObject({
+    namespace: z
+      .string()
+      .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'must be a Kubernetes namespace')
+      .default(DEFAULT_AGENT_NAMESPACE)
+      .meta({ description: 'Where its agents run, under the service account `muster-agent`' }),
+  })
+  .meta({ id: 'EnrolCluster' });
+
+export const clusterEnrolment = z
+  .object({
+    token: z.string().meta({ description: 'For the agents of its nodes. Shown only now' }),
+    namespace: z.string(),
+    serviceAccount: z.string(),
+    audience: z.string().meta({ description: 'For whom the service account tokens must be made out' }),
+    previousUntil: time
+      .nullable()
+      .meta({ description: 'Until when the token before still works; null: there is none' }),
+  })
+  .meta({ id: 'ClusterEnrolment' });
 
 export const clusterEvents = z
   .object({

@@ -1,6 +1,6 @@
 /** The fleet and its findings on the wire. */
 import { z } from 'zod';
-import { FINDING_ACTIONS, FINDING_STATUSES } from '../../domain/finding.ts';
+import { FINDING_ACTIONS, FINDING_STATUSES, STACK_FINDING_CLASSES } from '../../domain/finding.ts';
 import { INSTANCE_STATUSES } from '../../domain/instance.ts';
 import { PROVIDER_NAMES } from '../../domain/provider.ts';
 import { FINDING_CLASSES } from '../../domain/reconcile.ts';
@@ -13,23 +13,26 @@ export const finding = z
     id: id('finding'),
     orgId: id('org').nullable().meta({ description: 'null: the machine cannot be traced to an org' }),
     class: z.string().meta({ example: 'orphan' }),
-    provider: z.string(),
+    provider: z.string().nullable().meta({ description: 'null: it is about a stack' }),
     providerInstanceId: z.string().nullable(),
     attemptId: id('attempt').nullable(),
     instanceId: id('instance').nullable(),
+    stackId: id('stack').nullable().meta({ description: 'Whose drift or price it is; null: it is about a machine' }),
     label: z.string().nullable(),
     detail: z.string(),
-    priceMicroUsdPerHour: microUsd.nullable(),
+    priceMicroUsdPerHour: microUsd
+      .nullable()
+      .meta({ description: 'Of the machine; of the stack where its price has moved' }),
     accruedMicroUsd: microUsd.meta({
       description:
         'What the machine has cost: since it was first seen where no live row accounts for it, and what its attempt has accrued',
     }),
     sightings: z.int(),
     status: z.enum(FINDING_STATUSES),
-    resolution: z
-      .enum(['destroyed', 'adopted', 'unseen'])
-      .nullable()
-      .meta({ description: 'How it ended; `unseen`: a believable listing no longer showed the difference' }),
+    resolution: z.enum(['destroyed', 'adopted', 'repaired', 'unseen']).nullable().meta({
+      description:
+        'How it ended; `unseen`: a believable listing, or a look at the stack, no longer showed the difference',
+    }),
     reason: z.string().nullable().meta({ description: 'What the person gave who last acted on it' }),
     ignoredUntil: time.nullable().meta({ description: 'null where it is not ignored, or ignored for good' }),
     operationId: id('operation').nullable(),
@@ -43,11 +46,15 @@ export type Finding = z.infer<typeof finding>;
 export const findingPage = pageOf(finding).meta({ id: 'FindingPage' });
 export const findingListQuery = pageQuery.extend({
   status: commaList(FINDING_STATUSES).optional(),
-  class: commaList(FINDING_CLASSES).optional(),
+  class: commaList([...FINDING_CLASSES, ...STACK_FINDING_CLASSES]).optional(),
   provider: commaList(PROVIDER_NAMES).optional(),
+  stackId: id('stack').optional(),
 });
 export const findingDestroyBody = z.strictObject({ reason: reason.optional() });
 export const findingDestroyAccepted = z.object({ operation: operationRef, finding });
+
+export const findingRepairBody = z.strictObject({ reason: reason.optional() });
+export const findingRepairAccepted = z.object({ operation: operationRef, finding });
 
 export const findingIgnoreBody = z.strictObject({
   reason: reason.meta({ description: 'Why it may stay as it is' }),

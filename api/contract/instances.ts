@@ -295,6 +295,9 @@ export const provisionPlan = z
     closedProviders: z
       .array(z.object({ provider: z.string(), reason: z.string() }))
       .meta({ description: 'Wanted providers at which nothing can be bought now' }),
+    notes: z
+      .array(z.string())
+      .meta({ description: 'What else to know before it is carried out, such as that agents are off' }),
     planHash: z.string().meta({ description: 'To be sent with the request that carries this plan out' }),
     expiresAt: time.meta({ description: 'Until then the quotes hold' }),
   })

@@ -72,6 +72,9 @@ export const gpuReading = z
     reason: sentence.nullable(),
     readAt: time.nullable(),
     driverVersion: shortText.nullable(),
+    hardwareType: z.enum(['cpu', 'cuda', 'hpu']).nullable().optional().meta({
+      description: 'Whose devices they are: none, NVIDIA, Habana Gaudi. null or absent: not known',
+    }),
     gpus: z.array(gpu).max(MAX_GPUS).nullable().meta({ description: 'null: could not be read, so nothing is known' }),
   })
   .meta({ id: 'GpuReading' });
@@ -104,6 +107,15 @@ export const registerBody = z
       .meta({ description: 'Random, made and kept by the agent: the same one may ask again when the answer was lost' }),
     agentVersion: shortText,
     hostname: shortText.nullable(),
+    kubernetesToken: z
+      .string()
+      .max(16_384)
+      .regex(/^[\w-]+\.[\w-]+\.[\w-]+$/, 'must be a service account token')
+      .optional()
+      .meta({
+        description:
+          'On a node of a cluster: the service account token of the Pod, made out for the audience `muster`. The cluster is asked which node it is',
+      }),
   })
   .meta({ id: 'RegisterNode' });
 export type RegisterBody = z.infer<typeof registerBody>;
@@ -211,6 +223,10 @@ export const node = z
     instanceId: id('instance').nullable(),
     attemptId: id('attempt').nullable(),
     host: nodeHost.nullable().meta({ description: 'null: no host of our own' }),
+    cluster: z
+      .object({ id: id('cluster'), name: z.string(), nodeName: z.string(), nodeUid: z.string() })
+      .nullable()
+      .meta({ description: 'Whose node it is, and how Kubernetes calls it. null: of no cluster' }),
     isCordoned: z.boolean().meta({ description: 'It takes no new work' }),
     health: z.enum(NODE_VERDICTS).meta({ description: 'Of its GPUs, held against what was promised' }),
     healthReason: z.string().nullable(),
@@ -233,4 +249,5 @@ export const nodePage = pageOf(node).meta({ id: 'NodePage' });
 export const nodeListQuery = pageQuery.extend({
   status: z.enum(NODE_STATUSES).optional(),
   instanceId: id('instance').optional(),
+  clusterId: id('cluster').optional(),
 });

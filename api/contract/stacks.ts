@@ -70,6 +70,9 @@ export const stack = z
     allowedActions: z.array(z.string()),
     driftedCount: z.int().nullable().meta({ description: 'null: nobody has looked yet' }),
     driftCheckedAt: time.nullable(),
+    pendingCount: z.int().meta({
+      description: 'Creates that were interrupted and that a person has to decide (`GET /stacks/{id}/pending`)',
+    }),
     failure: z.object({ code: z.string(), detail: z.string() }).nullable(),
     createdAt: time,
     updatedAt: time.nullable(),
@@ -136,6 +139,9 @@ export const stackPlan = z
     violations: z
       .array(z.object({ rule: z.string(), resource: z.string().nullable(), message: z.string() }))
       .meta({ description: 'Policies that it would break: an up is refused' }),
+    notes: z
+      .array(z.string())
+      .meta({ description: 'What else to know before it is carried out, such as that agents are off' }),
     planHash: z.string().meta({ description: 'An up that sends it does exactly this, or nothing' }),
     expiresAt: time,
   })
@@ -176,6 +182,38 @@ export const stackResource = z
   .meta({ id: 'StackResource' });
 export const stackResources = z.object({ items: z.array(stackResource) }).meta({ id: 'StackResources' });
 
+const pendingDecision = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('import'),
+    id: z.string().min(1).max(2048).meta({ description: "The cloud's id of what was made" }),
+  }),
+  z.strictObject({ kind: z.literal('clear').meta({ description: 'It was not made, or is not to be known of' }) }),
+]);
+
+export const stackPending = z
+  .object({
+    items: z.array(
+      z.object({
+        urn: z.string(),
+        name: z.string(),
+        type: z.string(),
+        why: z.string().meta({ description: 'Why nobody but a person can tell' }),
+        found: z.array(z.string()).meta({ description: 'Ids of what there is and may be it' }),
+        decision: pendingDecision.nullable(),
+      }),
+    ),
+  })
+  .meta({ id: 'StackPending' });
+
+export const decidePendingBody = z
+  .strictObject({
+    decisions: z
+      .array(z.strictObject({ urn: z.string().min(1), decision: pendingDecision }))
+      .min(1)
+      .max(1000),
+  })
+  .meta({ id: 'DecidePending' });
+
 export const stackDrift = z
   .object({
     checkedAt: time.nullable().meta({ description: 'null: nobody has looked yet' }),
@@ -186,6 +224,9 @@ export const stackDrift = z
         type: z.string(),
         kind: z.enum(['changed', 'deleted']),
         properties: z.array(z.string()),
+        isInState: z.boolean().meta({
+          description: 'A refresh took it into the state: the next up undoes it. Else an up after a refresh does',
+        }),
       }),
     ),
   })

@@ -1,11 +1,14 @@
 /** A cluster as the API shows it. How it is reached is shown by one route only, to those who may have it. */
 import { allowedClusterActions, BETTER_AFTER, WORSE_AFTER } from '../../domain/clusters/cluster.ts';
-import { isClusterStopped } from '../../domain/clusters/change.ts';
+import type { NodeFacts } from '../../domain/clusters/node-facts.ts';
 import type { ClusterFactsRow, ClusterRow } from '../../db/clusters.ts';
+import type { NodeRow } from '../../db/nodes.ts';
 import type { OperationRow } from '../../db/operations.ts';
 import type { StackRow } from '../../db/stacks.ts';
-import type { ClusterHealthReply, ClusterReply } from '../contract/clusters.ts';
+import type { ClusterHealthReply, ClusterNodesReply, ClusterReply } from '../contract/clusters.ts';
+import type { Node } from '../contract/nodes.ts';
 import { iso, isoOrNull } from '../reply-values.ts';
+import { nodeReply } from './node-reply.ts';
 import { operationRefReply } from './operation-reply.ts';
 
 /** @param stack that makes it; undefined: a registered one @param underWay on its stack */
@@ -14,7 +17,6 @@ export function clusterReply(
   stack: StackRow | undefined,
   underWay: OperationRow | undefined,
 ): ClusterReply {
-  const isStopped = isClusterStopped(row.kind, (stack?.config as Record<string, unknown> | undefined) ?? null);
   return {
     id: row.id,
     name: row.name,
@@ -28,17 +30,49 @@ export function clusterReply(
     platformVersion: row.platform_version,
     kubernetesVersion: row.kubernetes_version,
     nodes: row.summary,
-    isStopped,
+    isStopped: row.kind === 'aks' ? row.status === 'stopped' : null,
+    priceMicroUsdPerHour: stack?.price_micro_usd_per_hour == null ? null : Number(stack.price_micro_usd_per_hour),
     operation: underWay ? operationRefReply(underWay) : null,
     allowedActions: allowedClusterActions(row.kind, row.status, {
       hasAccess: row.endpoint !== null,
       isUpdating: underWay !== undefined,
-      isStopped,
     }),
     failure: row.failure_code === null ? null : { code: row.failure_code, detail: row.failure_detail ?? '' },
     checkedAt: isoOrNull(row.checked_at),
     answeredAt: isoOrNull(row.answered_at),
     createdAt: iso(row.created_at),
+  };
+}
+
+/** @param agent on it; undefined: none has joined */
+export function clusterNodeReply(
+  facts: NodeFacts,
+  agent: NodeRow | undefined,
+  intervalMs: number,
+  now: number,
+): ClusterNodesReply['items'][number] {
+  // What was read before this was known.
+  const uid = (facts as Partial<NodeFacts>).uid ?? null;
+  return { ...facts, uid, agent: agent === undefined ? null : agentReply(nodeReply(agent, intervalMs, now)) };
+}
+
+function agentReply(node: Node): NonNullable<ClusterNodesReply['items'][number]['agent']> {
+  const gpus = node.gpu?.gpus ?? null;
+  const known = (gpus ?? []).flatMap(({ memoryTotalMib }) => (memoryTotalMib === null ? [] : [memoryTotalMib]));
+  const slices = (gpus ?? []).flatMap(({ migDevices }) => migDevices ?? []);
+  return {
+    nodeId: node.id,
+    status: node.status,
+    statusReason: node.statusReason,
+    lastHeartbeatAt: node.lastHeartbeatAt,
+    health: node.health,
+    healthReason: node.healthReason,
+    hardwareType: node.gpu?.hardwareType ?? null,
+    gpuModels: gpus && [...new Set(gpus.flatMap(({ name }) => (name === null ? [] : [name])))],
+    gpuCount: gpus?.length ?? null,
+    gpuMemoryMib: known.length === 0 ? null : known.reduce((total, one) => total + one, 0),
+    driverVersion: node.gpu?.driverVersion ?? null,
+    migDevices: slices.length === 0 ? null : slices.length,
   };
 }
 

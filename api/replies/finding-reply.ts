@@ -15,6 +15,7 @@ export function findingReply(row: FindingRow, usage: readonly UsageInterval[], n
     providerInstanceId: row.provider_instance_id,
     attemptId: row.attempt_id,
     instanceId: row.instance_id,
+    stackId: row.stack_id,
     label: row.label,
     detail: row.detail,
     priceMicroUsdPerHour: microOrNull(row.price_micro_usd_per_hour),

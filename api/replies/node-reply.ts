@@ -11,6 +11,7 @@ export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
     registeredAt: row.key_hash === null ? null : row.registered_at.getTime(),
     isMachineGone: row.attempt_status === 'gone',
     isRemoved: row.host?.is_removed === true,
+    hasLeft: row.left_at !== null,
     intervalMs,
     now,
   });
@@ -26,6 +27,7 @@ export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
     instanceId: row.instance_id,
     attemptId: row.attempt_id,
     host: row.host && hostReply(row.host),
+    cluster: clusterOf(row),
     isCordoned: row.cordoned_at !== null,
     health: health.value,
     healthReason: health.reason,
@@ -38,6 +40,16 @@ export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
     system: row.system as SystemFacts | null,
     gpu,
   };
+}
+
+function clusterOf({
+  cluster_id: id,
+  cluster_name: name,
+  kubernetes_name: nodeName,
+  kubernetes_uid: nodeUid,
+}: NodeRow): Node['cluster'] {
+  if (id === null || name === null || nodeName === null || nodeUid === null) return null;
+  return { id, name, nodeName, nodeUid };
 }
 
 function hostReply(host: NodeHost): NonNullable<Node['host']> {

@@ -28,13 +28,15 @@ export function stackReply(row: StackRow, underWay: OperationRow | undefined): S
     allowedActions: underWay ? ['cancel'] : allowedStackActions(row.status),
     driftedCount: row.drift === null ? null : row.drift.length,
     driftCheckedAt: isoOrNull(row.drift_checked_at),
+    pendingCount: (row.pending ?? []).filter(({ decision }) => decision === null).length,
     failure: row.failure_code === null ? null : { code: row.failure_code, detail: row.failure_detail ?? '' },
     createdAt: iso(row.created_at),
     updatedAt: isoOrNull(row.updated_at),
   };
 }
 
-export function stackPlanReply(plan: StackPlanRow, operation: OperationRow): StackPlanReply {
+/** @param notes what else its reader has to know */
+export function stackPlanReply(plan: StackPlanRow, operation: OperationRow, notes: string[]): StackPlanReply {
   const prices = new Map(plan.prices.resources.map((one) => [one.urn, one]));
   const changed = plan.steps.filter((step) => step.op !== 'same');
   const { beforeMicroUsdPerHour: before, afterMicroUsdPerHour: after } = plan.prices;
@@ -57,6 +59,7 @@ export function stackPlanReply(plan: StackPlanRow, operation: OperationRow): Sta
     deltaMicroUsdPer30Days: in30Days(after) - in30Days(before),
     unpriced: plan.prices.unpriced,
     violations: plan.violations,
+    notes,
     planHash: plan.plan_hash,
     expiresAt: iso(plan.expires_at),
   };

@@ -2,6 +2,7 @@
 import type { Route } from '../route.ts';
 import { apiKeyRoutes } from './api-keys.ts';
 import { authRoutes } from './auth.ts';
+import { clusterPowerRoutes } from './cluster-power.ts';
 import { clusterRoutes } from './clusters.ts';
 import { costRoutes } from './costs.ts';
 import { credentialRoutes } from './credentials.ts';
@@ -19,6 +20,7 @@ import { orgRoutes } from './orgs.ts';
 import { poolRoutes } from './pools.ts';
 import { priceRoutes } from './prices.ts';
 import { sessionRoutes } from './sessions.ts';
+import { stackPendingRoutes } from './stack-pending.ts';
 import { stackRoutes } from './stacks.ts';
 import { webhookRoutes } from './webhooks.ts';
 import { sourcingRoutes } from './sourcing.ts';
@@ -43,7 +45,9 @@ export const ALL_ROUTES: readonly Route[] = [
   ...credentialRoutes,
   ...operationRoutes,
   ...stackRoutes,
+  ...stackPendingRoutes,
   ...clusterRoutes,
+  ...clusterPowerRoutes,
   ...costRoutes,
   ...fleetRoutes,
   ...webhookRoutes,

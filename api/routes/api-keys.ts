@@ -16,9 +16,8 @@ import type { Caller } from '../caller.ts';
 import { apiKeyBody, apiKeyPage, madeApiKey } from '../contract/auth.ts';
 import { id, pageQuery } from '../contract/values.ts';
 import { hashCredential, makeApiKeySecret, shownPrefix } from '../credential.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime } from '../cursor.ts';
 import { apiKeyReply } from '../replies/org-reply.ts';
-import { iso } from '../reply-values.ts';
 import { route, type Route } from '../route.ts';
 
 const AREA = 'api keys';
@@ -70,12 +69,12 @@ export const apiKeyRoutes: Route[] = [
     query: pageQuery,
     replies: { 200: apiKeyPage },
     handle: async ({ query, caller, deps }) => {
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listApiKeys(deps.database.kysely, caller.orgId, {
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: before[0], id: before[1] } } : {}),
-      });
-      return { status: 200, body: cutPage(rows, query.limit, (row) => [iso(row.created_at), row.id], apiKeyReply) };
+      const body = await pageByTime(
+        query,
+        (page) => listApiKeys(deps.database.kysely, caller.orgId, page),
+        (rows) => rows.map(apiKeyReply),
+      );
+      return { status: 200, body };
     },
   }),
   route({

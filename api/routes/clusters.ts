@@ -1,35 +1,32 @@
 /** Routes of clusters: made of cloud resources through a stack of theirs, or registered as they are. */
 import { z } from 'zod';
-import {
-  isClusterStopped,
-  scaleGroup,
-  setPower,
-  upgradeTo,
-  type CloudClusterKind,
-  type ClusterChange,
-} from '../../domain/clusters/change.ts';
+import { scaleGroup, upgradeTo, type CloudClusterKind, type ClusterChange } from '../../domain/clusters/change.ts';
+import { AGENT_AUDIENCE, AGENT_SERVICE_ACCOUNT, ENROLMENT_OVERLAP_MS } from '../../domain/clusters/enrolment.ts';
 import { formatKubeconfig } from '../../domain/clusters/kubeconfig.ts';
 import { MusterError } from '../../domain/error-table.ts';
-import { findStackUpdate } from '../../db/accept-stack.ts';
+import { acceptStackOperation, refuseBesideUpdate } from '../../db/accept-stack.ts';
 import {
   findCluster,
   findClusterAccess,
   findClusterFacts,
   listClusters,
-  lockCluster,
   setClusterStatus,
   type ClusterRow,
 } from '../../db/clusters.ts';
-import type { Tx } from '../../db/database.ts';
-import { changeStack, lockStack, type StackRow } from '../../db/stacks.ts';
-import { openAccess, openToken } from '../../secrets/cluster-access.ts';
+import { replaceEnrolment, revokeEnrolment } from '../../db/cluster-enrolments.ts';
+import { inTransaction, type Tx } from '../../db/database.ts';
+import { listNodesOfCluster } from '../../db/nodes.ts';
+import type { StackRow } from '../../db/stacks.ts';
+import { hashAgentToken, makeAgentToken } from '../../secrets/agent-token.ts';
+import { openAccess, openToken, sealEnrolment } from '../../secrets/cluster-access.ts';
 import { STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
 import { followStack, makeCluster, planCluster } from '../cluster-making.ts';
 import { registerCluster, replaceKubeconfig } from '../cluster-registration.ts';
-import { auditCluster, describeCluster } from '../cluster-view.ts';
+import { auditCluster, describeCluster, holdCluster, noCluster } from '../cluster-view.ts';
 import {
   cluster,
   clusterAccepted,
+  clusterEnrolment,
   clusterEvents,
   clusterHealth,
   clusterKubeconfig,
@@ -38,18 +35,22 @@ import {
   clusterPage,
   clusterStorageClasses,
   createClusterBody,
+  enrolClusterBody,
   replaceKubeconfigBody,
   scaleClusterBody,
   upgradeClusterBody,
 } from '../contract/clusters.ts';
 import { stackPlan } from '../contract/stacks.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
-import { clusterHealthReply } from '../replies/cluster-reply.ts';
-import { iso, isoOrNull } from '../reply-values.ts';
+import { pageByTime } from '../cursor.ts';
+import { answerPlan } from '../stack-planning.ts';
+import { operationRefReply } from '../replies/operation-reply.ts';
+import { clusterHealthReply, clusterNodeReply } from '../replies/cluster-reply.ts';
+import { isoOrNull } from '../reply-values.ts';
 import { route, type Answer, type Call, type Route } from '../route.ts';
 
 const AREA = 'clusters';
+type ChangeClusterInput = Pick<z.infer<typeof scaleClusterBody>, 'dryRun' | 'planHash'>;
 const params = z.object({ id: id('cluster') });
 /** A token that is over before it is used is worth nothing. */
 const MIN_TOKEN_LIFE_MS = 60_000;
@@ -93,24 +94,14 @@ export const clusterRoutes: Route[] = [
     replies: { 200: clusterPage },
     handle: async ({ query, caller, deps }) => {
       const db = deps.database.kysely;
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listClusters(db, {
-        orgId: caller.orgId,
-        ...(query.kind ? { kind: query.kind } : {}),
-        ...(query.status ? { status: query.status } : {}),
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      const { items, nextCursor } = cutPage(
-        rows,
-        query.limit,
-        (row) => [iso(row.created_at), row.id],
-        (row) => row,
+      const { kind, status } = query;
+      const filter = { orgId: caller.orgId, ...(kind ? { kind } : {}), ...(status ? { status } : {}) };
+      const body = await pageByTime(
+        query,
+        (page) => listClusters(db, { ...filter, ...page }),
+        (rows) => Promise.all(rows.map((row) => describeCluster(db, row))),
       );
-      return {
-        status: 200,
-        body: { items: await Promise.all(items.map((row) => describeCluster(db, row))), nextCursor },
-      };
+      return { status: 200, body };
     },
   }),
   route({
@@ -159,8 +150,13 @@ export const clusterRoutes: Route[] = [
     params,
     replies: { 200: clusterNodes },
     handle: async (call) => {
+      const { deps } = call;
       const facts = await readFacts(call);
-      return { status: 200, body: { takenAt: isoOrNull(facts?.taken_at ?? null), items: facts?.nodes ?? [] } };
+      const agents = await listNodesOfCluster(deps.database.kysely, call.params.id);
+      const items = (facts?.nodes ?? []).map((node) =>
+        clusterNodeReply(node, agents.get(node.uid ?? ''), deps.agents.intervalMs, Date.now()),
+      );
+      return { status: 200, body: { takenAt: isoOrNull(facts?.taken_at ?? null), items } };
     },
   }),
   route({
@@ -232,6 +228,38 @@ export const clusterRoutes: Route[] = [
     problems: ['conflict', 'cluster_refused', 'cluster_unreachable', 'canceled'],
     handle: (call) => replaceKubeconfig(call, call.body.kubeconfig, async (tx) => (await holdCluster(tx, call)).row),
   }),
+  route({
+    method: 'post',
+    path: '/clusters/:id/enrolment',
+    access: 'change',
+    area: AREA,
+    summary: "A new token by which agents of a cluster's nodes join",
+    description:
+      'For clusters whose agents you install yourself; a stack with a node agent brings its own. The token before works for seven days more. Written into the audit log.',
+    params,
+    body: enrolClusterBody,
+    isBodyOptional: true,
+    replies: { 201: clusterEnrolment },
+    problems: ['conflict'],
+    handle: enrolCluster,
+  }),
+  route({
+    method: 'delete',
+    path: '/clusters/:id/enrolment',
+    access: 'change',
+    area: AREA,
+    summary: "Revoke the tokens by which agents of a cluster's nodes join",
+    description: 'Nodes that have joined stay. A stack with a node agent brings a new token with its next up.',
+    params,
+    replies: { 204: null },
+    problems: ['conflict'],
+    handle: (call) =>
+      inTransaction(call.deps.database.kysely, async (tx) => {
+        const { row } = await holdCluster(tx, call);
+        if (await revokeEnrolment(tx, row.id)) await auditCluster(tx, call, row, 'cluster.revoke_enrolment');
+        return { status: 204 };
+      }),
+  }),
   changeRoute('scale', 'Change how many nodes a group of GPU nodes has', scaleClusterBody, (row, config, body) =>
     scaleGroup(cloudKindOf(row), config, body as z.infer<typeof scaleClusterBody>),
   ),
@@ -239,20 +267,11 @@ export const clusterRoutes: Route[] = [
     cloudKindOf(row);
     return upgradeTo(config, (body as z.infer<typeof upgradeClusterBody>).kubernetesVersion);
   }),
-  changeRoute('start', 'Start the stopped GPU pools of an AKS cluster', z.strictObject({}), (row, config) =>
-    switchPower(row, config, 'running'),
-  ),
-  changeRoute(
-    'stop',
-    'Stop the GPU pools of an AKS cluster: they cost only their disks',
-    z.strictObject({}),
-    (row, config) => switchPower(row, config, 'stopped'),
-  ),
 ];
 
-/** Changes the configuration of the cluster's stack and carries it out. */
+/** Carries out a changed configuration of the cluster's stack, which becomes the stack's own when it is begun. */
 function changeRoute(
-  verb: 'scale' | 'upgrade' | 'start' | 'stop',
+  verb: 'scale' | 'upgrade',
   summary: string,
   body: z.ZodType,
   change: (row: ClusterRow, config: Record<string, unknown>, body: unknown) => ClusterChange,
@@ -264,31 +283,53 @@ function changeRoute(
     area: AREA,
     summary,
     description:
-      'It is planned first, in the same operation: nothing is changed where it breaks a policy or costs more than the ceiling.',
+      'With `dryRun` it answers what would change and its price, and a later request may present the `planHash`. It is planned first, in the same operation: where it is refused (a policy, the ceiling, another plan) nothing is changed, the configuration neither. One that began keeps the new configuration, also where it fails: the next up goes on with it.',
     params,
     body,
-    isBodyOptional: verb === 'start' || verb === 'stop',
     isIdempotent: true,
-    replies: { 202: clusterAccepted },
-    problems: ['conflict'],
-    handle: async (call) =>
-      call.once(async (tx) => {
+    replies: { 200: stackPlan, 202: clusterAccepted },
+    problems: ['conflict', 'plan_changed', 'stack_refused', 'engine_unavailable', 'engine_failed', 'canceled'],
+    handle: async (call) => {
+      const { dryRun, planHash } = call.body as ChangeClusterInput;
+      const prepare = async (tx: Tx) => {
         const { row, stack } = await holdCluster(tx, call);
         if (!stack)
           throw new MusterError('conflict', `${row.name} is registered: it is changed where it was made`, {
             facts: { kind: row.kind },
           });
-        const underWay = await findStackUpdate(tx, stack.id);
-        if (underWay)
-          throw new MusterError('conflict', `${underWay.kind} ${underWay.id} is under way on ${row.name}`, {
-            facts: { state: row.status, operationId: underWay.id },
-          });
-        const config = checkChange(stack, change(row, stack.config as Record<string, unknown>, call.body));
-        const changed = await changeStack(tx, stack.id, { config });
+        await refuseBesideUpdate(tx, stack);
+        return {
+          row,
+          stack,
+          config: checkChange(stack, change(row, stack.config as Record<string, unknown>, call.body)),
+        };
+      };
+      if (dryRun) return planChange(call, prepare);
+      return call.once(async (tx) => {
+        const { row, stack, config } = await prepare(tx);
         await auditCluster(tx, call, row, `cluster.${verb}`, call.body as Record<string, unknown>);
-        return followStack(tx, call, row, changed, 'up_stack');
-      }),
+        return followStack(tx, call, row, stack, 'up_stack', {
+          config,
+          ...(planHash === undefined ? {} : { planHash }),
+        });
+      });
+    },
   });
+}
+
+async function planChange(
+  { deps, actor }: Call<'change'>,
+  prepare: (tx: Tx) => Promise<{ row: ClusterRow; stack: StackRow; config: unknown }>,
+): Promise<Answer> {
+  const [row, operation] = await deps.database.kysely.transaction().execute(async (tx) => {
+    const { row: held, stack, config } = await prepare(tx);
+    return [held, await acceptStackOperation(tx, deps.queue, { stack, kind: 'preview_stack', actor, config })] as const;
+  });
+  const shown = await describeCluster(deps.database.kysely, row);
+  return answerPlan(deps, operation, row.kind, (underWay) => ({
+    operation: operationRefReply(underWay),
+    cluster: shown,
+  }));
 }
 
 /** The kind's schema says what a changed configuration may be, as it says it of a new one. */
@@ -313,18 +354,37 @@ function cloudKindOf({ kind, name }: ClusterRow): CloudClusterKind {
   );
 }
 
-function switchPower(row: ClusterRow, config: Record<string, unknown>, to: 'running' | 'stopped'): ClusterChange {
-  if (cloudKindOf(row) !== 'aks')
-    throw new MusterError(
-      'conflict',
-      `${row.kind} clusters cannot be ${to === 'stopped' ? 'stopped' : 'started'}: scale their groups of GPU nodes to 0 instead`,
-      { facts: { kind: row.kind } },
+async function enrolCluster(
+  call: Call<'change', { id: string }> & { body: z.infer<typeof enrolClusterBody> | undefined },
+): Promise<Answer> {
+  const { deps, body } = call;
+  const { namespace } = body ?? enrolClusterBody.parse({});
+  const token = makeAgentToken();
+  const enrolment = await inTransaction(deps.database.kysely, async (tx) => {
+    const { row } = await holdCluster(tx, call);
+    await auditCluster(tx, call, row, 'cluster.enrol', { namespace });
+    return replaceEnrolment(
+      tx,
+      {
+        clusterId: row.id,
+        tokenHash: hashAgentToken(token),
+        tokenSealed: sealEnrolment(deps.envelope, row.id, token),
+        namespace,
+      },
+      ENROLMENT_OVERLAP_MS,
     );
-  const isStopped = isClusterStopped('aks', config);
-  if (isStopped === null) throw new MusterError('conflict', `${row.name} has no GPU pools`);
-  if (isStopped === (to === 'stopped'))
-    throw new MusterError('conflict', `the GPU pools of ${row.name} are ${to} already`, { facts: { state: to } });
-  return { config: setPower(config, to) };
+  });
+  call.response.setHeader('cache-control', 'no-store');
+  return {
+    status: 201,
+    body: {
+      token,
+      namespace,
+      serviceAccount: AGENT_SERVICE_ACCOUNT,
+      audience: AGENT_AUDIENCE,
+      previousUntil: isoOrNull(enrolment.previous_until),
+    },
+  };
 }
 
 async function handOutKubeconfig(call: Call<'change', { id: string }>): Promise<Answer> {
@@ -362,20 +422,4 @@ async function requireCluster({ caller, deps, params: { id: clusterId } }: ReadC
   const row = await findCluster(deps.database.kysely, caller.orgId, clusterId);
   if (!row) throw noCluster(clusterId);
   return row;
-}
-
-/** Throws MusterError `not_found`, and `conflict` for one that is gone. The stack's row is locked too: whoever holds it decides. */
-async function holdCluster(
-  tx: Tx,
-  { caller, params: { id: clusterId } }: ReadCall,
-): Promise<{ row: ClusterRow; stack: StackRow | null }> {
-  const row = await lockCluster(tx, clusterId);
-  if (row?.org_id !== caller.orgId) throw noCluster(clusterId);
-  if (row.status === 'destroyed')
-    throw new MusterError('conflict', `${row.name} is destroyed`, { facts: { state: row.status } });
-  return { row, stack: row.stack_id === null ? null : ((await lockStack(tx, row.stack_id)) ?? null) };
-}
-
-function noCluster(clusterId: string): MusterError {
-  return new MusterError('not_found', `there is no cluster ${clusterId}`);
 }

@@ -7,12 +7,15 @@ import type { FindingAction } from '../../domain/finding.ts';
 import { toBase32 } from '../../domain/ids.ts';
 import { resolveLifetime } from '../../domain/lifetime.ts';
 import { acceptAdopt } from '../../db/accept-adopt.ts';
+import { acceptDriftRepair } from '../../db/accept-drift-repair.ts';
 import { acceptFoundDestroy } from '../../db/accept-found-destroy.ts';
 import { listAttemptsOfInstances } from '../../db/attempts.ts';
 import { appendAudit } from '../../db/audit.ts';
 import type { Executor, Tx } from '../../db/database.ts';
 import { changeFinding, findFinding, listFindings, lockFinding, type FindingRow } from '../../db/findings.ts';
+import type { OperationRow } from '../../db/operations.ts';
 import { findOrg } from '../../db/orgs.ts';
+import { lockStack, type StackRow } from '../../db/stacks.ts';
 import { readUsageOfAttempts } from '../../db/usage.ts';
 import type { ApiContext } from '../api-deps.ts';
 import type { Caller } from '../caller.ts';
@@ -25,6 +28,8 @@ import {
   findingIgnoreBody,
   findingListQuery,
   findingPage,
+  findingRepairAccepted,
+  findingRepairBody,
   type Finding,
 } from '../contract/findings.ts';
 import { id } from '../contract/values.ts';
@@ -57,6 +62,7 @@ export const findingRoutes: Route[] = [
         ...(filter.status === undefined ? {} : { status: filter.status }),
         ...(filter.class === undefined ? {} : { class: filter.class }),
         ...(filter.provider === undefined ? {} : { provider: filter.provider }),
+        ...(filter.stackId === undefined ? {} : { stackId: filter.stackId }),
         limit: limit + 1,
         ...(before ? { before: { firstSeenAt: new Date(before[0]), id: before[1] } } : {}),
       });
@@ -140,11 +146,40 @@ export const findingRoutes: Route[] = [
   }),
   route({
     method: 'post',
+    path: '/findings/:id/repair',
+    access: 'change',
+    area: AREA,
+    summary: "Undo a stack's drift",
+    description: 'An ordinary up after a refresh: planned first, held to policies and ceiling.',
+    params: findingParams,
+    body: findingRepairBody,
+    isBodyOptional: true,
+    isIdempotent: true,
+    replies: { 202: findingRepairAccepted },
+    problems: ['conflict'],
+    handle: ({ params, body, caller, actor, deps, once }) =>
+      once(async (tx) => {
+        // Whoever looks for drift holds the stack before its findings.
+        const stackId = (await findFinding(tx, params.id))?.stack_id ?? null;
+        const stack = stackId === null ? undefined : await lockStack(tx, stackId);
+        const row = await requireAction(tx, caller, params.id, 'repair');
+        const order = { finding: row, stack: stack as StackRow, actor, reason: body.reason ?? null };
+        const operation = (await acceptDriftRepair(tx, deps.queue, order)) as OperationRow;
+        return {
+          status: 202,
+          body: { operation: operationRefReply(operation), finding: await reload(tx, row.id) },
+          location: operationLocation(operation),
+        };
+      }),
+  }),
+  route({
+    method: 'post',
     path: '/findings/:id/ignore',
     access: 'change',
     area: AREA,
     summary: 'Ignore a finding, for good or for a time',
-    description: 'Its machine goes on billing; it can still be destroyed or adopted.',
+    description:
+      'Its machine goes on billing; it can still be destroyed or adopted. Drift stays as it is, also where its stack repairs by itself.',
     params: findingParams,
     body: findingIgnoreBody,
     replies: { 200: finding },
@@ -179,7 +214,7 @@ async function requireAction(tx: Tx, caller: Caller, findingId: string, action: 
   if (!actionsOf(row).includes(action)) {
     throw new MusterError(
       'conflict',
-      `${row.id} is ${row.status} and of the class ${row.class}: it does not allow ${action}`,
+      `${row.id} is ${row.status} and of the class ${row.class}: it allows ${actionsOf(row).join(', ') || 'nothing'}, not ${action}`,
       { facts: { state: row.status, class: row.class } },
     );
   }
@@ -241,6 +276,7 @@ function auditFinding(
       class: row.class,
       provider: row.provider,
       providerInstanceId: row.provider_instance_id,
+      ...(row.stack_id === null ? {} : { stack: row.stack_id }),
       ...(reason ? { reason } : {}),
     },
   });

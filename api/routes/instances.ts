@@ -26,8 +26,10 @@ import {
   provisionPlan,
   type InstanceCost,
 } from '../contract/instances.ts';
+import { agentNotes } from '../agent-note.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { endToMove } from '../extension.ts';
+import { pageByTime } from '../cursor.ts';
 import { holdToPlan } from '../plan-hold.ts';
 import { viewInstance, viewInstances } from '../instance-view.ts';
 import { awaitFreshOffers } from '../fresh-offers.ts';
@@ -59,7 +61,10 @@ export const instanceRoutes: Route[] = [
     handle: async ({ body, caller, actor, deps, once }) => {
       if (body.dryRun) await awaitFreshOffers(deps, caller, body.providers);
       const order = await prepareOrder(body, caller, deps);
-      if (body.dryRun) return { status: 200, body: await previewOrder(deps.database.kysely, caller, order) };
+      if (body.dryRun) {
+        const notes = agentNotes(deps, 'instance');
+        return { status: 200, body: await previewOrder(deps.database.kysely, caller, order, notes) };
+      }
       return once(async (tx) => {
         const { planHash, priceTolerancePercent: tolerancePercent } = body;
         const request =
@@ -98,21 +103,12 @@ export const instanceRoutes: Route[] = [
     handle: async ({ query, caller, deps }) => {
       const db = deps.database.kysely;
       const { cursor, limit, ...filter } = query;
-      const before = readCursor(byTime, cursor);
-      const rows = await listInstances(db, {
-        orgId: caller.orgId,
-        ...filter,
-        limit: limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      const replies = await viewInstances(db, rows.slice(0, limit));
-      const page = cutPage(
-        rows,
-        limit,
-        (row) => [iso(row.created_at), row.id],
-        (row) => row.id,
+      const body = await pageByTime(
+        { cursor, limit },
+        (page) => listInstances(db, { orgId: caller.orgId, ...filter, ...page }),
+        (rows) => viewInstances(db, rows),
       );
-      return { status: 200, body: { items: replies, nextCursor: page.nextCursor } };
+      return { status: 200, body };
     },
   }),
   route({
@@ -177,14 +173,9 @@ export const instanceRoutes: Route[] = [
             facts: { sessionId: session.id },
           });
         }
-        if (!allowedActions(row.status).includes('extend') || row.expires_at === null) {
-          const state = row.expires_at === null ? 'without an end' : row.status;
-          throw new MusterError('conflict', `${row.id} is ${state}: it cannot be extended`, {
-            facts: { state: row.status },
-          });
-        }
+        const endsAt = endToMove(row, allowedActions(row.status));
         const acceptedAt = row.created_at.getTime();
-        const wantedMs = extendedLifetimeMs(acceptedAt, row.expires_at.getTime(), parseDuration(body.by) as number);
+        const wantedMs = extendedLifetimeMs(acceptedAt, endsAt.getTime(), parseDuration(body.by) as number);
         const { lifetimeMs, overrideReason } = resolveLifetime(wantedMs, {
           maxLifetimeMs: deps.maxLifetimeMs,
           role: caller.role,

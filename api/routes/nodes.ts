@@ -23,6 +23,7 @@ import {
 import { id } from '../contract/values.ts';
 import { AGENT_KEY_PREFIX, hashCredential, makeToken } from '../credential.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { joinCluster } from '../cluster-join.ts';
 import { acceptHostRemoval } from '../host-order.ts';
 import { renderInstallScript } from '../install-script.ts';
 import { sampleOf } from '../node-sample.ts';
@@ -35,7 +36,7 @@ const AREA = 'nodes';
 const params = z.object({ id: id('node') });
 
 const REFUSALS = {
-  unknown: 'the token is unknown',
+  unknown: 'the token is unknown, or of a cluster, for which a service account token is needed too',
   expired: 'the token has expired',
   used: 'the token was used already',
   host_removed: 'the host that the token belongs to was removed',
@@ -57,6 +58,7 @@ export const nodeRoutes: Route[] = [
       const rows = await listNodes(deps.database.kysely, {
         orgId: caller.orgId,
         ...(query.instanceId === undefined ? {} : { instanceId: query.instanceId }),
+        ...(query.clusterId === undefined ? {} : { clusterId: query.clusterId }),
         ...(query.status === undefined ? {} : { status: { is: query.status, intervalMs } }),
         limit: query.limit + 1,
         ...(before ? { before: { registeredAt: new Date(before[0]), id: before[1] } } : {}),
@@ -154,7 +156,11 @@ export const nodeRoutes: Route[] = [
           const body = { operation: operationRefReply(operation), node: reply };
           return { status: 202, body, location: operationLocation(operation) };
         }
-        if (!host && row.attempt_status !== 'gone') {
+        if (row.cluster_id !== null && row.left_at === null) {
+          const detail = `${nodeId} is ${row.kubernetes_name} of the cluster ${row.cluster_name}: take it out of the cluster first`;
+          throw new MusterError('conflict', detail, { facts: { state: 'in_cluster', clusterId: row.cluster_id } });
+        }
+        if (!host && row.cluster_id === null && row.attempt_status !== 'gone') {
           const detail = `the machine of ${nodeId} is not gone: destroy its instance ${row.instance_id} first`;
           throw new MusterError('conflict', detail, { facts: { state: row.attempt_status } });
         }
@@ -165,7 +171,7 @@ export const nodeRoutes: Route[] = [
           action: 'node.delete',
           targetKind: 'node',
           targetId: nodeId,
-          detail: { instanceId: row.instance_id, attemptId: row.attempt_id },
+          detail: { instanceId: row.instance_id, attemptId: row.attempt_id, clusterId: row.cluster_id },
         });
         return { status: 204 };
       }),
@@ -175,13 +181,19 @@ export const nodeRoutes: Route[] = [
     path: '/nodes/register',
     access: 'agent',
     area: AREA,
-    summary: 'An agent joins with its one-time token and gets its key',
-    description: 'The token, in X-Agent-API-Key, is bound to one machine and works once.',
+    summary: 'An agent joins with its token and gets its key',
+    description:
+      'The token, in X-Agent-API-Key, is bound to one machine and works once; or it is the one of a cluster, and works for each node that the cluster itself says the agent is on: with `kubernetesToken`, by which the cluster is asked. Until it has answered this says 503.',
     body: registerBody,
     replies: { 201: registerReply },
+    problems: ['unavailable'],
     handle: async ({ body, request, requestId, deps }) => {
       const token = agentCredentialOf(request, AGENT_TOKEN_PREFIX);
       const key = makeToken(AGENT_KEY_PREFIX);
+      if (body.kubernetesToken !== undefined) {
+        const nodeId = await joinCluster(deps, requestId, token, body, key);
+        return { status: 201, body: { nodeId, key, intervalMs: deps.agents.intervalMs } };
+      }
       const nodeId = await inTransaction(deps.database.kysely, async (tx) => {
         const outcome = await registerNode(tx, {
           tokenHash: hashAgentToken(token),

@@ -12,7 +12,7 @@ import {
   type OperationEvent,
 } from '../contract/operations.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime } from '../cursor.ts';
 import { sendEvents, type StreamPage } from '../event-stream.ts';
 import { operationLocation, operationReply } from '../replies/operation-reply.ts';
 import { iso } from '../reply-values.ts';
@@ -33,14 +33,12 @@ export const operationRoutes: Route[] = [
     replies: { 200: operationPage },
     handle: async ({ query, caller, deps }) => {
       const { cursor, limit, ...filter } = query;
-      const before = readCursor(byTime, cursor);
-      const rows = await listOperations(deps.database.kysely, {
-        orgId: caller.orgId,
-        ...filter,
-        limit: limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      return { status: 200, body: cutPage(rows, limit, (row) => [iso(row.created_at), row.id], operationReply) };
+      const body = await pageByTime(
+        { cursor, limit },
+        (page) => listOperations(deps.database.kysely, { orgId: caller.orgId, ...filter, ...page }),
+        (rows) => rows.map(operationReply),
+      );
+      return { status: 200, body };
     },
   }),
   route({

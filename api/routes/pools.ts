@@ -25,7 +25,7 @@ import { changePoolBody, createPoolBody, pool, poolDeleted, poolPage, poolPlan, 
 import { id, pageQuery } from '../contract/values.ts';
 import { awaitFreshOffers } from '../fresh-offers.ts';
 import { planPool } from '../pool-plan.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime } from '../cursor.ts';
 import { operationRefReply } from '../replies/operation-reply.ts';
 import { iso, isoOrNull, micro } from '../reply-values.ts';
 import { route, type Call, type Route } from '../route.ts';
@@ -44,19 +44,12 @@ export const poolRoutes: Route[] = [
     replies: { 200: poolPage },
     handle: async ({ query, caller, deps }) => {
       const db = deps.database.kysely;
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listPools(db, {
-        orgId: caller.orgId,
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      const { items, nextCursor } = cutPage(
-        rows,
-        query.limit,
-        (row) => [iso(row.created_at), row.id],
-        (row) => row,
+      const body = await pageByTime(
+        query,
+        (page) => listPools(db, { orgId: caller.orgId, ...page }),
+        (rows) => poolsReply(db, rows),
       );
-      return { status: 200, body: { items: await poolsReply(db, items), nextCursor } };
+      return { status: 200, body };
     },
   }),
   route({

@@ -32,8 +32,10 @@ import {
   type Session,
 } from '../contract/sessions.ts';
 import { provisionPlan } from '../contract/instances.ts';
+import { agentNotes } from '../agent-note.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { endToMove } from '../extension.ts';
+import { pageByTime } from '../cursor.ts';
 import { viewInstance, viewInstances } from '../instance-view.ts';
 import { holdToPlan } from '../plan-hold.ts';
 import { awaitFreshOffers } from '../fresh-offers.ts';
@@ -71,7 +73,10 @@ export const sessionRoutes: Route[] = [
         throw error;
       });
       if (order instanceof MusterError) return once(() => Promise.reject(order));
-      if (body.dryRun) return { status: 200, body: await previewOrder(deps.database.kysely, caller, order) };
+      if (body.dryRun) {
+        const notes = agentNotes(deps, 'instance');
+        return { status: 200, body: await previewOrder(deps.database.kysely, caller, order, notes) };
+      }
       const sshKey = body.sshPublicKeys.length > 0 ? null : await makeSessionKey(order.sessionId, deps);
       return once((tx) => openSession(tx, call, body, order, sshKey));
     },
@@ -86,22 +91,13 @@ export const sessionRoutes: Route[] = [
     replies: { 200: sessionPage },
     handle: async ({ query, caller, deps }) => {
       const db = deps.database.kysely;
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listSessions(db, {
-        orgId: caller.orgId,
-        status: query.status,
-        consumer: query.consumer,
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: before[0], id: before[1] } } : {}),
-      });
-      const views = await viewSessions(db, rows.slice(0, query.limit));
-      const page = cutPage(
-        rows,
-        query.limit,
-        (row) => [iso(row.created_at), row.id],
-        (row) => row.id,
+      const { status, consumer } = query;
+      const body = await pageByTime(
+        query,
+        (page) => listSessions(db, { orgId: caller.orgId, status, consumer, ...page }),
+        (rows) => viewSessions(db, rows),
       );
-      return { status: 200, body: { items: views, nextCursor: page.nextCursor } };
+      return { status: 200, body };
     },
   }),
   route({
@@ -135,15 +131,10 @@ export const sessionRoutes: Route[] = [
     handle: ({ params, body, caller, actor, once }) =>
       once(async (tx) => {
         const { row, instance } = await lockSession(tx, caller, params.id);
-        if (!allowedSessionActions(row.status).includes('extend') || row.expires_at === null) {
-          const state = row.expires_at === null ? 'without an end' : row.status;
-          throw new MusterError('conflict', `${row.id} is ${state}: it cannot be extended`, {
-            facts: { state: row.status },
-          });
-        }
+        const endsAt = endToMove(row, allowedSessionActions(row.status));
         const beginsAt = row.created_at.getTime();
         const byMs = Math.round(body.hours * HOUR_MS);
-        const wantedMs = extendedLifetimeMs(beginsAt, row.expires_at.getTime(), byMs) as number;
+        const wantedMs = extendedLifetimeMs(beginsAt, endsAt.getTime(), byMs) as number;
         const boundMs = row.max_lifetime_ms === null ? null : Number(row.max_lifetime_ms);
         const { overrideReason } = resolveLifetime(wantedMs, {
           maxLifetimeMs: boundMs ?? wantedMs,

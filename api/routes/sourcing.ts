@@ -27,7 +27,7 @@ import {
 } from '../contract/sourcing.ts';
 import { id } from '../contract/values.ts';
 import type { ApiContext } from '../api-deps.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime, type PageOfTime } from '../cursor.ts';
 import { iso, isoOrNull, micro } from '../reply-values.ts';
 import { route, type Call, type Route } from '../route.ts';
 
@@ -44,8 +44,9 @@ export const sourcingRoutes: Route[] = [
     query: sourcingQuery,
     replies: { 200: sourcingRulePage },
     handle: async (call) => {
-      const { rows, nextCursor } = await readPage(call);
-      return { status: 200, body: { items: await rulesReply(call.deps.database.kysely, call.deps, rows), nextCursor } };
+      const db = call.deps.database.kysely;
+      const body = await pageByTime(call.query, rulesOf(call), (rows) => rulesReply(db, call.deps, rows));
+      return { status: 200, body };
     },
   }),
   route({
@@ -138,31 +139,18 @@ export const sourcingRoutes: Route[] = [
     query: sourcingQuery,
     replies: { 200: sourcingCandidatesPage },
     handle: async (call) => {
-      const { rows, nextCursor } = await readPage(call);
-      const sourced = await listSourced(
-        call.deps.database.kysely,
-        rows.map((row) => row.id),
-      );
-      const items = rows.map((row) => candidatesReply(row, sourced.get(row.id) ?? []));
-      return { status: 200, body: { items, nextCursor } };
+      const body = await pageByTime(call.query, rulesOf(call), async (rows) => {
+        const ids = rows.map((row) => row.id);
+        const sourced = await listSourced(call.deps.database.kysely, ids);
+        return rows.map((row) => candidatesReply(row, sourced.get(row.id) ?? []));
+      });
+      return { status: 200, body };
     },
   }),
 ];
 
-async function readPage({ query, caller, deps }: Call<'read', unknown, z.output<typeof sourcingQuery>>) {
-  const before = readCursor(byTime, query.cursor);
-  const rows = await listSourcingRules(deps.database.kysely, {
-    orgId: caller.orgId,
-    limit: query.limit + 1,
-    ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-  });
-  const { items, nextCursor } = cutPage(
-    rows,
-    query.limit,
-    (row) => [iso(row.created_at), row.id],
-    (row) => row,
-  );
-  return { rows: items, nextCursor };
+function rulesOf({ caller, deps }: Pick<Call<'read'>, 'caller' | 'deps'>) {
+  return (page: PageOfTime) => listSourcingRules(deps.database.kysely, { orgId: caller.orgId, ...page });
 }
 
 async function requireRule(tx: Tx, orgId: string, ruleId: string): Promise<SourcingRuleRow> {

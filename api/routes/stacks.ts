@@ -1,18 +1,23 @@
 /** Routes of stacks: what people make of cloud resources, previewed with its price, then carried out. */
 import { z } from 'zod';
-import { ERROR_CODES, MusterError, type ErrorCode } from '../../domain/error-table.ts';
+import { isMadeClusterKind } from '../../domain/clusters/change.ts';
+import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
 import { parseUsd } from '../../domain/money.ts';
-import { isFinished } from '../../domain/operation.ts';
 import type { StackKind } from '../../domain/stack-kind.ts';
-import { TAG_VALUE_PATTERN } from '../../domain/stack-tags.ts';
 import { acceptCancel } from '../../db/accept-cancel.ts';
-import { acceptStackOperation, findStackUpdate, type StackOperationKind } from '../../db/accept-stack.ts';
-import { appendAudit } from '../../db/audit.ts';
+import {
+  acceptStackOperation,
+  findStackUpdate,
+  refuseBesideChange,
+  type StackOperationKind,
+} from '../../db/accept-stack.ts';
 import { listOperations } from '../../db/operations.ts';
 import { findPlanOfOperation } from '../../db/stack-plans.ts';
-import { changeStack, findStack, insertStack, listStacks, lockStack, type StackRow } from '../../db/stacks.ts';
-import type { Tx } from '../../db/database.ts';
+import { changeStack, insertStack, listStacks, type NewStack, type StackRow } from '../../db/stacks.ts';
 import { SECRET_CONFIG_FIELDS, STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
+import { agentNotes } from '../agent-note.ts';
+import { recordCluster } from '../cluster-making.ts';
+import { checkCredentials, nameTaken, ownerOf } from '../cluster-order.ts';
 import { awaitOperation } from '../await-operation.ts';
 import { operationAccepted, operationPage } from '../contract/operations.ts';
 import {
@@ -32,16 +37,15 @@ import {
   upStackBody,
 } from '../contract/stacks.ts';
 import { id, pageQuery } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime } from '../cursor.ts';
 import { operationLocation, operationRefReply, operationReply } from '../replies/operation-reply.ts';
 import { stackPlanReply, stackReply } from '../replies/stack-reply.ts';
-import { iso, isoOrNull } from '../reply-values.ts';
-import { route, type Call, type Route } from '../route.ts';
+import { isoOrNull } from '../reply-values.ts';
+import { route, type Route } from '../route.ts';
+import { answerPlan } from '../stack-planning.ts';
+import { auditStack, holdStack, requireStack, stackParams, type StackCall } from '../stack-view.ts';
 
 const AREA = 'stacks';
-const stackParams = z.object({ id: id('stack') });
-/** A preview of ours takes about a second; a cloud that has to be asked takes longer. */
-const PREVIEW_PATIENCE_MS = 60_000;
 
 export const stackRoutes: Route[] = [
   route({
@@ -54,22 +58,14 @@ export const stackRoutes: Route[] = [
     replies: { 200: stackPage },
     handle: async ({ query, caller, deps }) => {
       const db = deps.database.kysely;
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listStacks(db, {
-        orgId: caller.orgId,
-        ...(query.kind ? { kind: query.kind } : {}),
-        ...(query.status ? { status: query.status } : {}),
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      const { items, nextCursor } = cutPage(
-        rows,
-        query.limit,
-        (row) => [iso(row.created_at), row.id],
-        (row) => row,
+      const { kind, status } = query;
+      const filter = { orgId: caller.orgId, ...(kind ? { kind } : {}), ...(status ? { status } : {}) };
+      const body = await pageByTime(
+        query,
+        (page) => listStacks(db, { ...filter, ...page }),
+        (rows) => Promise.all(rows.map(async (row) => stackReply(row, await findStackUpdate(db, row.id)))),
       );
-      const replies = await Promise.all(items.map(async (row) => stackReply(row, await findStackUpdate(db, row.id))));
-      return { status: 200, body: { items: replies, nextCursor } };
+      return { status: 200, body };
     },
   }),
   route({
@@ -96,7 +92,8 @@ export const stackRoutes: Route[] = [
     access: 'change',
     area: AREA,
     summary: 'Record a stack',
-    description: 'Nothing is made yet: preview it, then up.',
+    description:
+      'Nothing is made yet: preview it, then up. One that makes a cluster (eks, aks, onprem) has its cluster from now on (`GET /clusters`).',
     body: createStackBody,
     isIdempotent: true,
     replies: { 201: stack },
@@ -105,7 +102,7 @@ export const stackRoutes: Route[] = [
       const config = parseConfig(body.kind, body.config);
       const { name, kind, costCentre, ceilingUsdPerHour, protect, onDrift } = body;
       return once(async (tx) => {
-        const row = await insertStack(tx, {
+        const wanted: NewStack = {
           orgId: caller.orgId,
           kind,
           title: name,
@@ -116,9 +113,12 @@ export const stackRoutes: Route[] = [
           protect,
           onDrift,
           createdBy: caller.id,
-        });
+        };
+        await checkCredentials(tx, wanted, 'config.');
+        const row = await insertStack(tx, wanted);
         if (row === null) throw nameTaken(name);
         await auditStack(tx, actor, row, 'stack.create');
+        if (isMadeClusterKind(kind)) await recordCluster(tx, { caller, actor }, row, kind);
         return { status: 201, body: stackReply(row, undefined), location: `/api/v1/stacks/${row.id}` };
       });
     },
@@ -151,6 +151,7 @@ export const stackRoutes: Route[] = [
       const { body, actor, deps } = call;
       return deps.database.kysely.transaction().execute(async (tx) => {
         const row = await holdStack(tx, call);
+        if (body.config !== undefined) await refuseBesideChange(tx, row);
         const changed = await changeStack(tx, row.id, {
           ...(body.config === undefined ? {} : { config: parseConfig(row.kind, body.config) }),
           ...(body.ceilingUsdPerHour === undefined
@@ -180,19 +181,13 @@ export const stackRoutes: Route[] = [
     replies: { 200: stackPlan, 202: operationAccepted },
     problems: ['conflict', 'stack_refused', 'engine_unavailable', 'engine_failed', 'canceled'],
     handle: async (call) => {
-      const operation = await call.deps.database.kysely.transaction().execute(async (tx) => {
-        const row = await holdStack(tx, call);
-        const order = { stack: row, kind: 'preview_stack', actor: call.actor, updateKind: call.body.update } as const;
-        return acceptStackOperation(tx, call.deps.queue, order);
+      const { body, actor, deps } = call;
+      const [row, operation] = await deps.database.kysely.transaction().execute(async (tx) => {
+        const held = await holdStack(tx, call);
+        const order = { stack: held, kind: 'preview_stack', actor, updateKind: body.update } as const;
+        return [held, await acceptStackOperation(tx, deps.queue, order)] as const;
       });
-      const ended = await awaitOperation(call.deps, operation.id, PREVIEW_PATIENCE_MS);
-      if (!isFinished(ended.status)) {
-        const body = { operation: operationRefReply(ended) };
-        return { status: 202, body, location: operationLocation(ended) };
-      }
-      if (ended.status !== 'succeeded')
-        throw new MusterError(codeOf(ended.error_code), ended.error_detail ?? 'the preview failed');
-      return { status: 200, body: await planReply(call, ended.id) };
+      return answerPlan(deps, operation, row.kind, (underWay) => ({ operation: operationRefReply(underWay) }));
     },
   }),
   route({
@@ -204,8 +199,8 @@ export const stackRoutes: Route[] = [
     params: stackParams.extend({ operationId: id('operation') }),
     replies: { 200: stackPlan },
     handle: async (call) => {
-      await requireStack(call);
-      return { status: 200, body: await planReply(call, call.params.operationId) };
+      const row = await requireStack(call);
+      return { status: 200, body: await planReply(call, row, call.params.operationId) };
     },
   }),
   updateRoute('up', 'up_stack', 'Make a stack what it is to be', {
@@ -286,17 +281,13 @@ export const stackRoutes: Route[] = [
     replies: { 200: operationPage },
     handle: async (call) => {
       const row = await requireStack(call);
-      const before = readCursor(byTime, call.query.cursor);
-      const rows = await listOperations(call.deps.database.kysely, {
-        orgId: call.caller.orgId,
-        targetId: row.id,
-        limit: call.query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      return {
-        status: 200,
-        body: cutPage(rows, call.query.limit, (one) => [iso(one.created_at), one.id], operationReply),
-      };
+      const { caller, deps, query } = call;
+      const body = await pageByTime(
+        query,
+        (page) => listOperations(deps.database.kysely, { orgId: caller.orgId, targetId: row.id, ...page }),
+        (rows) => rows.map(operationReply),
+      );
+      return { status: 200, body };
     },
   }),
   route({
@@ -349,36 +340,12 @@ function updateRoute(
   });
 }
 
-type StackCall = Pick<Call<'read', { id: string }>, 'caller' | 'deps' | 'params'>;
-
-async function requireStack({ caller, deps, params }: StackCall): Promise<StackRow> {
-  const row = await findStack(deps.database.kysely, caller.orgId, params.id);
-  if (!row) throw noStack(params.id);
-  return row;
-}
-
-async function holdStack(tx: Tx, { caller, params }: StackCall): Promise<StackRow> {
-  const row = await lockStack(tx, params.id);
-  if (row?.org_id !== caller.orgId) throw noStack(params.id);
-  return row;
-}
-
-async function planReply(call: StackCall, operationId: string) {
+async function planReply(call: StackCall, { kind }: StackRow, operationId: string) {
   const plan = await findPlanOfOperation(call.deps.database.kysely, operationId);
   if (plan?.stack_id !== call.params.id)
     throw new MusterError('not_found', `${operationId} made no plan of this stack`);
   const operation = await awaitOperation(call.deps, operationId, 0);
-  return stackPlanReply(plan, operation);
-}
-
-function noStack(stackId: string): MusterError {
-  return new MusterError('not_found', `there is no stack ${stackId}`);
-}
-
-function nameTaken(name: string): MusterError {
-  return new MusterError('conflict', `a stack named "${name}" exists already`, {
-    errors: [{ path: 'name', message: 'is taken by a stack of this org' }],
-  });
+  return stackPlanReply(plan, operation, agentNotes(call.deps, kind));
 }
 
 /** Every problem at once, each with its path below `config`. */
@@ -393,26 +360,5 @@ function parseConfig(kind: StackKind, config: Record<string, unknown>): unknown 
   }));
   throw new MusterError('invalid_request', `the configuration of this ${kind} stack is wrong`, {
     errors: [...refused, ...errors],
-  });
-}
-
-/** A tag may not hold everything that a name may. */
-function ownerOf(caller: { id: string; name?: string }): string {
-  const name = caller.name ?? caller.id;
-  return TAG_VALUE_PATTERN.test(name) ? name : caller.id;
-}
-
-function codeOf(code: string | null): ErrorCode {
-  return (ERROR_CODES as readonly string[]).includes(code ?? '') ? (code as ErrorCode) : 'engine_failed';
-}
-
-function auditStack(tx: Tx, actor: Call['actor'], row: StackRow, action: string): Promise<void> {
-  return appendAudit(tx, {
-    orgId: row.org_id,
-    actor,
-    action,
-    targetKind: 'stack',
-    targetId: row.id,
-    detail: { title: row.title, kind: row.kind, protect: row.protect, onDrift: row.on_drift },
   });
 }

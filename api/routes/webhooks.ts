@@ -39,7 +39,7 @@ import {
   type Webhook,
 } from '../contract/webhooks.ts';
 import { id, pageQuery } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { cutPage, pageByTime, readCursor } from '../cursor.ts';
 import { iso, isoOrNull } from '../reply-values.ts';
 import { API_PREFIX, route, type Call, type Route } from '../route.ts';
 
@@ -100,12 +100,12 @@ export const webhookRoutes: Route[] = [
     query: pageQuery,
     replies: { 200: webhookPage },
     handle: async ({ query, caller, deps }) => {
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listWebhooks(deps.database.kysely, caller.orgId, {
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: before[0], id: before[1] } } : {}),
-      });
-      return { status: 200, body: cutPage(rows, query.limit, (row) => [iso(row.created_at), row.id], webhookReply) };
+      const body = await pageByTime(
+        query,
+        (page) => listWebhooks(deps.database.kysely, caller.orgId, page),
+        (rows) => rows.map(webhookReply),
+      );
+      return { status: 200, body };
     },
   }),
   route({

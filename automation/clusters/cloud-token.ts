@@ -2,6 +2,7 @@
  * Short-lived tokens for clusters, of the credentials that this process works with: at EKS a presigned request that names us to AWS' STS,
  * at AKS an access token of Microsoft Entra, in the sandbox one by the sandbox. What its IAM or RBAC lets us do is the cluster's.
  */
+import { AZURE_MANAGEMENT_URL, type AzureManagementOptions } from './azure-management.ts';
 import { ClusterTrouble } from './cluster-trouble.ts';
 import { presign, type AwsCredentials } from './sigv4.ts';
 
@@ -35,6 +36,8 @@ export interface CloudCredentials {
   azure: AzureCredentials | null;
   /** The sandbox's, for every cluster there; null outside it. */
   sandboxToken: string | null;
+  /** Where the sandbox answers as Azure's resource manager. @default nowhere */
+  sandboxAzureUrl?: string;
 }
 
 /** EKS takes a presigned request for 15 minutes after its date, whatever it says itself; aws-iam-authenticator says one less. */
@@ -60,7 +63,25 @@ export function createClusterTokens(credentials: CloudCredentials, now: () => Da
         return makeEksToken(aws, request, now());
       }
       if (azure === null) throw noCredentials('Azure', 'ARM_TENANT_ID, ARM_CLIENT_ID and ARM_CLIENT_SECRET');
-      return fetchAksToken(azure, now);
+      return fetchEntraToken(azure, AKS_SERVER_APP, now);
+    },
+  };
+}
+
+/** Azure's resource manager, with the credentials of the clusters' own tokens. */
+export function azureAccess(credentials: CloudCredentials, now: () => Date): AzureManagementOptions {
+  const { azure, sandboxToken, sandboxAzureUrl } = credentials;
+  if (sandboxToken !== null) {
+    const expiresAt = () => new Date(now().getTime() + SANDBOX_TOKEN_MS);
+    const token = () => Promise.resolve({ token: sandboxToken, expiresAt: expiresAt() });
+    // In the sandbox nothing of the real Azure is ever asked.
+    return { url: sandboxAzureUrl ?? 'http://127.0.0.1:9', token, now };
+  }
+  return {
+    now,
+    token: async () => {
+      if (azure === null) throw noCredentials('Azure', 'ARM_TENANT_ID, ARM_CLIENT_ID and ARM_CLIENT_SECRET');
+      return fetchEntraToken(azure, AZURE_MANAGEMENT_URL, now);
     },
   };
 }
@@ -90,7 +111,12 @@ export function makeEksToken(credentials: AwsCredentials, request: TokenRequest,
   };
 }
 
-async function fetchAksToken(credentials: AzureCredentials, now: () => Date): Promise<ClusterToken> {
+/** @param application whom the token is for */
+async function fetchEntraToken(
+  credentials: AzureCredentials,
+  application: string,
+  now: () => Date,
+): Promise<ClusterToken> {
   const { tenantId, clientId, clientSecret, loginUrl = LOGIN_URL } = credentials;
   const startedAt = now().getTime();
   const reply = await fetch(`${loginUrl}/${encodeURIComponent(tenantId)}/oauth2/v2.0/token`, {
@@ -99,7 +125,7 @@ async function fetchAksToken(credentials: AzureCredentials, now: () => Date): Pr
       grant_type: 'client_credentials',
       client_id: clientId,
       client_secret: clientSecret,
-      scope: `${AKS_SERVER_APP}/.default`,
+      scope: `${application}/.default`,
     }),
     redirect: 'error',
     signal: AbortSignal.timeout(LOGIN_TIMEOUT_MS),

@@ -1,4 +1,5 @@
 /** A cluster follows the stack that makes it: what happens to the stack is told to its cluster in the same transaction. */
+import { isMadeClusterKind } from '../../domain/clusters/change.ts';
 import { CLUSTER_HEALTHS } from '../../domain/clusters/cluster.ts';
 import type { StackStatus } from '../../domain/stack.ts';
 import { findClusterOfStack, saveClusterAccess, setClusterStatus } from '../../db/clusters.ts';
@@ -10,7 +11,7 @@ import { readKubeconfig } from '../../secrets/kubeconfig.ts';
 
 /** Outputs that an up hands over in clear, for the kinds that make a cluster. They are sealed here and kept nowhere else. */
 export function secretOutputsOf(kind: string): string[] {
-  return kind === 'eks' || kind === 'aks' || kind === 'onprem' ? ['kubeconfig'] : [];
+  return isMadeClusterKind(kind) ? ['kubeconfig'] : [];
 }
 
 export interface StackNews {

@@ -3,6 +3,7 @@
  * loaded by the first cluster that is read.
  */
 import type { CoreV1Event, V1Node, V1StorageClass } from '@kubernetes/client-node';
+import { AGENT_AUDIENCE, type ReviewedProof } from '../../domain/clusters/enrolment.ts';
 import type { ClusterAccess } from '../../domain/clusters/kubeconfig.ts';
 import type { KubernetesNode } from '../../domain/clusters/node-facts.ts';
 import type { StorageClassFacts, WarningFacts } from '../../db/clusters.ts';
@@ -29,12 +30,14 @@ export interface NeededRight {
   isRequired: boolean;
 }
 
-/** What we do with a cluster is to look at it. */
+/** What we do with a cluster is to look at it, and to ask it who its agents are. */
 export const NEEDED_RIGHTS: readonly NeededRight[] = [
   { verb: 'list', group: '', resource: 'nodes', isRequired: true },
   { verb: 'get', group: '', resource: 'namespaces', name: 'kube-system', isRequired: true },
   { verb: 'list', group: '', resource: 'events', isRequired: false },
   { verb: 'list', group: 'storage.k8s.io', resource: 'storageclasses', isRequired: false },
+  // By which agents of its nodes prove where they are.
+  { verb: 'create', group: 'authentication.k8s.io', resource: 'tokenreviews', isRequired: false },
 ];
 
 export interface KubernetesReader {
@@ -42,19 +45,22 @@ export interface KubernetesReader {
   read(access: ClusterAccess, token: string | null): Promise<ClusterReading>;
   /** Those of {@link NEEDED_RIGHTS} that we have not. Throws ClusterTrouble. */
   missingRights(access: ClusterAccess, token: string | null): Promise<NeededRight[]>;
+  /** What the cluster says of a service account token that somebody has shown us. Throws ClusterTrouble. */
+  reviewProof(access: ClusterAccess, token: string | null, proof: string): Promise<ReviewedProof>;
 }
 
 /** Of everything that one look or review asks. */
 const TIMEOUT_MS = 15_000;
 const PAGE = 500;
 /** Kubernetes itself is tested up to this. */
-const MAX_NODES = 5_000;
+export const MAX_NODES = 5_000;
 const MAX_WARNINGS = 100;
 
 export function createKubernetesReader(timeoutMs = TIMEOUT_MS): KubernetesReader {
   return {
     read: (access, token) => guarded(access, () => readCluster(access, token, timeoutMs)),
     missingRights: (access, token) => guarded(access, () => reviewRights(access, token, timeoutMs)),
+    reviewProof: (access, token, proof) => guarded(access, () => reviewProof(access, token, proof, timeoutMs)),
   };
 }
 
@@ -106,6 +112,28 @@ async function reviewRights(access: ClusterAccess, token: string | null, timeout
   return NEEDED_RIGHTS.filter((_right, index) => isAllowed[index] !== true);
 }
 
+const TOLD_BY = 'authentication.kubernetes.io/';
+
+async function reviewProof(
+  access: ClusterAccess,
+  token: string | null,
+  proof: string,
+  timeoutMs: number,
+): Promise<ReviewedProof> {
+  const { authentication } = await openApis(access, token, timeoutMs);
+  const { status } = await authentication.createTokenReview({
+    body: { spec: { token: proof, audiences: [AGENT_AUDIENCE] } },
+  });
+  const extra = (status?.user?.extra ?? {}) as Record<string, string[]>;
+  return {
+    isAuthenticated: status?.authenticated === true,
+    audiences: status?.audiences ?? [],
+    username: status?.user?.username ?? null,
+    nodeName: extra[`${TOLD_BY}node-name`]?.[0] ?? null,
+    nodeUid: extra[`${TOLD_BY}node-uid`]?.[0] ?? null,
+  };
+}
+
 type Apis = Awaited<ReturnType<typeof openApis>>;
 
 async function openApis(access: ClusterAccess, token: string | null, timeoutMs: number) {
@@ -142,6 +170,7 @@ async function openApis(access: ClusterAccess, token: string | null, timeoutMs: 
     core: new kubernetes.CoreV1Api(settings),
     storage: new kubernetes.StorageV1Api(settings),
     authorization: new kubernetes.AuthorizationV1Api(settings),
+    authentication: new kubernetes.AuthenticationV1Api(settings),
     version: new kubernetes.VersionApi(settings),
     groups: new kubernetes.ApisApi(settings),
     custom: new kubernetes.CustomObjectsApi(settings),

@@ -11,9 +11,13 @@ import {
   recordLook,
   resealClusterAccess,
   type ClusterRow,
+  type ReadFacts,
 } from '../../db/clusters.ts';
-import { inTransaction } from '../../db/database.ts';
+import { appendAudit, SYSTEM } from '../../db/audit.ts';
+import { markNodesLeft } from '../../db/cluster-enrolments.ts';
+import { inTransaction, type Tx } from '../../db/database.ts';
 import { openAccess, sealAccess } from '../../secrets/cluster-access.ts';
+import { MAX_NODES } from '../clusters/kubernetes-reader.ts';
 import { lookAtCluster, type LookServices } from '../clusters/look-at-cluster.ts';
 import type { Cron } from './scheduler.ts';
 
@@ -23,6 +27,8 @@ const DUE_AFTER_MS = 60_000;
 /** A tick ends in time even when all of them hang: 100 in tens, 15 s each, is 150 s at worst; ticks do not overlap. */
 const PER_TICK = 100;
 const AT_ONCE = 10;
+/** Who joined in the last moments may be missing in a list that was read meanwhile. */
+const JOIN_GRACE_MS = 30_000;
 /** So that a new master key has sealed everything within a day. */
 const RESEAL_AFTER_MS = 86_400_000;
 
@@ -61,6 +67,7 @@ export function createCheckClustersCron(options: CheckClustersOptions): Cron {
 }
 
 async function checkCluster(options: CheckClustersOptions, cluster: ClusterRow): Promise<ClusterHealth | 'overtaken'> {
+  const seenFrom = new Date(options.now().getTime() - JOIN_GRACE_MS);
   const look = await lookAtCluster(options, cluster);
   const before = { health: healthOf(cluster), streak: cluster.streak };
   const { health, streak } = nextHealth(before, look.health);
@@ -69,17 +76,36 @@ async function checkCluster(options: CheckClustersOptions, cluster: ClusterRow):
     const { namespaceUid } = read ?? { namespaceUid: null };
     // One that our own stack made may have been registered by hand before: the name that was first keeps the identity.
     const isKnown = namespaceUid !== null && (await findSameCluster(tx, cluster.org_id, namespaceUid, cluster.id));
-    return recordLook(tx, cluster, {
+    const isFirst = await recordLook(tx, cluster, {
       at: options.now(),
       health,
       streak,
       reason: look.reason,
       read: read && isKnown ? { ...read, namespaceUid: null } : read,
     });
+    if (isFirst && read !== null) await followNodes(tx, cluster, read, seenFrom);
+    return isFirst;
   });
   if (!isRecorded) return 'overtaken';
   await resealOld(options, cluster);
   return look.health;
+}
+
+/** Whose node the cluster no longer has is gone. A list that may be short, or of another cluster, says nothing of that. */
+async function followNodes(tx: Tx, cluster: ClusterRow, read: ReadFacts, seenFrom: Date): Promise<void> {
+  const present = read.nodes.flatMap(({ uid }) => (uid === null ? [] : [uid]));
+  const isWhole = present.length === read.nodes.length && present.length < MAX_NODES && read.namespaceUid !== null;
+  if (!isWhole) return;
+  for (const node of await markNodesLeft(tx, cluster.id, present, seenFrom)) {
+    await appendAudit(tx, {
+      orgId: node.org_id,
+      actor: SYSTEM,
+      action: 'node.leave',
+      targetKind: 'node',
+      targetId: node.id,
+      detail: { clusterId: cluster.id, nodeName: node.kubernetes_name },
+    });
+  }
 }
 
 function healthOf({ status }: ClusterRow): ClusterHealth | null {

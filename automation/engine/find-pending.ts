@@ -6,11 +6,13 @@
 import { randomUUID } from 'node:crypto';
 import { findPendingRule, judgeReading } from '../../domain/pending-creates/find-rule.ts';
 import { LOOK_UP_KIND, type LookUpAnswer, type LookUpArgs } from '../../domain/pending-creates/look-up.ts';
+import type { PendingDecision, UndecidedCreate } from '../../domain/pending-creates/decision.ts';
 import type { Answer, CloudQuestion, PendingRule } from '../../domain/pending-creates/rule.ts';
 import { ProviderError, type ProviderErrorKind } from '../../domain/provider-error.ts';
 import { summarizeEngineError } from './classify-error.ts';
 import type { RunRequest, RunResult } from './protocol.ts';
 import type { FoundResource, LookUpCandidate, StackResource, StackState, StateBackend } from './state-backend.ts';
+import { UndecidedPending } from './undecided-pending.ts';
 
 export interface LookUpTools {
   backend: StateBackend;
@@ -26,18 +28,27 @@ interface Pending {
 }
 
 /**
- * @param pending of cloud types @returns what exists, by urn
- * @throws ProviderError where that cannot be told: `invalid` names each resource that a person has to decide; the rest may pass by itself
+ * @param pending of cloud types
+ * @param decisions of persons, by urn: what they say is not asked, but what is to be imported must be there
+ * @returns what exists, by urn
+ * @throws UndecidedPending naming each resource that a person has to decide; ProviderError for trouble that may pass by itself
  */
 export async function findPendingCreates(
   tools: LookUpTools,
   stackName: string,
   { resources: known }: StackState,
   pending: readonly StackResource[],
+  decisions: Readonly<Record<string, PendingDecision>> = {},
 ): Promise<Record<string, FoundResource>> {
-  const undecided: string[] = [];
-  const decide = (resource: StackResource, why: string): void => void undecided.push(describe(resource, why));
-  const ruled = pending.flatMap((resource): Pending[] => {
+  const undecided: UndecidedCreate[] = [];
+  const decide = ({ urn, name, type }: StackResource, why: string, found: string[] = []): void =>
+    void undecided.push({ urn, name, type, why, found });
+  const imports = pending.flatMap((resource) => {
+    const decision = decisions[resource.urn];
+    return decision?.kind === 'import' ? [{ resource, id: decision.id }] : [];
+  });
+  const open = pending.filter(({ urn }) => decisions[urn] === undefined);
+  const ruled = open.flatMap((resource): Pending[] => {
     const rule = findPendingRule(resource.type);
     if (!rule) decide(resource, 'nothing is known of how to find its type');
     return rule ? [{ resource, rule }] : [];
@@ -49,33 +60,42 @@ export async function findPendingCreates(
     const taken = known.filter(({ type }) => type === resource.type).map(({ id }) => id);
     return (ids ?? []).filter((id) => !taken.includes(id)).map((id) => ({ urn: resource.urn, id }));
   });
-  const read = await readAll(tools, stackName, candidates);
+  const wanted = imports.map(({ resource: { urn }, id }) => ({ urn, id }));
+  const read = await readAll(tools, stackName, [...candidates, ...wanted]);
   const found: Record<string, FoundResource> = {};
   for (const { resource, rule } of ruled) {
     const made = read.filter(({ urn }) => urn === resource.urn);
     const [one] = made;
-    if (made.length > 1) decide(resource, `there are ${made.map(({ id }) => id).join(' and ')}`);
+    const ids = made.map(({ id }) => id);
+    if (made.length > 1) decide(resource, `there are ${ids.join(' and ')}`, ids);
     else if (one) takeOver(resource, rule, one);
     else if (!tools.isSettled(resource.urn)) unsettled(resource);
   }
-  if (undecided.length > 0) throw new ProviderError('invalid', undecided.join('; '));
+  for (const { resource, id } of imports) {
+    const one = read.find(({ urn }) => urn === resource.urn);
+    const owner = known.find((other) => other.type === resource.type && other.id === id);
+    if (owner) decide(resource, `${id} cannot be imported: it is ${owner.name} of this stack`);
+    else if (one) takeOver(resource, findPendingRule(resource.type) ?? {}, one, true);
+    else decide(resource, `${id} cannot be imported: there is none`);
+  }
+  if (undecided.length > 0) throw new UndecidedPending(undecided);
   return found;
 
-  function takeOver(resource: StackResource, { isUseless }: PendingRule, { id, outputs }: Read): void {
+  /** @param isDecided somebody says that it is it, whatever its tags say */
+  function takeOver(
+    resource: StackResource,
+    { isUseless }: Pick<PendingRule, 'isUseless'>,
+    { id, outputs }: Read,
+    isDecided = false,
+  ): void {
     const reading = judgeReading(resource.inputs, outputs);
-    if (reading.kind === 'foreign') decide(resource, `${id} exists and does not have the tags of this stack`);
-    else if (reading.kind === 'cut_off') decide(resource, `${id} is ${reading.status} for good: remove it there`);
+    if (reading.kind === 'foreign' && !isDecided)
+      decide(resource, `${id} exists and does not have the tags of this stack`, [id]);
+    else if (reading.kind === 'cut_off') decide(resource, `${id} is ${reading.status} for good: remove it there`, [id]);
     else if (reading.kind === 'unfinished')
       throw new ProviderError('retryable', `${resource.name} (${id}) is still being made: ${reading.status}`);
     else found[resource.urn] = { id, outputs, ...(isUseless ? { isUseless } : {}) };
   }
-}
-
-function describe({ name, type, urn }: StackResource, why: string): string {
-  return (
-    `whether ${name} (${type}) was made before the interruption has to be decided: ${why}. Import it ` +
-    `(pulumi refresh --import-pending-creates ${urn} ID) or say that there is none (--clear-pending-creates)`
-  );
 }
 
 function unsettled({ name, type }: StackResource): never {

@@ -11,6 +11,7 @@ import { classifyEngineError, summarizeEngineError, type EngineErrorKind } from 
 import type { PlannedStep } from '../../domain/prices/price-diff.ts';
 import type { Drift } from '../../domain/stack.ts';
 import { changesNothing, type ResourceFailure, type RunRequest, type RunResult, type UpdateKind } from './protocol.ts';
+import type { PendingDecision } from '../../domain/pending-creates/decision.ts';
 import { isCloudType } from '../../domain/pending-creates/find-rule.ts';
 import { findPendingCreates, type LookUpTools } from './find-pending.ts';
 import type { FoundResource, StackResource, StackState, StateBackend } from './state-backend.ts';
@@ -24,6 +25,8 @@ export interface UpdateRequest {
   secretOutputs?: string[];
   /** Before a destroy: what the state protects is no longer protected. */
   unprotect?: boolean;
+  /** What persons said of pending creates, by urn. */
+  decisions?: Record<string, PendingDecision>;
 }
 
 export interface UpdateHooks extends RunHooks {
@@ -32,6 +35,11 @@ export interface UpdateHooks extends RunHooks {
    * Throws ProviderError where that cannot be told: then the update does not start. What clouds made the runner looks up itself.
    */
   resolvePending(resource: StackResource): Promise<string | null>;
+  /**
+   * Nothing is pending any more, and the engine is about to begin with an update that changes something: what was decided of pending creates
+   * is over, and must not be said of what comes.
+   */
+  onBeginning?(): Promise<void>;
   onStarted?(runId: string): void;
 }
 
@@ -90,19 +98,25 @@ export function createStackRunner(
   const askedSince = new Map<string, number>();
 
   /** Throws the ProviderError of a look-up that cannot be believed: see UpdateHooks. */
-  async function resolvePendingCreates(stackName: string, hooks: UpdateHooks, signals: UpdateSignals): Promise<void> {
+  async function resolvePendingCreates(
+    { stackName, decisions = {} }: UpdateRequest,
+    hooks: UpdateHooks,
+    signals: UpdateSignals,
+  ): Promise<void> {
     const state = await backend.readState(stackName);
     if (!state) return;
     const found: Record<string, FoundResource> = {};
     for (const resource of state.pendingCreates.filter(({ type }) => !isCloudType(type))) {
-      const id = await hooks.resolvePending(resource);
+      const decision = decisions[resource.urn];
+      if (decision?.kind === 'clear') continue;
+      const id = decision?.id ?? (await hooks.resolvePending(resource));
       if (id !== null) found[resource.urn] = { id };
     }
     const ofClouds = state.pendingCreates.filter(({ type }) => isCloudType(type));
     const now = performance.now();
     for (const { urn } of ofClouds) if (!askedSince.has(urn)) askedSince.set(urn, now);
     if (ofClouds.length > 0)
-      Object.assign(found, await findPendingCreates(createLookUpTools(signals), stackName, state, ofClouds));
+      Object.assign(found, await findPendingCreates(createLookUpTools(signals), stackName, state, ofClouds, decisions));
     // Even without any: what is left of updates, deletes and components is no news to anybody.
     await backend.resolvePendingCreates(stackName, found);
     for (const { urn } of ofClouds) askedSince.delete(urn);
@@ -134,8 +148,11 @@ export function createStackRunner(
     signals: UpdateSignals,
   ): Promise<UpdateOutcome> {
     await backend.prepareStack(request.stackName);
-    if (!changesNothing(update)) await backend.endDeadUpdates(request.stackName);
-    if (!changesNothing(update)) await resolvePendingCreates(request.stackName, hooks, signals);
+    if (!changesNothing(update)) {
+      await backend.endDeadUpdates(request.stackName);
+      await resolvePendingCreates(request, hooks, signals);
+      await hooks.onBeginning?.();
+    }
     if (request.unprotect === true) await backend.unprotect(request.stackName);
     const runId = randomUUID();
     hooks.onStarted?.(runId);

@@ -2,13 +2,13 @@
  * Pending creates of stacks that people made: a create whose end nobody saw. Whether the cloud made it is asked of the cloud, by what
  * names it there; only then may the next update run, because the engine itself would make it a second time.
  */
-import { ProviderError } from '../../domain/provider-error.ts';
 import type { StackRow } from '../../db/stacks.ts';
 import type { StackResource } from '../engine/state-backend.ts';
+import { UndecidedPending } from '../engine/undecided-pending.ts';
 import { hostId } from '../../domain/on-prem-host.ts';
 import type { StepContext } from './step.ts';
 
-/** @returns the id at the cloud, null when it has none. Throws ProviderError where that cannot be told. */
+/** @returns the id at the cloud, null when it has none. Throws UndecidedPending where that cannot be told. */
 export function findPendingResource(
   _context: StepContext,
   stack: StackRow,
@@ -16,12 +16,9 @@ export function findPendingResource(
 ): Promise<string | null> {
   const onHost = hostOfPending(resource);
   if (onHost !== null) return Promise.resolve(onHost);
-  return Promise.reject(
-    new ProviderError(
-      'invalid',
-      `whether ${resource.name} (${resource.type}) of ${stack.title} was made must be decided`,
-    ),
-  );
+  const { urn, name, type } = resource;
+  const why = `nothing is known of how to find its type in ${stack.title}`;
+  return Promise.reject(new UndecidedPending([{ urn, name, type, why, found: [] }]));
 }
 
 /** On a host of ours nothing is made twice: its place is its id, and what was begun there is finished or removed by it. */

@@ -3,42 +3,35 @@
  * planned first, in the same operation, and held to the policies, to the ceiling and to the plan that was shown, before it makes anything.
  */
 import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { ErrorCode } from '../../domain/error-table.ts';
+import { decisionsOf, mergePending, type UndecidedCreate } from '../../domain/pending-creates/decision.ts';
 import { checkPolicies, type PlannedResource, type PolicyViolation } from '../../domain/policy.ts';
 import { diffPrices, type PlannedStep, type PriceDiff } from '../../domain/prices/price-diff.ts';
 import { priceResource, worstPrice } from '../../domain/prices/resource-price.ts';
 import { isRetryable, ProviderError } from '../../domain/provider-error.ts';
-import { describePlanChanges, planText, type StackResourceView } from '../../domain/stack.ts';
-import { acceptStackOperation } from '../../db/accept-stack.ts';
-import { SYSTEM } from '../../db/audit.ts';
-import { retryWhileAway, type Tx } from '../../db/database.ts';
+import { describePlanChanges, planText } from '../../domain/stack.ts';
+import type { Tx } from '../../db/database.ts';
+import { reopenFindingsOf } from '../../db/findings.ts';
 import { markHostsOfStackRemoved } from '../../db/hosts.ts';
-import { finishOperation, findOperation, saveProgress, withClaim, type NewEvent } from '../../db/operations.ts';
+import { finishOperation, findOperation, saveProgress } from '../../db/operations.ts';
 import { findStackPlan, saveStackPlan } from '../../db/stack-plans.ts';
-import { findStack, saveDrift, saveStackState, setStackStatus, type StackRow } from '../../db/stacks.ts';
-import { LEASE_MS } from '../../domain/operation.ts';
+import { findStack, saveStackPending, setStackStatus, type StackRow } from '../../db/stacks.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
-import type { ResourceProgress } from '../engine/protocol.ts';
-import type { StackState } from '../engine/state-backend.ts';
-import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
-import { followStack, secretOutputsOf, type StackNews } from '../clusters/follow-stack.ts';
-import { answerHostQuestion } from './host-questions.ts';
-import { findPendingResource } from './pending-resource.ts';
+import type { UpdateOutcome } from '../engine/stack-runner.ts';
+import { renewEnrolment } from '../clusters/enrolment.ts';
+import { followStack, type StackNews } from '../clusters/follow-stack.ts';
+import { UndecidedPending } from '../engine/undecided-pending.ts';
+import { endFindings, healDrift, judgeDrift, recordRefresh } from './stack-drift.ts';
+import { hasCarried, record, runStack, type OperationInput } from './stack-run.ts';
+import { regionOf, saveState } from './stack-state.ts';
 import type { StepContext, StepResult } from './step.ts';
 
-const APPLY_PATIENCE_MS = LEASE_MS;
 const ENGINE_WAIT_MS = 2_000;
 /** An update that keeps failing for reasons of the engine's own is given up: a person decides then. */
 const MAX_FAILURES = 5;
 /** A cloud may need most of an hour until what was begun is there. */
 const MAX_LOOK_UPS = 60;
-
-interface OperationInput {
-  planHash?: string;
-  updateKind?: 'up' | 'destroy';
-  /** The engine compares with its state: what an outside hand changed is only undone when the state knows of it. */
-  refreshFirst?: boolean;
-}
 
 /** Kind `preview_stack`, target `stack`. */
 export async function previewStack(context: StepContext): Promise<StepResult> {
@@ -57,9 +50,13 @@ export async function upStack(context: StepContext): Promise<StepResult> {
     // A step that goes on where another died is in the middle of its plan, which was checked before it began.
     if ((context.operation.state as { isPlanned?: boolean }).isPlanned !== true) {
       if ((context.operation.input as OperationInput).refreshFirst === true) {
-        const ended = endOf(context, await run(context, stack, 'refresh'));
+        const refreshed = await runStack(context, stack, 'refresh');
+        const ended = endOf(context, refreshed);
         if (ended) return failStack(context, stack, ended);
+        await record(context, (tx) => recordRefresh(tx, stack, refreshed));
       }
+      // A plan that was shown is held to, and has the token of then.
+      if ((context.operation.input as OperationInput).planHash === undefined) await renewEnrolment(context, stack);
       const plan = await planUpdate(context, stack, 'up');
       if ('result' in plan) return failStack(context, stack, plan.result);
       const refusal = await refusePlan(context, stack, plan);
@@ -67,8 +64,15 @@ export async function upStack(context: StepContext): Promise<StepResult> {
       await record(context, (tx) => saveProgress(tx, context.claim, { state: { isPlanned: true } }));
     }
     await record(context, (tx) => setStackStatus(tx, stack.id, 'updating'));
-    const outcome = await run(context, stack, 'up');
-    return settle(context, stack, outcome, () => ({ status: 'up' as const, note: summarize(outcome) }));
+    const outcome = await runStack(context, stack, 'up');
+    const { refreshFirst = false } = context.operation.input as OperationInput;
+    return settle(
+      context,
+      stack,
+      outcome,
+      () => ({ status: 'up' as const, note: summarize(outcome) }),
+      (tx) => healDrift(tx, stack, refreshFirst),
+    );
   });
 }
 
@@ -76,8 +80,8 @@ export async function upStack(context: StepContext): Promise<StepResult> {
 export async function refreshStack(context: StepContext): Promise<StepResult> {
   return withStack(context, async (stack) => {
     await record(context, (tx) => setStackStatus(tx, stack.id, 'updating'));
-    const outcome = await run(context, stack, 'refresh');
-    if (outcome.isOk) await record(context, (tx) => saveDrift(tx, stack.id, outcome.drift));
+    const outcome = await runStack(context, stack, 'refresh');
+    if (outcome.isOk) await record(context, (tx) => recordRefresh(tx, stack, outcome));
     return settle(context, stack, outcome, () => ({
       status: 'up' as const,
       note: `${outcome.drift.length} resource${outcome.drift.length === 1 ? '' : 's'} had changed`,
@@ -89,41 +93,36 @@ export async function refreshStack(context: StepContext): Promise<StepResult> {
 export async function destroyStack(context: StepContext): Promise<StepResult> {
   return withStack(context, async (stack) => {
     await record(context, (tx) => setStatus(context, tx, stack, { status: 'destroying' }));
-    const outcome = await run(context, stack, 'destroy');
+    const outcome = await runStack(context, stack, 'destroy');
     const isGone = outcome.isOk && (outcome.state?.resources.length ?? 0) === 0;
     if (isGone) await context.runner.remove(stack.name);
     if (isGone) await record(context, (tx) => markHostsOfStackRemoved(tx, stack.id));
-    return settle(context, stack, outcome, () => ({ status: 'destroyed' as const, note: 'nothing is left' }));
+    return settle(
+      context,
+      stack,
+      outcome,
+      () => ({ status: 'destroyed' as const, note: 'nothing is left' }),
+      (tx) => endFindings(tx, stack.id),
+    );
   });
 }
 
 /** Kind `check_stack_drift`, target `stack`: looks only; repairs where the stack says so, by an ordinary up after a refresh. */
 export async function checkStackDrift(context: StepContext): Promise<StepResult> {
   return withStack(context, async (stack) => {
-    const outcome = await run(context, stack, 'detect_drift');
+    const outcome = await runStack(context, stack, 'detect_drift');
     const ended = endOf(context, outcome);
     if (ended) return ended;
-    const { drift } = outcome;
-    await record(context, async (tx) => {
-      await saveDrift(tx, stack.id, drift);
-      if (drift.length === 0 || stack.on_drift !== 'repair') return;
-      const order = {
-        stack,
-        kind: 'up_stack',
-        actor: SYSTEM,
-        refreshFirst: true,
-        follows: context.operation.id,
-      } as const;
-      await acceptStackOperation(tx, context.queue, order);
-    });
+    const drift = await judgeDrift(context, stack, outcome);
     if (drift.length > 0) await context.emit([{ type: 'drift', data: { resources: drift } }]);
     return { kind: 'done', note: drift.length === 0 ? 'nothing has changed' : `${drift.length} changed outside` };
   });
 }
 
 async function withStack(context: StepContext, act: (stack: StackRow) => Promise<StepResult>): Promise<StepResult> {
-  const stack = await findStack(context.db, null, context.operation.target_id);
-  if (!stack || stack.status === 'destroyed') return { kind: 'done', note: 'the stack is gone' };
+  const row = await findStack(context.db, null, context.operation.target_id);
+  if (!row || row.status === 'destroyed') return { kind: 'done', note: 'the stack is gone' };
+  const stack = hasCarried(context) ? { ...row, config: (context.operation.input as OperationInput).config } : row;
   // Asked for while it was planned, or while nobody held it: a step that began would only be interrupted again.
   if (context.operation.cancel_requested_at !== null) return endCanceled(context, stack);
   if (!context.engineReady()) {
@@ -138,15 +137,60 @@ async function withStack(context: StepContext, act: (stack: StackRow) => Promise
   }
 }
 
+interface Failure {
+  code: ErrorCode;
+  detail: string;
+}
+
+/**
+ * The rule of a carried configuration: it is the stack's from the moment on that the engine begins. What was made of it then nobody can
+ * undo, so it stays what the stack is to be, also where the up fails.
+ */
+async function sayWhatHolds(context: StepContext, stack: StackRow, failure: Failure): Promise<Failure> {
+  if (!hasCarried(context)) return failure;
+  const now = await findStack(context.db, null, stack.id);
+  const holds = isDeepStrictEqual(now?.config, stack.config)
+    ? 'The changed configuration holds: the next up goes on with it, and another change takes it back'
+    : 'The configuration is as it was before';
+  return { ...failure, detail: `${failure.detail.slice(0, 3800)}. ${holds}` };
+}
+
 /** What an interrupted update left pending could not be looked up, so that the update did not begin. */
 async function endUnbegun(context: StepContext, stack: StackRow, error: ProviderError): Promise<StepResult> {
   if (context.kill.aborted || context.cancel.aborted) return { kind: 'release' };
-  const detail = error.message.slice(0, 4000);
-  if (isRetryable(error.kind) && context.operation.failures < MAX_LOOK_UPS)
-    return { kind: 'retry', afterMs: error.retryAfterMs ?? 0, note: detail };
-  const failure = { code: 'stack_refused' as const, detail };
-  await record(context, (tx) => setStatus(context, tx, stack, { status: 'failed', failure }));
-  return { kind: 'fail', error: failure };
+  const pending = mergePending(stack.pending ?? [], await listUndecided(context, stack, error));
+  const isRetried = isRetryable(error.kind) && context.operation.failures < MAX_LOOK_UPS;
+  const way = pending.length > 0 && !isRetried ? wayToDecide(stack) : '';
+  const detail = `${error.message.slice(0, 3500)}${way}`;
+  const failure = await sayWhatHolds(context, stack, { code: 'stack_refused', detail });
+  await record(context, async (tx) => {
+    await saveStackPending(tx, stack.id, pending.length > 0 ? pending : null);
+    if (!isRetried) await setStatus(context, tx, stack, { status: 'failed', failure });
+  });
+  return isRetried
+    ? { kind: 'retry', afterMs: error.retryAfterMs ?? 0, note: detail }
+    : { kind: 'fail', error: failure };
+}
+
+/** Where the look-up itself had trouble, a person may know better of each. */
+async function listUndecided(
+  context: StepContext,
+  stack: StackRow,
+  error: ProviderError,
+): Promise<readonly UndecidedCreate[]> {
+  if (error instanceof UndecidedPending) return error.resources;
+  const known = decisionsOf(stack.pending ?? []);
+  const state = await context.runner.readState(stack.name);
+  return (state?.pendingCreates ?? [])
+    .filter(({ urn }) => known[urn] === undefined)
+    .map(({ urn, name, type }) => ({ urn, name, type, why: error.message.slice(0, 500), found: [] }));
+}
+
+function wayToDecide({ id }: StackRow): string {
+  return (
+    `. This update did not begin. Decide it by POST /stacks/${id}/pending/decide (muster stacks pending list ${id}), ` +
+    `and the next update goes on from there`
+  );
 }
 
 async function endCanceled(context: StepContext, stack: StackRow): Promise<StepResult> {
@@ -157,7 +201,7 @@ async function endCanceled(context: StepContext, stack: StackRow): Promise<StepR
   const detail = wasUnderWay
     ? 'canceled in the middle: what was made is in the state'
     : 'canceled before anything was changed';
-  const failure = { code: 'canceled', detail };
+  const failure = await sayWhatHolds(context, stack, { code: 'canceled', detail });
   await record(context, async (tx) => {
     if (isUpdate) await setStatus(context, tx, stack, { status: wasUnderWay ? 'failed' : stack.status, failure });
     await finishOperation(tx, context.queue, operation.id, 'canceled', { error: failure });
@@ -178,7 +222,7 @@ async function planUpdate(
   stack: StackRow,
   updateKind: 'up' | 'destroy',
 ): Promise<Planned | { result: StepResult }> {
-  const outcome = await run(context, stack, updateKind === 'up' ? 'preview' : 'preview_destroy');
+  const outcome = await runStack(context, stack, updateKind === 'up' ? 'preview' : 'preview_destroy');
   const ended = endOf(context, outcome);
   if (ended) return { result: ended };
   const { steps } = outcome;
@@ -242,61 +286,9 @@ function refuse(context: StepContext, stack: StackRow, code: ErrorCode, detail: 
 /** A refusal leaves the stack as it is, with the reason; a stack that never was anything stays `created`. */
 async function failStack(context: StepContext, stack: StackRow, result: StepResult): Promise<StepResult> {
   if (result.kind !== 'fail') return result;
-  const { error } = result;
+  const error = await sayWhatHolds(context, stack, result.error);
   await record(context, (tx) => setStatus(context, tx, stack, { status: stack.status, failure: error }));
-  return result;
-}
-
-type Update = 'preview' | 'preview_destroy' | 'detect_drift' | 'up' | 'refresh' | 'destroy';
-
-async function run(context: StepContext, stack: StackRow, update: Update): Promise<UpdateOutcome> {
-  const hooks = createHooks(context, stack);
-  const request = {
-    stackName: stack.name,
-    program: { kind: stack.kind, args: programArgs(context, stack, update) },
-    mayExist: [],
-    deploymentSshPublicKeys: [context.deploymentSshPublicKey],
-    unprotect: update === 'destroy' && !stack.protect,
-    secretOutputs: secretOutputsOf(stack.kind),
-  };
-  const signals = { cancel: context.cancel, kill: context.kill };
-  const { runner } = context;
-  const outcome = await {
-    preview: runner.preview,
-    preview_destroy: runner.previewDestroy,
-    detect_drift: runner.detectDrift,
-    up: runner.up,
-    refresh: runner.refresh,
-    destroy: runner.destroy,
-  }[update](request, hooks, signals);
-  await hooks.settled();
-  await record(context, (tx) =>
-    saveProgress(tx, context.claim, {
-      update: {
-        kind: outcome.update,
-        at: context.now().toISOString(),
-        engineMs: outcome.engineMs,
-        changes: outcome.changes,
-        error: outcome.error?.detail ?? null,
-      },
-    }),
-  );
-  return outcome;
-}
-
-/** The same row gives the same arguments, so nothing changes that was not changed. */
-function programArgs(context: StepContext, stack: StackRow, update: Update) {
-  return {
-    config: stack.config,
-    name: stack.title,
-    tags: { owner: stack.owner, deployment: context.deploymentId, costCentre: stack.cost_centre },
-    protect: stack.protect,
-    // A preview shows what is too dear, with its price; planning refuses it.
-    ceilingMicroUsdPerHour:
-      stack.ceiling_micro_usd_per_hour === null || update === 'preview'
-        ? null
-        : Number(stack.ceiling_micro_usd_per_hour),
-  };
+  return { kind: 'fail', error };
 }
 
 /** Interruptions and failures of an update that changes nothing; null: it went well. */
@@ -321,14 +313,16 @@ async function settle(
   stack: StackRow,
   outcome: UpdateOutcome,
   onSuccess: () => { status: 'up' | 'destroyed'; note: string },
+  follow: (tx: Tx) => Promise<void> = () => Promise.resolve(),
 ): Promise<StepResult> {
-  const { state, error } = outcome;
+  const { error } = outcome;
   if (context.kill.aborted) return { kind: 'release' };
-  await record(context, (tx) => saveState(tx, stack, outcome, state));
+  await record(context, (tx) => saveState(tx, stack, outcome));
   if (context.cancel.aborted) {
     const isAsked = (await findOperation(context.db, null, context.operation.id))?.cancel_requested_at != null;
     if (!isAsked) return { kind: 'release' };
-    const failure = { code: 'canceled', detail: 'canceled in the middle: what was made is in the state' };
+    const detail = 'canceled in the middle: what was made is in the state';
+    const failure = await sayWhatHolds(context, stack, { code: 'canceled', detail });
     await record(context, async (tx) => {
       await setStatus(context, tx, stack, { status: 'failed', failure });
       await finishOperation(tx, context.queue, context.operation.id, 'canceled', { error: failure });
@@ -338,21 +332,25 @@ async function settle(
   if (outcome.isOk) {
     const { status, note } = onSuccess();
     const { outputs, secretOutputs = {} } = outcome;
-    await record(context, (tx) => setStatus(context, tx, stack, { status, outputs, secretOutputs }));
+    await record(context, async (tx) => {
+      await setStatus(context, tx, stack, { status, outputs, secretOutputs });
+      await follow(tx);
+    });
     return { kind: 'done', note };
   }
   const { kind, detail } = error ?? { kind: 'unexpected' as const, detail: 'the engine gave no reason' };
   if ((kind === 'locked' || kind === 'engine_gone') && context.operation.failures < MAX_FAILURES)
     return { kind: 'retry', afterMs: 0, note: detail };
   const code: ErrorCode = kind === 'resource_failed' ? 'stack_failed' : engineErrorCode(kind).code;
-  const text = describeFailures(outcome) || detail;
-  await record(context, (tx) => setStatus(context, tx, stack, { status: 'failed', failure: { code, detail: text } }));
-  return { kind: 'fail', error: { code, detail: text } };
+  const failure = await sayWhatHolds(context, stack, { code, detail: describeFailures(outcome) || detail });
+  await record(context, (tx) => setStatus(context, tx, stack, { status: 'failed', failure }));
+  return { kind: 'fail', error: failure };
 }
 
-/** A cluster follows the stack that makes it. */
+/** A cluster follows the stack that makes it; a finding that it was to end is open again. */
 async function setStatus(context: StepContext, tx: Tx, stack: StackRow, news: StackNews): Promise<void> {
   await setStackStatus(tx, stack.id, news.status, news.failure ?? null);
+  if (news.failure) await reopenFindingsOf(tx, context.operation.id);
   await followStack(tx, context.envelope, stack, news);
 }
 
@@ -361,77 +359,9 @@ function describeFailures(outcome: UpdateOutcome): string {
   return [...failures, ...(outcome.error ? [outcome.error.detail] : [])].join('; ').slice(0, 4000);
 }
 
-async function saveState(tx: Tx, stack: StackRow, outcome: UpdateOutcome, state: StackState | null): Promise<void> {
-  const context = { region: regionOf(stack.config) };
-  const unpriced: { urn: string; why: string }[] = [];
-  let total = 0n;
-  const resources: StackResourceView[] = (state?.resources ?? []).filter(isShown).map((resource) => {
-    const price = priceResource(resource, context);
-    if (price.kind === 'amount') total += price.microUsdPerHour;
-    else unpriced.push({ urn: resource.urn, why: price.why });
-    return {
-      urn: resource.urn,
-      name: resource.name,
-      type: resource.type,
-      id: resource.id,
-      parent: resource.parent,
-      isProtected: resource.isProtected,
-      microUsdPerHour: price.kind === 'amount' ? Number(price.microUsdPerHour) : null,
-    };
-  });
-  await saveStackState(tx, stack.id, {
-    ...(outcome.update === 'up' && outcome.isOk ? { outputs: outcome.outputs } : {}),
-    resources,
-    priceMicroUsdPerHour: total,
-    unpriced,
-  });
-}
-
-function isShown({ type }: { type: string }): boolean {
-  return type !== 'pulumi:pulumi:Stack' && !type.startsWith('pulumi:providers:');
-}
-
 function summarize({ changes }: UpdateOutcome): string {
   const parts = Object.entries(changes)
     .filter(([op, count]) => op !== 'same' && count > 0)
     .map(([op, count]) => `${count} ${op}`);
   return parts.length === 0 ? 'nothing had to change' : parts.join(', ');
-}
-
-/** Where a kind's configuration says that its resources are. */
-function regionOf(config: unknown): string | null {
-  const { region, location, zone } = (config ?? {}) as Record<string, unknown>;
-  const found = region ?? location ?? zone;
-  return typeof found === 'string' ? found : null;
-}
-
-function createHooks(context: StepContext, stack: StackRow): UpdateHooks & { settled(): Promise<void> } {
-  let writing: Promise<void> = Promise.resolve();
-  function emit(events: NewEvent[]): void {
-    writing = writing
-      .then(() => context.emit(events))
-      .catch((error: unknown) => context.log.warn({ err: error }, 'progress of a stack could not be recorded'));
-  }
-  return {
-    onStarted: (runId) => context.onRunStarted(runId),
-    onResources: (resources) => emit(resources.map((one) => ({ type: 'resource', data: describe(one) }))),
-    onDiagnostic: (severity, message) =>
-      emit([{ type: severity === 'info' ? 'progress' : 'diagnostic', data: { severity, message } }]),
-    async answer(question, input) {
-      const answer = answerHostQuestion(context, stack, question, input);
-      if (answer === undefined) throw new Error(`a stack of kind ${stack.kind} asks for no ${question}`);
-      return (await answer) as never;
-    },
-    resolvePending: (resource) => findPendingResource(context, stack, resource),
-    settled: () => writing,
-  };
-}
-
-/** Outputs stay where they are: some are secret. */
-function describe({ name, type, op, status, id }: ResourceProgress): Record<string, unknown> {
-  return { resource: name, type, op, status, id: id ?? null };
-}
-
-function record(context: StepContext, write: (tx: Tx) => Promise<void>): Promise<void> {
-  return retryWhileAway(() => withClaim(context.db, context.claim, write), APPLY_PATIENCE_MS);
 }

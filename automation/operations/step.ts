@@ -13,6 +13,7 @@ import type { Queue } from '../../db/queue.ts';
 import type { DestroyTimings } from '../../providers-dynamic/destroy-machine.ts';
 import type { ProviderClient, RateLimiter } from '../../providers-dynamic/provider-client.ts';
 import type { Envelope } from '../../secrets/envelope.ts';
+import type { AzureManagement } from '../clusters/azure-management.ts';
 import type { KubernetesReader } from '../clusters/kubernetes-reader.ts';
 import type { ListedProvider } from '../readiness/list-instances.ts';
 import type { StackRunner } from '../engine/stack-runner.ts';
@@ -29,6 +30,8 @@ export interface StepServices {
   limiter: RateLimiter;
   envelope: Envelope;
   kubernetes: KubernetesReader;
+  /** Absent: no cluster can be started or stopped. */
+  azure?: AzureManagement;
   /** Where agents reach us; null: machines carry none. */
   agentUrl: string | null;
   labelMac: LabelMac;

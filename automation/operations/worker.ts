@@ -30,10 +30,12 @@ import { DISPATCH_CHANNEL } from '../../db/queue.ts';
 import { adoptMachine } from './adopt-machine.ts';
 import { changeBid } from './change-bid.ts';
 import { destroyInstance, destroyMachine } from './destroy.ts';
+import { forgetDryRun } from './forget-dry-run.ts';
 import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
 import { refreshOffers } from './refresh-offers.ts';
 import { registerCluster } from './register-cluster.ts';
+import { switchPower } from './switch-power.ts';
 import { checkStackDrift, destroyStack, previewStack, refreshStack, upStack } from './stack-update.ts';
 import { StackHeldError } from '../engine/state-backend.ts';
 import type { StepContext, StepHandler, StepResult, StepServices } from './step.ts';
@@ -50,7 +52,10 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   refresh_stack: refreshStack,
   destroy_stack: destroyStack,
   check_stack_drift: checkStackDrift,
+  forget_dry_run: forgetDryRun,
   register_cluster: registerCluster,
+  stop_cluster: switchPower,
+  start_cluster: switchPower,
 };
 
 /** When one of these fails, what it leaves half made is destroyed. */

@@ -10,14 +10,14 @@ import type {
   ClusterReply,
   clusterStorageClasses,
 } from '../../api/contract/clusters.ts';
-import type { StackPlanReply } from '../../api/contract/stacks.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../exit-code.ts';
 import type { ExitCode } from '../exit-code.ts';
-import { formatAge, formatMicroUsd, formatSum, orDash } from '../format.ts';
+import { formatAge, formatMicroUsd, orDash } from '../format.ts';
 import { reportEnd, watchOperation } from '../watch-operation.ts';
 import { showPage } from './page.ts';
 import type { PageOptions } from './page.ts';
+import { awaitPlan, showPlan } from './stack-plan.ts';
 
 const HEAD = ['CLUSTER', 'NAME', 'KIND', 'STATUS', 'PLATFORM', 'KUBERNETES', 'NODES', 'GPUS', 'CHECKED'];
 
@@ -72,7 +72,7 @@ export async function createCluster(
 ): Promise<ExitCode> {
   const { terminal, api } = context;
   const body = await bodyOf(options);
-  const plan = await planOf(context, body);
+  const plan = await awaitPlan(context, await api.post('/clusters', { ...body, dryRun: true }));
   if (terminal.isJson && options.dryRun) terminal.printJson(plan);
   else if (!terminal.isJson) await showPlan(context, plan);
   if (plan.violations.length > 0) throw new CliError('Nothing was made: a policy would be broken.', EXIT.wrongUse);
@@ -117,7 +117,11 @@ export async function showKubeconfig(context: Context, [id]: string[]): Promise<
   return EXIT.done;
 }
 
-export interface ScaleOptions extends FollowOptions {
+interface ChangeOptions extends FollowOptions {
+  dryRun?: boolean;
+}
+
+export interface ScaleOptions extends ChangeOptions {
   nodeGroup: string;
   min?: string;
   max?: string;
@@ -137,7 +141,7 @@ export function scaleCluster(context: Context, [id]: string[], options: ScaleOpt
 export function upgradeCluster(
   context: Context,
   [id]: string[],
-  options: FollowOptions & { kubernetesVersion: string },
+  options: ChangeOptions & { kubernetesVersion: string },
 ): Promise<ExitCode> {
   const { kubernetesVersion } = options;
   const question = `Upgrade to Kubernetes ${kubernetesVersion}? There is no way back.`;
@@ -145,11 +149,11 @@ export function upgradeCluster(
 }
 
 export function startCluster(context: Context, [id]: string[], options: FollowOptions): Promise<ExitCode> {
-  return change(context, id, 'start', {}, 'Start its GPU pools, which then cost again?', options);
+  return switchPower(context, id, 'start', 'Start it, which then costs again?', options);
 }
 
 export function stopCluster(context: Context, [id]: string[], options: FollowOptions): Promise<ExitCode> {
-  return change(context, id, 'stop', {}, 'Stop its GPU pools, with everything that runs on them?', options);
+  return switchPower(context, id, 'stop', 'Stop the whole of it, with everything that runs on it?', options);
 }
 
 export async function deleteCluster(context: Context, [id]: string[], options: FollowOptions): Promise<ExitCode> {
@@ -254,18 +258,38 @@ export async function showStorageClasses(context: Context, [id]: string[]): Prom
   return EXIT.done;
 }
 
+/** Always planned first, as a new one is. */
 async function change(
   context: Context,
   id: string | undefined,
   verb: string,
   body: object,
   question: string,
+  options: ChangeOptions,
+): Promise<ExitCode> {
+  const { terminal, api } = context;
+  const path = `${pathOf(id)}/${verb}`;
+  const plan = await awaitPlan(context, await api.post(path, { ...body, dryRun: true }));
+  if (terminal.isJson && options.dryRun) terminal.printJson(plan);
+  else if (!terminal.isJson) await showPlan(context, plan);
+  if (plan.violations.length > 0) throw new CliError('Nothing was changed: a policy would be broken.', EXIT.wrongUse);
+  if (options.dryRun) return EXIT.done;
+  if (!options.yes && !(await terminal.confirm(question, 'Say --yes, or --dry-run to see the plan only.')))
+    throw new CliError('Nothing was changed.', EXIT.failed);
+  return follow(context, await api.post<ClusterAccepted>(path, { ...body, planHash: plan.planHash }), options);
+}
+
+async function switchPower(
+  context: Context,
+  id: string | undefined,
+  verb: 'start' | 'stop',
+  question: string,
   options: FollowOptions,
 ): Promise<ExitCode> {
   const { terminal, api } = context;
   if (!options.yes && !(await terminal.confirm(question, 'Say --yes.')))
     throw new CliError('Nothing was changed.', EXIT.failed);
-  return follow(context, await api.post<ClusterAccepted>(`${pathOf(id)}/${verb}`, body), options);
+  return follow(context, await api.post<ClusterAccepted>(`${pathOf(id)}/${verb}`, {}), options);
 }
 
 async function follow(
@@ -279,32 +303,6 @@ async function follow(
   else
     terminal.print(`${accepted.cluster?.name ?? 'It'} is accepted as ${id}. Watch it: muster operations watch ${id}`);
   return EXIT.done;
-}
-
-async function planOf({ api, terminal }: Context, body: Record<string, unknown>): Promise<StackPlanReply> {
-  const reply = await api.post<StackPlanReply | ClusterAccepted>('/clusters', { ...body, dryRun: true });
-  if ('planHash' in reply) return reply;
-  terminal.say(`The plan takes long; waiting for ${reply.operation.id}.`);
-  const ended = await watchOperation(api, terminal, reply.operation.id);
-  if (ended.status !== 'succeeded') throw new CliError(`The plan failed: ${orDash(ended.error?.detail)}`, EXIT.failed);
-  return api.get<StackPlanReply>(`/stacks/${ended.targetId}/plans/${ended.id}`);
-}
-
-async function showPlan({ terminal }: Context, plan: StackPlanReply): Promise<void> {
-  await terminal.printTable(
-    ['WHAT', 'NAME', 'TYPE', 'USD/HOUR'],
-    plan.changes.map(({ op, name, type, after }) => [
-      op,
-      name,
-      type,
-      after === null ? '-' : formatMicroUsd(after.microUsdPerHour),
-    ]),
-  );
-  terminal.print(
-    `${formatMicroUsd(plan.priceMicroUsdPerHour)} an hour, ${formatSum(plan.priceMicroUsdPer30Days)} in 30 days.`,
-  );
-  for (const { urn, why } of plan.unpriced) terminal.print(`not in it: ${urn.split('::').at(-1) ?? urn}: ${why}`);
-  for (const { resource, message } of plan.violations) terminal.print(`policy: ${orDash(resource)}: ${message}`);
 }
 
 async function bodyOf(options: CreateClusterOptions): Promise<Record<string, unknown>> {
@@ -377,7 +375,7 @@ function showCluster({ terminal }: Context, cluster: ClusterReply): ExitCode {
   if (cluster.nodes)
     terminal.print(`nodes         ${cluster.nodes.ready} of ${cluster.nodes.total} ready; ${gpusOf(cluster)} GPUs`);
   if (cluster.stackId !== null) terminal.print(`stack         ${cluster.stackId}`);
-  if (cluster.isStopped) terminal.print('power         its GPU pools are stopped');
+  if (cluster.isStopped) terminal.print('power         the whole of it is stopped');
   if (cluster.operation) terminal.print(`under way     ${cluster.operation.kind} ${cluster.operation.id}`);
   if (cluster.failure) terminal.print(`failed        ${cluster.failure.detail} (${cluster.failure.code})`);
   terminal.print(`actions       ${cluster.allowedActions.join(', ') || '-'}`);

@@ -241,6 +241,7 @@ async function showPlan(context: Context, plan: ProvisionPlan): Promise<void> {
   if (rows.length > 0) tell(await formatTable(CANDIDATE_HEAD, rows));
   tell(`${plan.fittingOffers} offers on ${plan.fittingMachines} machines fit.`);
   if (plan.shortage !== null) tell(`Short: ${plan.shortage}`);
+  for (const note of plan.notes) tell(`Note: ${note}.`);
   if (isEmpty(plan)) return;
   const hour = formatMicroUsd(plan.priceMicroUsdPerHour);
   tell(

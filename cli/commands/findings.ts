@@ -1,4 +1,4 @@
-/** `muster findings …`: what is recorded otherwise than the providers list it, and what is to be done about it. */
+/** `muster findings …`: what is recorded otherwise than the providers list it or the clouds have it, and what is to be done about it. */
 import type { Finding } from '../../api/contract/findings.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../exit-code.ts';
@@ -11,13 +11,25 @@ export interface FindingListOptions extends PageOptions {
   status?: string;
   class?: string;
   provider?: string;
+  stackId?: string;
 }
 
-const HEAD = ['FINDING', 'CLASS', 'STATUS', 'PROVIDER', 'MACHINE', 'USD/HOUR', 'COST', 'SEEN', 'MAY', 'DETAIL'];
+const HEAD = [
+  'FINDING',
+  'CLASS',
+  'STATUS',
+  'PROVIDER',
+  'MACHINE OR STACK',
+  'USD/HOUR',
+  'COST',
+  'SEEN',
+  'MAY',
+  'DETAIL',
+];
 
 export function listFindings(context: Context, _args: string[], options: FindingListOptions): Promise<ExitCode> {
-  const { status, class: classes, provider } = options;
-  return showPage<Finding>(context, '/findings', { status, class: classes, provider }, options, HEAD, toRow);
+  const { status, class: classes, provider, stackId } = options;
+  return showPage<Finding>(context, '/findings', { status, class: classes, provider, stackId }, options, HEAD, toRow);
 }
 
 export async function destroyFound(
@@ -39,6 +51,10 @@ export function adoptFound(
   return act(context, id, 'adopt', given({ name, consumer, maxLifetime, overrideReason, reason }));
 }
 
+export function repairFound(context: Context, [id]: string[], options: { reason?: string }): Promise<ExitCode> {
+  return act(context, id, 'repair', given({ reason: options.reason }));
+}
+
 export function ignoreFound(
   context: Context,
   [id]: string[],
@@ -50,7 +66,7 @@ export function ignoreFound(
 async function act(
   { terminal, api }: Context,
   id: string | undefined,
-  verb: 'destroy' | 'adopt' | 'ignore',
+  verb: 'destroy' | 'adopt' | 'repair' | 'ignore',
   body: Record<string, string>,
 ): Promise<ExitCode> {
   const reply = await api.post<Finding | { finding: Finding; operation: { id: string } }>(
@@ -77,8 +93,8 @@ function toRow(finding: Finding): string[] {
     finding.id,
     finding.class,
     finding.status,
-    finding.provider,
-    orDash(finding.providerInstanceId),
+    orDash(finding.provider),
+    orDash(finding.providerInstanceId ?? finding.stackId),
     formatMicroUsd(finding.priceMicroUsdPerHour),
     formatSum(finding.accruedMicroUsd),
     String(finding.sightings),

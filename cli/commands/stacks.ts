@@ -16,6 +16,7 @@ import { formatAge, formatMicroUsd, formatSum, orDash } from '../format.ts';
 import { reportEnd, watchOperation } from '../watch-operation.ts';
 import { showPage } from './page.ts';
 import type { PageOptions } from './page.ts';
+import { awaitPlan, showPlan } from './stack-plan.ts';
 
 type StackAccepted = z.infer<typeof stackAccepted>;
 
@@ -176,40 +177,7 @@ async function previewOf(context: Context, id: string, update: 'up' | 'destroy')
   const reply = await context.api.post<StackPlanReply | { operation: { id: string } }>(`${pathOf(id)}/preview`, {
     update,
   });
-  if ('planHash' in reply) return reply;
-  const { terminal, api } = context;
-  terminal.say(`The preview takes long; waiting for ${reply.operation.id}.`);
-  const ended = await watchOperation(api, terminal, reply.operation.id);
-  if (ended.status !== 'succeeded')
-    throw new CliError(`The preview failed: ${orDash(ended.error?.detail)}`, EXIT.failed);
-  return api.get<StackPlanReply>(`${pathOf(id)}/plans/${ended.id}`);
-}
-
-async function showPlan({ terminal }: Context, plan: StackPlanReply): Promise<void> {
-  if (plan.changes.length === 0) terminal.print(`Nothing would change (${plan.unchangedCount} resources).`);
-  else
-    await terminal.printTable(
-      ['WHAT', 'NAME', 'TYPE', 'CHANGES', 'USD/HOUR BEFORE', 'AFTER'],
-      plan.changes.map((one) => [
-        one.op,
-        one.name,
-        one.type,
-        one.changedInputs.join(', '),
-        priceText(one.before),
-        priceText(one.after),
-      ]),
-    );
-  const delta = plan.deltaMicroUsdPerHour;
-  terminal.print(
-    `${formatMicroUsd(plan.priceMicroUsdPerHour)} an hour in all (${delta >= 0 ? '+' : ''}${formatMicroUsd(delta)}), ${formatSum(plan.priceMicroUsdPer30Days)} in 30 days.`,
-  );
-  for (const { urn, why } of plan.unpriced) terminal.print(`not in it: ${urn.split('::').at(-1) ?? urn}: ${why}`);
-  for (const { resource, message } of plan.violations) terminal.print(`policy: ${orDash(resource)}: ${message}`);
-}
-
-function priceText(price: StackPlanReply['changes'][number]['after']): string {
-  if (price === null) return '-';
-  return price.microUsdPerHour === null ? price.kind : formatMicroUsd(price.microUsdPerHour);
+  return awaitPlan(context, reply);
 }
 
 async function follow(
@@ -246,11 +214,18 @@ function showStack({ terminal }: Context, stack: StackReply): ExitCode {
   terminal.print(`ceiling       ${formatMicroUsd(stack.ceilingMicroUsdPerHour)}`);
   terminal.print(`owner         ${stack.owner}, cost centre ${stack.costCentre}`);
   terminal.print(`protected     ${stack.protect ? 'yes' : 'no'}; drift is ${stack.onDrift}ed`);
-  const drifted = stack.driftedCount === null ? '-' : `${stack.driftedCount} resources`;
-  terminal.print(`drift         ${drifted}, looked at ${formatAge(stack.driftCheckedAt, Date.now())} ago`);
+  terminal.print(`drift         ${driftOf(stack)}`);
+  if (stack.pendingCount > 0)
+    terminal.print(`to decide     ${stack.pendingCount} interrupted creates: muster stacks pending list ${stack.id}`);
   if (stack.operation) terminal.print(`under way     ${stack.operation.kind} ${stack.operation.id}`);
   if (stack.failure) terminal.print(`failed        ${stack.failure.detail} (${stack.failure.code})`);
   return EXIT.done;
+}
+
+function driftOf({ driftedCount, driftCheckedAt }: StackReply): string {
+  if (driftedCount === null || driftCheckedAt === null) return 'nobody has looked yet; the cron looks every hour';
+  const count = `${driftedCount} resource${driftedCount === 1 ? '' : 's'}`;
+  return `${count}, looked at ${formatAge(driftCheckedAt, Date.now())} ago`;
 }
 
 function priceOf(stack: StackReply): string {

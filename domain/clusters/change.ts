@@ -7,9 +7,14 @@ import { describeUpgradeProblem } from '../kubernetes-version.ts';
 import type { ClusterKind } from './cluster.ts';
 
 /** Those that a stack of ours makes. */
-export type MadeClusterKind = Exclude<ClusterKind, 'registered'>;
+export const MADE_CLUSTER_KINDS = ['eks', 'aks', 'onprem'] as const satisfies readonly ClusterKind[];
+export type MadeClusterKind = (typeof MADE_CLUSTER_KINDS)[number];
 /** Those whose nodes a cloud makes. */
 export type CloudClusterKind = Exclude<MadeClusterKind, 'onprem'>;
+
+export function isMadeClusterKind(kind: string): kind is MadeClusterKind {
+  return (MADE_CLUSTER_KINDS as readonly string[]).includes(kind);
+}
 
 type Config = Record<string, unknown>;
 type Group = Record<string, unknown>;
@@ -64,18 +69,6 @@ export function upgradeTo(config: Config, to: string): ClusterChange {
   if (from === to) return wrong('kubernetesVersion', `it has Kubernetes ${to} already`);
   const problem = describeUpgradeProblem(from, to);
   return problem === null ? { config: { ...config, kubernetesVersion: to } } : wrong('kubernetesVersion', problem);
-}
-
-/** Whether all groups of GPU nodes are stopped; null: the kind cannot stop, or there are none to stop. */
-export function isClusterStopped(kind: ClusterKind, config: Config | null): boolean | null {
-  if (kind !== 'aks' || config === null) return null;
-  const pools = groupsOf(kind, config);
-  return pools.length === 0 ? null : pools.every((pool) => pool['powerState'] === 'stopped');
-}
-
-export function setPower(config: Config, powerState: 'running' | 'stopped'): Config {
-  const pools = groupsOf('aks', config).map((pool) => ({ ...pool, powerState }));
-  return { ...config, gpuNodePools: pools };
 }
 
 /** Names as the stack's program gives them where none was said. */

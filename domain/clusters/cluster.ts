@@ -8,6 +8,7 @@
  *   available    its API answers and all its nodes are fit → degraded | unavailable | destroying
  *   degraded     its API answers, but some nodes are not fit → available | unavailable | destroying
  *   unavailable  its API does not answer or refuses us, or none of its nodes is ready → available | degraded | destroying
+ *   stopped      stopped as a whole, by its cloud: nothing of it answers or costs; → creating (it was started) | destroying
  *   destroying   its stack is being destroyed → destroyed | unavailable (the destroy failed)
  *   destroyed    the end; of a registered one: forgotten, and nothing at it was changed
  *
@@ -20,8 +21,17 @@ export type ClusterKind = (typeof CLUSTER_KINDS)[number];
 export const CLUSTER_HEALTHS = ['available', 'degraded', 'unavailable'] as const;
 export type ClusterHealth = (typeof CLUSTER_HEALTHS)[number];
 
-export const CLUSTER_STATUSES = ['creating', 'failed', ...CLUSTER_HEALTHS, 'destroying', 'destroyed'] as const;
+export const CLUSTER_STATUSES = [
+  'creating',
+  'failed',
+  ...CLUSTER_HEALTHS,
+  'stopped',
+  'destroying',
+  'destroyed',
+] as const;
 export type ClusterStatus = (typeof CLUSTER_STATUSES)[number];
+
+export type ClusterPower = 'running' | 'stopped';
 
 export const WORSE_AFTER = 3;
 export const BETTER_AFTER = 2;
@@ -111,15 +121,16 @@ export type ClusterAction = 'scale' | 'upgrade' | 'start' | 'stop' | 'kubeconfig
 export function allowedClusterActions(
   kind: ClusterKind,
   status: ClusterStatus,
-  facts: { hasAccess: boolean; isUpdating: boolean; isStopped: boolean | null },
+  facts: { hasAccess: boolean; isUpdating: boolean },
 ): ClusterAction[] {
   if (status === 'destroying' || status === 'destroyed') return [];
   const access: ClusterAction[] = facts.hasAccess ? ['kubeconfig'] : [];
   if (kind === 'registered') return status === 'creating' ? [] : [...access, 'replace_kubeconfig', 'delete'];
+  if (status === 'stopped') return facts.isUpdating ? [] : ['start', 'delete'];
   if (facts.isUpdating) return access;
   if (kind === 'onprem') return [...access, 'delete'];
-  const power: ClusterAction[] = facts.isStopped === null ? [] : [facts.isStopped ? 'start' : 'stop'];
-  return ['scale', 'upgrade', ...power, ...access, 'delete'];
+  const isThere = status !== 'creating' && status !== 'failed';
+  return ['scale', 'upgrade', ...(kind === 'aks' && isThere ? (['stop'] as const) : []), ...access, 'delete'];
 }
 
 /** Whether the cron looks at it. */

@@ -6,7 +6,7 @@
 
 /** The part of a v1.Node that is read; whatever else it has is left alone. */
 export interface KubernetesNode {
-  metadata?: { name?: string; labels?: Record<string, string>; creationTimestamp?: string | Date };
+  metadata?: { name?: string; uid?: string; labels?: Record<string, string>; creationTimestamp?: string | Date };
   spec?: {
     unschedulable?: boolean;
     providerID?: string;
@@ -30,6 +30,8 @@ export type HardwareType = 'cpu' | 'cuda' | 'hpu';
 
 export interface NodeFacts {
   name: string;
+  /** A node that comes back under its name is another one. null: not told. */
+  uid: string | null;
   /** `cpu`: nothing on it says otherwise. */
   hardwareType: HardwareType;
   gpuModel: string | null;
@@ -68,6 +70,7 @@ export function readNodeFacts(node: KubernetesNode): NodeFacts {
   const info = node.status?.nodeInfo ?? {};
   return {
     name: node.metadata?.name ?? '',
+    uid: node.metadata?.uid ?? null,
     ...readAccelerator(labels, allocatable, node.status?.capacity ?? {}),
     isReady,
     notReadyReason: isReady ? null : (ready?.message ?? ready?.reason ?? 'the node has told no condition Ready'),

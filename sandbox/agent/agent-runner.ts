@@ -7,8 +7,9 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { MachineWatch, RunningMachine } from '../vendor.ts';
+import { dirname, join } from 'node:path';
+import type { ReportedGpus } from '../ssh/gpu-report.ts';
+import type { MachineWatch } from '../vendor.ts';
 import type { HostOrder, HostReport } from './agent-host.ts';
 import { renderFakeSmi, type GpuTrouble } from './fake-smi.ts';
 
@@ -19,7 +20,24 @@ const HOST_FLAGS = ['--disable-warning=ExperimentalWarning'];
 const RETRY_MS = 2_000;
 const DOWNLOAD_MS = 10_000;
 
+/** What an agent is put on: a rented machine, or a node of a cluster. */
+export interface SeatedMachine {
+  provider: string;
+  instanceId: number | string;
+  boot: number;
+  env: Record<string, string>;
+  /** null: it has no nvidia-smi. */
+  gpus: ReportedGpus | null;
+  /** On its disk, by their place below it; variables that end in _FILE name such places. */
+  files?: Record<string, string>;
+}
+
 export interface AgentRunner extends MachineWatch {
+  /** Puts an agent there, whatever a start script says; whoever sat there is gone. false: there are too many. */
+  seat(machine: SeatedMachine): boolean;
+  unseat(key: string): void;
+  /** New contents of files of a machine whose agent runs on. */
+  write(key: string, files: Record<string, string>): void;
   /** Machines whose agent runs now, as `provider/instanceId`. */
   running(): string[];
   /** Ends the agent of a machine, and starts none again before the machine boots. */
@@ -40,7 +58,7 @@ interface Seat {
 /** @param dir where machines' disks are; null: a temporary folder, removed at the close */
 export function createAgentRunner(dir: string | null): AgentRunner {
   const root = dir ?? mkdtempSync(join(tmpdir(), 'muster-sandbox-agents-'));
-  const seats = new Map<string, { machine: RunningMachine; seat: Seat }>();
+  const seats = new Map<string, { machine: SeatedMachine; seat: Seat }>();
   const host = createHost((key) => {
     const found = seats.get(key);
     if (found) again(found.machine, found.seat);
@@ -60,7 +78,7 @@ export function createAgentRunner(dir: string | null): AgentRunner {
     stop(key, found.seat);
   }
 
-  async function start(machine: RunningMachine, seat: Seat): Promise<void> {
+  async function start(machine: SeatedMachine, seat: Seat): Promise<void> {
     try {
       const { home } = seat;
       prepareMachine(home, machine);
@@ -72,6 +90,13 @@ export function createAgentRunner(dir: string | null): AgentRunner {
         MUSTER_AGENT_TOKEN: machine.env['MUSTER_AGENT_TOKEN'] ?? '',
         MUSTER_AGENT_DIR: join(home, 'state'),
         MUSTER_AGENT_PROC: join(home, 'proc'),
+        // This computer's own devices are not the machine's.
+        MUSTER_AGENT_SYS: join(home, 'sys'),
+        ...Object.fromEntries(
+          Object.entries(machine.env).flatMap(([name, place]) =>
+            /^MUSTER_AGENT_\w+_FILE$/.test(name) ? [[name, join(home, place)]] : [],
+          ),
+        ),
       };
       seat.isRunning = true;
       host.send({ kind: 'start', key: keyOf(machine), program, env });
@@ -80,8 +105,19 @@ export function createAgentRunner(dir: string | null): AgentRunner {
     }
   }
 
+  function seatAgent(machine: SeatedMachine): boolean {
+    const key = keyOf(machine);
+    end(key);
+    if (seats.size >= MAX_AGENTS) return false;
+    const home = join(root, `${machine.provider}-${machine.instanceId}`.replaceAll('/', '_'));
+    const seat: Seat = { home, timer: null, isRunning: false, isEnded: false };
+    seats.set(key, { machine, seat });
+    void start(machine, seat);
+    return true;
+  }
+
   /** As the installer's own service would. */
-  function again(machine: RunningMachine, seat: Seat): void {
+  function again(machine: SeatedMachine, seat: Seat): void {
     seat.isRunning = false;
     if (!seat.isEnded) seat.timer = setTimeout(() => void start(machine, seat), RETRY_MS).unref();
   }
@@ -90,13 +126,14 @@ export function createAgentRunner(dir: string | null): AgentRunner {
     onRunning(machine) {
       const hasAgent =
         machine.startupScript?.includes(INSTALL) === true && machine.env['MUSTER_AGENT_URL'] !== undefined;
-      const key = keyOf(machine);
-      end(key);
-      if (!hasAgent || seats.size >= MAX_AGENTS) return;
-      const home = join(root, `${machine.provider}-${machine.instanceId}`);
-      const seat: Seat = { home, timer: null, isRunning: false, isEnded: false };
-      seats.set(key, { machine, seat });
-      void start(machine, seat);
+      end(keyOf(machine));
+      if (hasAgent) seatAgent(machine);
+    },
+    seat: seatAgent,
+    unseat: end,
+    write(key, files) {
+      const found = seats.get(key);
+      if (found !== undefined) writeFiles(found.seat.home, files);
     },
     onGone: (machine) => end(keyOf(machine)),
     running: () => [...seats].flatMap(([key, { seat }]) => (seat.isRunning ? [key] : [])),
@@ -162,15 +199,23 @@ function createHost(onEnded: (key: string) => void): { send(order: HostOrder): v
   };
 }
 
-function keyOf({ provider, instanceId }: RunningMachine): string {
+function keyOf({ provider, instanceId }: SeatedMachine): string {
   return `${provider}/${instanceId}`;
 }
 
-function prepareMachine(home: string, machine: RunningMachine): void {
+function writeFiles(home: string, files: Record<string, string>): void {
+  for (const [place, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(home, place)), { recursive: true });
+    writeFileSync(join(home, place), text);
+  }
+}
+
+function prepareMachine(home: string, machine: SeatedMachine): void {
   const bootId = createHash('sha256').update(`${machine.provider}/${machine.instanceId}/${machine.boot}`).digest('hex');
   mkdirSync(join(home, 'bin'), { recursive: true });
   mkdirSync(join(home, 'proc', 'sys', 'kernel', 'random'), { recursive: true });
-  writeFileSync(join(home, 'bin', 'nvidia-smi'), renderFakeSmi(machine.gpus), { mode: 0o755 });
+  if (machine.gpus) writeFileSync(join(home, 'bin', 'nvidia-smi'), renderFakeSmi(machine.gpus), { mode: 0o755 });
+  writeFiles(home, machine.files ?? {});
   writeFileSync(join(home, 'proc', 'sys', 'kernel', 'random', 'boot_id'), `${bootId.slice(0, 32)}\n`);
   // So the sequences of an agent that is started again in one boot go on rising.
   writeFileSync(join(home, 'proc', 'uptime'), `${Math.floor(Date.now() / 100) % 1e9} 0\n`);

@@ -9,6 +9,7 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { makeAuthority, type Authority } from './certificates.ts';
 import type { SimulatedNode } from './nodes.ts';
+import { makeServiceAccountToken, reviewToken, type PodIdentity, type TokenReview } from './token-review.ts';
 
 export interface SimulatedCluster {
   gitVersion: string;
@@ -44,8 +45,14 @@ export interface KubernetesApi {
   /** By name. Add and change freely. */
   readonly clusters: Map<string, SimulatedCluster>;
   urlOf(name: string): string;
+  /** Of the map, or of a cloud. */
+  find(name: string): SimulatedCluster | undefined;
   /** JSON of a kubeconfig that opens it. */
   kubeconfigOf(name: string, token?: string): string;
+  /** As the kubelet projects it into a Pod of that cluster. */
+  issueToken(name: string, pod: PodIdentity): string;
+  /** The Pod is deleted: its tokens are worth nothing from now on. */
+  endPod(name: string, podName: string): void;
   stop(): Promise<void>;
 }
 
@@ -63,8 +70,9 @@ export const SANDBOX_TOKEN = 'sandbox';
 export async function startKubernetesApi(options: KubernetesApiOptions = {}): Promise<KubernetesApi> {
   let authority = options.authority ?? makeAuthority();
   const clusters = new Map<string, SimulatedCluster>();
+  const issued: IssuedTokens = new Map();
   const server: Server = createServer(certify(authority), (request, response) => {
-    answer(clusters, options.find, request, response).catch(() => response.destroy());
+    answer({ clusters, find: options.find, issued }, request, response).catch(() => response.destroy());
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -80,8 +88,18 @@ export async function startKubernetesApi(options: KubernetesApiOptions = {}): Pr
       server.setSecureContext(certify(next));
     },
     clusters,
+    find: (name) => clusters.get(name) ?? options.find?.(name),
     urlOf,
     kubeconfigOf: (name, token = SANDBOX_TOKEN) => makeKubeconfig(name, urlOf(name), authority.certificate, token),
+    issueToken(name, pod) {
+      const token = makeServiceAccountToken(pod);
+      const tokens = issued.get(name) ?? new Map<string, PodIdentity>();
+      issued.set(name, tokens.set(token, pod));
+      return token;
+    },
+    endPod(name, podName) {
+      for (const [token, pod] of issued.get(name) ?? []) if (pod.podName === podName) issued.get(name)?.delete(token);
+    },
     async stop() {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
@@ -130,9 +148,17 @@ function makeKubeconfig(name: string, server: string, authority: string, token: 
   });
 }
 
+/** By cluster and token. */
+type IssuedTokens = Map<string, Map<string, PodIdentity>>;
+
+interface World {
+  clusters: Map<string, SimulatedCluster>;
+  find: KubernetesApiOptions['find'];
+  issued: IssuedTokens;
+}
+
 async function answer(
-  clusters: Map<string, SimulatedCluster>,
-  find: KubernetesApiOptions['find'],
+  { clusters, find, issued }: World,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -153,7 +179,7 @@ async function answer(
   const token = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1];
   if (token === undefined || !cluster.tokens.has(token))
     return send(response, 401, statusOf(401, 'Unauthorized', 'Unauthorized'));
-  const reply = await route(cluster, request, path, url.searchParams);
+  const reply = await route(cluster, issued.get(name) ?? new Map(), request, path, url.searchParams);
   send(response, reply.status, reply.body);
 }
 
@@ -164,11 +190,16 @@ interface Answer {
 
 async function route(
   cluster: SimulatedCluster,
+  tokens: ReadonlyMap<string, PodIdentity>,
   request: IncomingMessage,
   path: string,
   query: URLSearchParams,
 ): Promise<Answer> {
   if (request.method === 'POST') {
+    if (path === '/apis/authentication.k8s.io/v1/tokenreviews') {
+      const asked = JSON.parse(await readBody(request)) as TokenReview;
+      return allowed(cluster, 'create tokenreviews') ?? { status: 201, body: reviewToken(tokens, asked) };
+    }
     if (path !== '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews') return notFound(path);
     return review(cluster, JSON.parse(await readBody(request)) as AccessReview);
   }

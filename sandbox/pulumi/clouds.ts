@@ -6,6 +6,7 @@ import { createClock, type SandboxClock } from '../clock.ts';
 import { type Journal, openJournal } from '../journal.ts';
 import { NotReadyError } from '../http-listener.ts';
 import { AWS_RULES } from './aws/rules.ts';
+import { switchManagedCluster, type ArmAnswer } from './azure/power.ts';
 import { AZURE_RULES } from './azure/rules.ts';
 import { createCloud } from './cloud.ts';
 import type { CloudWorld } from './cloud-outputs.ts';
@@ -80,6 +81,8 @@ export interface SimulatedClouds {
   drift(change: CloudDrift): number;
   /** Whatever is under way is done now. */
   finish(): void;
+  /** Azure's own actions on a whole managed cluster; null: there is none of that id. */
+  switchPower(armId: string, to: 'start' | 'stop'): ArmAnswer | null;
   /** Something that no program made, such as a network to build in. */
   place(resource: PlacedResource): void;
   /** Opens a world: what the journal has is there again. A world that was open ends. */
@@ -155,6 +158,10 @@ export async function listenClouds(port: number): Promise<SimulatedClouds> {
           store.put({ ...resource, transition: { ...resource.transition, untilMs: clock.now() } });
       }
       store.all();
+    },
+    switchPower(armId, to) {
+      const { store, clock, timings, seed } = current();
+      return switchManagedCluster(armId, to, { store, now: clock.now(), timings, seed });
     },
     place({ scope, inputs, outputs, ...resource }) {
       const { store, clock } = current();

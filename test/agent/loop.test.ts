@@ -9,6 +9,7 @@ import { createKeyStore, type KeyStore } from '../../agent/key-store.ts';
 import { runAgent, type AgentParts } from '../../agent/loop.ts';
 import { readSettings } from '../../agent/settings.ts';
 import { readBootId, readSystemFacts } from '../../agent/system-facts.ts';
+import type { Loose } from '../support/api-server.ts';
 import { heartbeatBody, systemFacts, type GpuReading, type HeartbeatBody } from '../../api/contract/nodes.ts';
 
 const READING: GpuReading = { verdict: 'healthy', reason: null, readAt: null, driverVersion: null, gpus: [] };
@@ -118,6 +119,41 @@ describe("the agent's life", () => {
     );
     expect(beats.length).toBeLessThan(60);
     expect(keys.read()?.key).toBe('ma_first');
+  });
+
+  it('on a node of a cluster registers by both tokens as they are then, and again when its key is refused', async () => {
+    let serial = 0;
+    const { calls, beats } = await live(
+      120_000,
+      (call) => {
+        if (call.kind === 'register') return { nodeId: 'nod_1', key: `ma_${serial}`, intervalMs: 10_000 };
+        const isReplaced = call.credential === 'ma_1' && call.nowMs > 30_000;
+        return isReplaced ? new CallError('answered 401', { isRefused: true }) : good(call);
+      },
+      { token: null, readClusterTokens: () => ({ token: `mn_${++serial}`, proof: `a.b.${serial}` }) },
+    );
+    const tries = calls.filter(({ kind }) => kind === 'register');
+    expect(tries.map(({ credential, body }) => [credential, (body as Loose).kubernetesToken])).toEqual([
+      ['mn_1', 'a.b.1'],
+      ['mn_2', 'a.b.2'],
+    ]);
+    expect((tries[0]?.body as Loose).nonce).not.toBe((tries[1]?.body as Loose).nonce);
+    expect(beats.at(-1)?.credential).toBe('ma_2');
+    expect(keys.read()?.key).toBe('ma_2');
+  });
+
+  it('waits for tokens of its cluster that cannot be read yet', async () => {
+    let isThere = false;
+    const { calls, logged } = await live(60_000, good, {
+      token: null,
+      readClusterTokens() {
+        if (isThere) return { token: 'mn_x', proof: 'a.b.c' };
+        isThere = true;
+        throw Object.assign(new Error('no such file'), { code: 'ENOENT' });
+      },
+    });
+    expect(logged.join()).toContain('cannot be read (ENOENT)');
+    expect(calls[0]).toMatchObject({ kind: 'register', credential: 'mn_x' });
   });
 
   it('takes a new key over when it is kept, and uses it with the next heartbeat', async () => {
@@ -242,6 +278,8 @@ describe('the settings', () => {
     [{ ...env, MUSTER_AGENT_URL: 'https://user:pass@x' }, /MUSTER_AGENT_URL/],
     [{ ...env, MUSTER_AGENT_DIR: 'here' }, /MUSTER_AGENT_DIR/],
     [{ ...env, MUSTER_AGENT_TOKEN: 'has blanks in it, sadly' }, /not shown/],
+    [{ ...env, MUSTER_AGENT_TOKEN_FILE: 'token' }, /MUSTER_AGENT_TOKEN_FILE: got "token"; allowed: an absolute path/],
+    [{ ...env, MUSTER_AGENT_KUBERNETES_TOKEN_FILE: '/a' }, /one needs the other/],
   ])('that are wrong are named: %#', (wrong, message) => {
     expect(() => readSettings(wrong)).toThrow(message);
   });

@@ -1,15 +1,21 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createCheckClustersCron } from '../../automation/cron/check-clusters.ts';
+import { createPruneCron } from '../../automation/cron/prune.ts';
 import { createClusterTokens } from '../../automation/clusters/cloud-token.ts';
 import { makeAuthority } from '../../sandbox/kubernetes-api/certificates.ts';
 import { makeEksGpuNode, makeSystemNode } from '../../sandbox/kubernetes-api/nodes.ts';
 import { REQUIRED_TAGS } from '../../domain/stack-tags.ts';
 import { makeSshKeyPair } from '../../secrets/deployment-secrets.ts';
+import { ProviderError } from '../../domain/provider-error.ts';
+import type { StackResource } from '../../automation/engine/state-backend.ts';
 import { findOperation } from '../../db/operations.ts';
 import type { Loose } from '../support/api-server.ts';
 import { startClusterServer, type ClusterServer } from '../support/cluster-server.ts';
 import { until } from '../support/fleet-database.ts';
 import { makeStep } from '../support/scripted-stack-runner.ts';
+
+const tags = Object.fromEntries(REQUIRED_TAGS.map((tag) => [tag, 'x']));
+const NAT = 'aws:ec2/natGateway:NatGateway';
 
 let server: ClusterServer;
 let key: string;
@@ -65,6 +71,44 @@ async function made(body: Loose): Promise<Loose> {
   await untilEnded(accepted.operation.id);
   return (await get(`/clusters/${accepted.cluster.id}`)).body;
 }
+
+const ARM_ID =
+  '/subscriptions/s/resourceGroups/train-aks/providers/Microsoft.ContainerService/managedClusters/train-aks';
+
+/** A managed cluster that runs, as Azure's resource manager tells of it. */
+function simulateAzure() {
+  const azure = { power: 'running', state: 'Succeeded', busy: null as string | null, fails: false, asked: 0 };
+  server.services.azure = {
+    readCluster: (armId) => {
+      expect(armId).toBe(ARM_ID);
+      const seen = { power: azure.power as 'running', provisioningState: azure.state };
+      // What was under way is done with the next look.
+      if (azure.state.endsWith('ing')) azure.state = azure.fails ? 'Failed' : 'Succeeded';
+      return Promise.resolve(seen);
+    },
+    switchPower: (_armId, to) => {
+      azure.asked++;
+      if (azure.busy !== null) return Promise.resolve({ busy: azure.busy });
+      azure.state = to === 'stopped' ? 'Stopping' : 'Starting';
+      if (!azure.fails) azure.power = to;
+      return Promise.resolve('taken');
+    },
+  };
+  return azure;
+}
+
+const makeResource = ({ type, inputs }: { type: string; inputs: Record<string, unknown> }): StackResource => ({
+  urn: `urn:pulumi:s::muster::${type}::one`,
+  name: 'one',
+  type,
+  id: 'one',
+  parent: null,
+  provider: null,
+  isProtected: false,
+  inputs,
+  outputs: {},
+  initErrors: [],
+});
 
 describe('registering a cluster', () => {
   it('connects, tells what answers, and shows nodes, health, warnings and storage at once', async () => {
@@ -301,12 +345,6 @@ describe('the kubeconfig of a cluster', () => {
 });
 
 describe('a cluster made at a cloud', () => {
-  const kubeconfig = () => {
-    const config = JSON.parse(server.kubernetes.kubeconfigOf('cloud'));
-    config.users[0].user = { exec: { apiVersion: 'client.authentication.k8s.io/v1beta1', command: 'aws' } };
-    return JSON.stringify(config);
-  };
-
   it('is a stack, and becomes available by what it puts out', async () => {
     server.simulate('cloud', { nodes: nodes() });
     server.runner.outcomes.up = { outputs: { clusterName: 'train-eu' }, secretOutputs: { kubeconfig: kubeconfig() } };
@@ -414,6 +452,108 @@ describe('a cluster made at a cloud', () => {
     expect(config.gpuNodeGroups).toMatchObject([{ name: 'gpu-1', minSize: 2, maxSize: 8, desiredSize: 2 }]);
   });
 
+  it('that was only planned is forgotten with its engine state once the plan is over, and its name of the engine with it', async () => {
+    const removed: string[] = [];
+    const { remove: forget } = server.runner;
+    server.runner.remove = (name) => {
+      removed.push(name);
+      return forget(name);
+    };
+    const body = eksBody();
+    const { body: plan } = await post('/clusters', { ...body, dryRun: true });
+    const { body: other } = await post('/clusters', { ...eksBody(), dryRun: true });
+    const cron = createPruneCron(server.database.kysely, server.queue);
+    const tick = async () => (await cron.run(new AbortController().signal))?.['dryRuns'];
+    expect(await tick()).toBe(0);
+    const db = server.database.kysely;
+    const stackOf = async ({ operation }: Loose) => (await findOperation(db, null, operation.id))?.target_id as string;
+    const [stackId, keptId] = [await stackOf(plan), await stackOf(other)];
+    const past = new Date(Date.now() - 3_600_000);
+    await db.updateTable('stacks').set({ removed_at: past }).where('id', 'in', [stackId, keptId]).execute();
+    await db.updateTable('stack_plans').set({ expires_at: past }).where('stack_id', '=', stackId).execute();
+    expect(await tick()).toBe(1);
+    const left = () => db.selectFrom('stacks').select('id').where('id', 'in', [stackId, keptId]).execute();
+    expect(await until(async () => (await left()).length === 1 && left(), 'it is forgotten')).toEqual([{ id: keptId }]);
+    expect(removed).toEqual([`eks-${stackId.slice('stk_'.length)}`]);
+    expect((await get(`/operations/${plan.operation.id}`)).body).toMatchObject({
+      status: 'succeeded',
+      targetId: stackId,
+    });
+    expect(await tick()).toBe(0);
+    expect(await post('/clusters', { ...body, planHash: plan.planHash })).toMatchObject({
+      status: 409,
+      body: { code: 'plan_changed' },
+    });
+    expect((await post('/clusters', body)).status).toBe(202);
+    server.runner.remove = forget;
+  });
+
+  it('shows what a change would cost, changes nothing by it, and does exactly that with its planHash', async () => {
+    const cluster = await made(eksBody());
+    const scale = (body: object) => post(`/clusters/${cluster.id}/scale`, { nodeGroup: 'gpu-1', maxSize: 8, ...body });
+    const config = async () => (await get(`/stacks/${cluster.stackId}`)).body.config.gpuNodeGroups[0].maxSize;
+    server.runner.steps = [makeStep(NAT, 'nat', 'create', { tags })];
+    const plan = await scale({ dryRun: true });
+    expect(plan).toMatchObject({
+      status: 200,
+      body: { changes: [{ op: 'create', name: 'nat' }], priceMicroUsdPerHour: 48_000, violations: [] },
+    });
+    expect(server.runner.ran.at(-1)?.request.program?.args).toMatchObject({
+      config: { gpuNodeGroups: [{ name: 'gpu-1', maxSize: 8 }] },
+    });
+    expect(await config()).toBe(4);
+    expect(await scale({ planHash: 'f'.repeat(64) })).toMatchObject({ status: 409, body: { code: 'plan_changed' } });
+    server.runner.steps = [makeStep(NAT, 'other', 'create', { tags })];
+    const stale = await scale({ planHash: plan.body.planHash });
+    const refused = await untilEnded(stale.body.operation.id);
+    expect(refused).toMatchObject({ status: 'failed', error_code: 'plan_changed' });
+    expect(refused.error_detail).toMatch(/The configuration is as it was before$/);
+    expect(await config()).toBe(4);
+    server.runner.steps = [makeStep(NAT, 'nat', 'create', { tags })];
+    const accepted = await scale({ planHash: plan.body.planHash });
+    expect(await untilEnded(accepted.body.operation.id)).toMatchObject({ status: 'succeeded' });
+    expect(await config()).toBe(8);
+    server.runner.steps = [];
+  });
+
+  it('is left as it was by a change that is refused, and keeps one that began, whatever came of it', async () => {
+    const cluster = await made(eksBody({ kubernetesVersion: '1.33' }));
+    const upgrade = async () =>
+      untilEnded((await post(`/clusters/${cluster.id}/upgrade`, { kubernetesVersion: '1.34' })).body.operation.id);
+    const version = async () => (await get(`/stacks/${cluster.stackId}`)).body.config.kubernetesVersion;
+    server.runner.steps = [makeStep(NAT, 'nat', 'create', {})];
+    expect(await upgrade()).toMatchObject({ status: 'failed', error_code: 'policy_violated' });
+    server.runner.steps = [];
+    server.runner.outcomes.preview = { isOk: false, error: { kind: 'resource_failed', detail: 'no such version' } };
+    expect(await upgrade()).toMatchObject({ status: 'failed', error_code: 'stack_refused' });
+    delete server.runner.outcomes.preview;
+    server.runner.refusals.up = new ProviderError('invalid', 'an interrupted create has to be decided');
+    const unbegun = await upgrade();
+    expect(unbegun.error_detail).toMatch(/has to be decided\. The configuration is as it was before$/);
+    expect(await version()).toBe('1.33');
+    server.runner.outcomes.up = { isOk: false, error: { kind: 'resource_failed', detail: 'quota' } };
+    const failed = await upgrade();
+    expect(failed.error_detail).toMatch(/quota\. The changed configuration holds: the next up goes on with it/);
+    expect(await version()).toBe('1.34');
+    delete server.runner.outcomes.up;
+    await untilEnded((await post(`/stacks/${cluster.stackId}/up`)).body.operation.id);
+    expect((await get(`/stacks/${cluster.stackId}`)).body).toMatchObject({ status: 'up', failure: null });
+  });
+
+  it('keeps its configuration while a change of it is under way', async () => {
+    const cluster = await made(eksBody());
+    server.runner.isHanging = true;
+    const first = await post(`/clusters/${cluster.id}/scale`, { nodeGroup: 'gpu-1', maxSize: 5 });
+    const patch = (body: object) => server.call('PATCH', `/api/v1/stacks/${cluster.stackId}`, { key, body });
+    const { config } = (await get(`/stacks/${cluster.stackId}`)).body;
+    expect(await patch({ config })).toMatchObject({ status: 409, body: { operationId: first.body.operation.id } });
+    expect((await patch({ protect: false })).status).toBe(200);
+    server.runner.isHanging = false;
+    await post(`/operations/${first.body.operation.id}/cancel`);
+    await untilEnded(first.body.operation.id);
+    expect((await patch({ config })).status).toBe(200);
+  });
+
   it('is upgraded one minor at a time', async () => {
     const cluster = await made(eksBody({ kubernetesVersion: '1.33' }));
     const upgrade = (kubernetesVersion: string) => post(`/clusters/${cluster.id}/upgrade`, { kubernetesVersion });
@@ -441,21 +581,69 @@ describe('a cluster made at a cloud', () => {
     await untilEnded(first.body.operation.id);
   });
 
-  it('is stopped and started at AKS only', async () => {
+  it('is stopped and started as a whole, at AKS only: meanwhile it is not touched, and costs nothing', async () => {
     const eks = await made(eksBody());
     const refused = await post(`/clusters/${eks.id}/stop`);
     expect(refused).toMatchObject({ status: 409, body: { code: 'conflict' } });
-    expect(refused.body.detail).toMatch(/scale/);
+    expect(refused.body.detail).toMatch(/EKS cannot stop .* Scale its groups/);
+    const azure = simulateAzure();
+    const priced = { type: 'azure-native:containerservice:ManagedCluster', inputs: { location: 'swedencentral' } };
+    server.runner.resources = [makeResource({ ...priced, inputs: { ...priced.inputs, sku: { tier: 'Standard' } } })];
+    server.runner.outcomes.up = { outputs: { clusterName: 'aks', clusterId: ARM_ID } };
     const aks = await made(aksBody());
-    expect(aks).toMatchObject({ kind: 'aks', isStopped: false });
-    expect((await post(`/clusters/${aks.id}/start`)).status).toBe(409);
-    await untilEnded((await post(`/clusters/${aks.id}/stop`)).body.operation.id);
-    expect((await get(`/clusters/${aks.id}`)).body).toMatchObject({ isStopped: true });
+    expect(aks).toMatchObject({ kind: 'aks', isStopped: false, priceMicroUsdPerHour: 100_000 });
+    expect((await post(`/clusters/${aks.id}/start`)).body.detail).toMatch(/is not stopped/);
+
+    azure.busy = 'OperationNotAllowed: there is an in progress scale operation';
+    const stopping = await post(`/clusters/${aks.id}/stop`);
+    expect(stopping).toMatchObject({ status: 202, body: { operation: { kind: 'stop_cluster' } } });
+    const beside = await post(`/clusters/${aks.id}/scale`, { nodeGroup: 'gpu1', desiredSize: 2 });
+    expect(beside).toMatchObject({ status: 409, body: { operationId: stopping.body.operation.id } });
+    expect((await post(`/operations/${stopping.body.operation.id}/cancel`)).status).toBe(409);
+    await until(async () => {
+      const row = await findOperation(server.database.kysely, null, stopping.body.operation.id);
+      return /in progress scale/.test(row?.note ?? '');
+    }, 'Azure is busy');
+    azure.busy = null;
+    await untilEnded(stopping.body.operation.id);
+    expect(azure.asked).toBeGreaterThan(1);
+    const stopped = (await get(`/clusters/${aks.id}`)).body;
+    expect(stopped).toMatchObject({ status: 'stopped', isStopped: true, allowedActions: ['start', 'delete'] });
+    expect(stopped.priceMicroUsdPerHour).toBe(0);
+    expect((await post(`/clusters/${aks.id}/stop`)).body.detail).toMatch(/stopped already/);
+    for (const path of [`clusters/${aks.id}/scale`, `stacks/${aks.stackId}/up`, `stacks/${aks.stackId}/refresh`]) {
+      const body = path.endsWith('scale') ? { nodeGroup: 'gpu1', desiredSize: 1 } : {};
+      const answer = await post(`/${path}`, body);
+      expect(answer, path).toMatchObject({
+        status: 409,
+        body: { detail: expect.stringMatching(/is stopped: start it first/) },
+      });
+    }
+
     await untilEnded((await post(`/clusters/${aks.id}/start`)).body.operation.id);
-    expect((await get(`/clusters/${aks.id}`)).body).toMatchObject({ isStopped: false });
+    expect((await get(`/clusters/${aks.id}`)).body).toMatchObject({
+      status: 'creating',
+      isStopped: false,
+      priceMicroUsdPerHour: 100_000,
+    });
     const scaled = await post(`/clusters/${aks.id}/scale`, { nodeGroup: 'gpu1', desiredSize: 2 });
     await untilEnded(scaled.body.operation.id);
     expect((await get(`/stacks/${aks.stackId}`)).body.config.gpuNodePools).toMatchObject([{ count: 2, maxCount: 2 }]);
+  });
+
+  it('that Azure does not stop says so, and is looked at again', async () => {
+    const azure = simulateAzure();
+    server.runner.outcomes.up = { outputs: { clusterName: 'aks', clusterId: ARM_ID } };
+    const aks = await made(aksBody());
+    azure.fails = true;
+    const { id } = (await post(`/clusters/${aks.id}/stop`)).body.operation;
+    await untilEnded(id);
+    expect((await get(`/operations/${id}`)).body).toMatchObject({
+      status: 'failed',
+      error: { code: 'cluster_refused', detail: expect.stringMatching(/its state is Failed/) },
+    });
+    expect((await get(`/clusters/${aks.id}`)).body).toMatchObject({ status: 'creating', isStopped: false });
+    delete server.runner.outcomes.up;
   });
 
   it('is destroyed with its stack, unless that is protected', async () => {
@@ -476,6 +664,74 @@ describe('a cluster made at a cloud', () => {
     });
     delete server.runner.outcomes.destroy;
   });
+
+  it('is there for a stack that was recorded as one, and is deleted from either side', async () => {
+    const record = async (change: object = {}) => {
+      const body = { name: `recorded-${++serial}`, kind: 'eks', config: { region: 'eu-west-1' }, costCentre: 'x' };
+      return post('/stacks', { ...body, protect: false, ...change });
+    };
+    const clusterOf = async (stack: Loose) =>
+      (await get('/clusters')).body.items.find(({ stackId }: Loose) => stackId === stack.id);
+    const [first, second] = [(await record()).body, (await record()).body];
+    const cluster = await clusterOf(first);
+    expect(cluster).toMatchObject({ name: first.name, kind: 'eks', region: 'eu-west-1', status: 'creating' });
+    await untilEnded((await post(`/stacks/${first.id}/up`)).body.operation.id);
+    const removed = await remove(`/clusters/${cluster.id}`);
+    expect(removed).toMatchObject({ status: 202, body: { operation: { kind: 'destroy_stack' } } });
+    await untilEnded(removed.body.operation.id);
+    expect((await get(`/stacks/${first.id}`)).body.status).toBe('destroyed');
+    const other = await clusterOf(second);
+    await untilEnded((await post(`/stacks/${second.id}/destroy`)).body.operation.id);
+    expect((await get(`/clusters/${other.id}`)).body.status).toBe('destroyed');
+    await registered('taken');
+    expect(await record({ name: 'taken' })).toMatchObject({ status: 409, body: { errors: [{ path: 'name' }] } });
+    expect((await get('/stacks')).body.items.map(({ name }: Loose) => name)).not.toContain('taken');
+    const snapshots = await post('/stacks', {
+      name: 'store',
+      kind: 'snapshots',
+      config: { buckets: [{ provider: 's3', name: 'x' }] },
+      costCentre: 'x',
+    });
+    expect(await clusterOf(snapshots.body)).toBeUndefined();
+    const config = {
+      hosts: [{ address: '10.0.0.1', user: 'root', hostKeySha256: `SHA256:${'a'.repeat(43)}`, credentialRef: 'none' }],
+      k3s: { artefactUrl: 'https://example.org/k3s', artefactSha256: 'a'.repeat(64) },
+    };
+    expect(await record({ kind: 'onprem', config })).toMatchObject({
+      status: 422,
+      body: { errors: [{ path: 'config.hosts.0.credentialRef' }] },
+    });
+  });
+
+  it('is planned with a note where the agents of the deployment are off, and only there', async () => {
+    const plan = async (path: string, body: object) => (await post(path, body)).body;
+    const body = { ...eksBody(), dryRun: true };
+    expect((await plan('/clusters', body)).notes).toEqual([]);
+    server.deps.agents.isOn = false;
+    try {
+      expect((await plan('/clusters', body)).notes).toMatchObject([
+        expect.stringMatching(/^agents are off.*Kubernetes/),
+      ]);
+      const stack = await plan('/stacks', {
+        name: body.name,
+        kind: 'eks',
+        config: { region: 'eu-west-1' },
+        costCentre: 'x',
+      });
+      const preview = await plan(`/stacks/${stack.id}/preview`, {});
+      expect(preview.notes).toHaveLength(1);
+      const { id } = preview.operation;
+      expect((await get(`/stacks/${stack.id}/plans/${id}`)).body.notes).toEqual(preview.notes);
+    } finally {
+      delete server.deps.agents.isOn;
+    }
+  });
+
+  const kubeconfig = () => {
+    const config = JSON.parse(server.kubernetes.kubeconfigOf('cloud'));
+    config.users[0].user = { exec: { apiVersion: 'client.authentication.k8s.io/v1beta1', command: 'aws' } };
+    return JSON.stringify(config);
+  };
 
   it('on hosts of our own is a stack that installs k3s and puts its kubeconfig out', async () => {
     const credential = await post('/credentials', {

@@ -76,6 +76,68 @@ describe('GET /findings', () => {
   });
 });
 
+describe('drift of a stack', () => {
+  const makeStack = async (): Promise<string> => {
+    const body = { name: `drifting-${++number}`, kind: 'eks', config: { region: 'us-east-1' }, costCentre: 'research' };
+    return (await server.call('POST', '/api/v1/stacks', { key: operator.key, body })).body.id;
+  };
+  const drift = (stackId: string, change: Partial<NewFinding> = {}) =>
+    sight({
+      class: 'drift',
+      provider: null,
+      providerInstanceId: null,
+      label: null,
+      stackId,
+      detail: 'nat: tags changed',
+      priceMicroUsdPerHour: null,
+      machine: null,
+      ...change,
+    });
+
+  it('is listed with its stack, counted once while it lasts, and can be neither destroyed nor adopted', async () => {
+    const stackId = await makeStack();
+    const row = await drift(stackId);
+    expect((await drift(stackId)).id).toBe(row.id);
+    const list = await server.call('GET', `/api/v1/findings?stackId=${stackId}`, { key: operator.key });
+    expect(list.body.items).toMatchObject([
+      { id: row.id, class: 'drift', stackId, provider: null, sightings: 2, allowedActions: ['repair', 'ignore'] },
+    ]);
+    const detail = expect.stringMatching(/class drift: it allows repair, ignore, not/) as string;
+    for (const action of ['destroy', 'adopt'])
+      expect(await act(row, action)).toMatchObject({ status: 409, body: { code: 'conflict', detail } });
+    const price = await drift(stackId, { class: 'price_drift' });
+    expect((await act(price, 'repair')).status).toBe(409);
+  });
+
+  it('is repaired by one up after a refresh, not beside another update of the stack', async () => {
+    const stackId = await makeStack();
+    const row = await drift(stackId);
+    const reply = await act(row, 'repair', { reason: 'nobody knows why' });
+    expect(reply).toMatchObject({
+      status: 202,
+      body: { operation: { kind: 'up_stack' }, finding: { status: 'resolving', allowedActions: [] } },
+    });
+    const { body: operation } = await server.call('GET', `/api/v1/operations/${reply.body.operation.id}`, {
+      key: operator.key,
+    });
+    expect(operation).toMatchObject({ targetId: stackId, kind: 'up_stack' });
+    expect((await act(row, 'repair')).status).toBe(409);
+    const busy = await makeStack();
+    await server.call('POST', `/api/v1/stacks/${busy}/refresh`, { key: operator.key, body: {} });
+    const refused = await act(await drift(busy), 'repair');
+    expect(refused).toMatchObject({ status: 409, body: { detail: expect.stringMatching(/under way/) as string } });
+  });
+
+  it('may be ignored, and stays so while it lasts', async () => {
+    const stackId = await makeStack();
+    const row = await drift(stackId);
+    expect((await act(row, 'ignore', { reason: 'wanted' })).body).toMatchObject({ status: 'ignored' });
+    expect(await drift(stackId)).toBeUndefined();
+    const stranger = await server.makeKey('operator');
+    expect((await act(row, 'repair', {}, stranger.key)).status).toBe(404);
+  });
+});
+
 describe('adopting', () => {
   it('makes a live instance of the org with the machine, and ends the finding', async () => {
     const row = await sight();

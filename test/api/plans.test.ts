@@ -69,6 +69,15 @@ describe('a dry run', () => {
     expect(await countOperations()).toBe(0);
   });
 
+  it('says so where the agents of the deployment are off', async () => {
+    expect((await dryRun()).notes).toEqual([]);
+    server.deps.agents.isOn = false;
+    expect((await dryRun()).notes).toMatchObject([
+      expect.stringMatching(/^agents are off in this deployment .* no GPU metrics/),
+    ]);
+    delete server.deps.agents.isOn;
+  });
+
   it('advises how wide to race', async () => {
     const plan = await dryRun({ strategy: 'race', raceWidth: 2, maxRaceCostUsd: '5.00' });
     expect(plan).toMatchObject({ raceWidth: 2, advisedRaceWidth: 4 });

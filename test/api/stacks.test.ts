@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { saveStackPending } from '../../db/stacks.ts';
 import { startApiServer, type ApiServer, type Loose } from '../support/api-server.ts';
 
 let server: ApiServer;
@@ -126,10 +127,41 @@ describe('an operation on a stack', () => {
     expect(malformed).toMatchObject({ status: 422, body: { errors: [{ path: 'planHash' }] } });
   });
 
+  it('that was held back by interrupted creates goes on with what an operator decided of them', async () => {
+    const { body: stack } = await post('/stacks', makeBody());
+    const path = `/stacks/${stack.id}/pending`;
+    expect((await get(path)).body).toEqual({ items: [] });
+    const pending = ['db', 'cache'].map((name) => ({
+      urn: `u:${name}`,
+      name,
+      type: 't',
+      why: 'nothing is known',
+      found: [],
+      decision: null,
+    }));
+    await saveStackPending(server.database.kysely, stack.id, pending);
+    expect((await get(`/stacks/${stack.id}`)).body.pendingCount).toBe(2);
+    const decide = (urn: string, decision: object, as = key) =>
+      post(`${path}/decide`, { decisions: [{ urn, decision }] }, as);
+    expect(await decide('u:other', { kind: 'clear' })).toMatchObject({
+      status: 422,
+      body: { errors: [{ path: 'decisions.0.urn' }] },
+    });
+    expect((await decide('u:db', { kind: 'import' })).body.errors[0].path).toMatch(/decisions\.0\.decision/);
+    expect((await decide('u:db', { kind: 'clear' }, (await server.makeKey('viewer')).key)).status).toBe(403);
+    await decide('u:db', { kind: 'clear' });
+    const decided = await decide('u:db', { kind: 'import', id: 'db-1' });
+    expect(decided.body.items).toMatchObject([{ decision: { kind: 'import', id: 'db-1' } }, { decision: null }]);
+    expect((await get(`/stacks/${stack.id}`)).body.pendingCount).toBe(1);
+    expect((await get('/audit')).body.items[0]).toMatchObject({ action: 'stack.decide_pending', targetId: stack.id });
+    await post(`/stacks/${stack.id}/up`);
+    expect(await decide('u:cache', { kind: 'clear' })).toMatchObject({ status: 409, body: { code: 'conflict' } });
+  });
+
   it("is not another org's to ask for or to see", async () => {
     const { body: stack } = await post('/stacks', makeBody());
     const other = (await server.makeKey('owner')).key;
-    for (const path of ['', '/outputs', '/resources', '/history', '/drift'])
+    for (const path of ['', '/outputs', '/resources', '/history', '/drift', '/pending'])
       expect((await get(`/stacks/${stack.id}${path}`, other)).status).toBe(404);
     for (const verb of ['preview', 'up', 'refresh', 'destroy', 'cancel'])
       expect((await post(`/stacks/${stack.id}/${verb}`, {}, other)).status).toBe(404);

@@ -1,7 +1,7 @@
 /** The state service as the engine's CLI speaks to it: who may do what, what is refused, and that nothing that was refused has changed anything. */
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { startApiServer, type ApiServer } from '../support/api-server.ts';
+import { startApiServer, type ApiServer, type Loose } from '../support/api-server.ts';
 
 let api: ApiServer;
 let key: string;
@@ -40,7 +40,7 @@ async function send(method: string, path: string, { body, token = key, lease, gz
     ...(gzip ? { body: new Uint8Array(gzip) } : body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   const text = await reply.text();
-  return { status: reply.status, body: (text === '' ? null : JSON.parse(text)) as Record<string, never> };
+  return { status: reply.status, body: (text === '' ? null : JSON.parse(text)) as Loose };
 }
 
 const at = (part = '') => `stacks/organization/proj/${name}${part}`;

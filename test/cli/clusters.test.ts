@@ -90,8 +90,8 @@ describe('muster clusters', () => {
       'g5.xlarge:0-4:spot',
     ];
     const plan = await run(...create, '--dry-run');
-    expect(plan.stdout).toMatch(/create +nat +aws:ec2\/natGateway:NatGateway +\$0\.048/);
-    expect(plan.stdout).toContain('$0.048 an hour, $34.56 in 30 days.');
+    expect(plan.stdout).toMatch(/create +nat +aws:ec2\/natGateway:NatGateway +- +\$0\.048/);
+    expect(plan.stdout).toContain('$0.048 an hour in all (+$0.048), $34.56 in 30 days.');
     expect(await run(...create)).toMatchObject({ code: 2 });
     expect(server.runner.ran.map(({ update }) => update)).not.toContain('up');
     const made = await run(...create, '--yes', '--watch');
@@ -99,7 +99,11 @@ describe('muster clusters', () => {
     expect(server.runner.ran.map(({ update }) => update)).toContain('up');
     const [cluster] = JSON.parse((await run('list', '--json')).stdout).items;
     expect(cluster).toMatchObject({ name: 'train', kind: 'eks' });
-    server.runner.steps = [];
+    server.runner.ran = [];
+    const scale = ['scale', cluster.id, '--node-group', 'gpu-1', '--max', '9'];
+    expect((await run(...scale, '--dry-run')).stdout).toContain('$0.048 an hour in all');
+    expect(await run(...scale)).toMatchObject({ code: 2 });
+    expect(server.runner.ran.map(({ update }) => update)).toEqual(['preview', 'preview']);
     const scaled = await run('scale', cluster.id, '--node-group', 'gpu-1', '--max', '9', '--yes');
     expect(scaled.stdout).toMatch(/train is accepted as op_/);
   });

@@ -87,6 +87,7 @@ export function makePlan(candidates: number): ProvisionPlan {
     warm: [],
     shortage: candidates === 0 ? 'no RTX 4090 below $0.10 an hour is offered now' : null,
     closedProviders: [],
+    notes: [],
     planHash: 'ab'.repeat(32),
     expiresAt: '2026-01-15T12:10:00.000Z',
   };

@@ -91,9 +91,14 @@ describe('the node agent', () => {
     const held = engine.list('kubernetes:core/v1:Secret')[0]?.inputs;
     expect(isRpcSecret(held.stringData) || isRpcSecret(held.stringData.token)).toBe(true);
     expect(pod.containers[0].env).toContainEqual({
-      name: 'MUSTER_AGENT_TOKEN',
-      valueFrom: { secretKeyRef: { name: 'muster-agent-token', key: 'token', optional: true } },
+      name: 'MUSTER_AGENT_TOKEN_FILE',
+      value: '/var/run/muster-agent/token',
     });
+    const volume = pod.volumes.find(({ name }: { name: string }) => name === 'tokens');
+    expect(volume.projected.sources).toEqual([
+      { secret: { name: 'muster-agent-token', items: [{ key: 'token', path: 'token' }] } },
+      { serviceAccountToken: { audience: 'muster', expirationSeconds: 600, path: 'kubernetes-token' } },
+    ]);
     expect(JSON.stringify(engine.find(DAEMON_SET))).not.toContain('a-secret-token');
   });
 
@@ -104,6 +109,7 @@ describe('the node agent', () => {
       allowHostDirVolumePlugin: true,
       requiredDropCapabilities: ['ALL'],
       users: ['system:serviceaccount:fleet:muster-agent'],
+      volumes: ['hostPath', 'projected'],
     });
     expect(engine.find(NAMESPACE).metadata.labels).not.toHaveProperty('pod-security.kubernetes.io/enforce');
   });

@@ -21,6 +21,14 @@ describe('what may be done about a finding', () => {
     expect(actions({ hasMachine: false })).toEqual(['ignore']);
   });
 
+  it('is a repair for drift, also where it was ignored, and nothing but knowing it for a price', () => {
+    const ofStack = { class: 'drift', hasMachine: false, priceMicroUsdPerHour: null };
+    expect(actions(ofStack)).toEqual(['repair', 'ignore']);
+    expect(actions({ ...ofStack, status: 'ignored' })).toEqual(['repair']);
+    expect(actions({ ...ofStack, status: 'resolving' })).toEqual([]);
+    expect(actions({ ...ofStack, class: 'price_drift', priceMicroUsdPerHour: 1n })).toEqual(['ignore']);
+  });
+
   it('still ends what is ignored, and nothing that is over or under way', () => {
     expect(actions({ status: 'ignored' })).toEqual(['destroy', 'adopt']);
     expect(actions({ status: 'resolving' })).toEqual([]);

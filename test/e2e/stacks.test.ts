@@ -1,5 +1,5 @@
 /** A cluster over REST through the whole program: real processes, real engine, real Postgres, simulated clouds at the engine's wire. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -45,6 +45,19 @@ async function untilEnded(operationId: string): Promise<Loose> {
     return operation.finishedAt !== null;
   }, 60_000);
   return operation;
+}
+
+/** Turns a resource of the state into a create whose end nobody saw. */
+function leaveUnfinished(stackId: string, name: string): Loose {
+  const stacks = join(dir, 'data', 'engine', 'state', '.pulumi', 'stacks', 'muster');
+  const file = join(stacks, `eks-${stackId.slice('stk_'.length)}.json`);
+  const state: Loose = JSON.parse(readFileSync(file, 'utf8'));
+  const { latest } = state.checkpoint;
+  const { id, ...resource } = latest.resources.find(({ urn }: Loose) => urn.endsWith(`:NodeGroup::${name}`));
+  latest.resources = latest.resources.filter(({ urn }: Loose) => urn !== resource.urn);
+  latest.pending_operations = [{ resource: { ...resource, outputs: undefined }, type: 'creating' }];
+  writeFileSync(file, JSON.stringify(state));
+  return { id, urn: resource.urn };
 }
 
 it(
@@ -101,6 +114,22 @@ it(
     expect(heal.deltaMicroUsdPerHour).toBe(-(1_006_000 + 10_959));
     await untilEnded((await api('POST', `${path}/up`)).body.operation.id);
     expect((await api('GET', path)).body.priceMicroUsdPerHour).toBe(sum);
+
+    // What a kill leaves of a create, of which the cloud tells nothing that proves it ours: a person decides.
+    const lost = leaveUnfinished(made.body.id, group);
+    expect(clouds.drift({ type: 'NodeGroup', name: group, changes: { tags: {}, tagsAll: {} } })).toBe(1);
+    const held = await untilEnded((await api('POST', `${path}/up`)).body.operation.id);
+    expect(held.error.detail).toMatch(
+      /has to be decided: .* does not have the tags.*POST \/stacks\/.*\/pending\/decide/,
+    );
+    const { items } = (await api('GET', `${path}/pending`)).body;
+    expect(items).toMatchObject([{ urn: lost.urn, found: [lost.id], decision: null }]);
+    const decisions = [{ urn: lost.urn, decision: { kind: 'import', id: lost.id } }];
+    expect((await api('POST', `${path}/pending/decide`, { decisions })).status).toBe(200);
+    const resumed = await untilEnded((await api('POST', `${path}/up`)).body.operation.id);
+    expect(resumed.error).toBeNull();
+    expect((await api('GET', `${path}/pending`)).body.items).toEqual([]);
+    expect((await api('GET', path)).body.resourceCount).toBe(clouds.resources().length);
 
     expect((await api('POST', `${path}/destroy`)).body.code).toBe('stack_protected');
     await api('PATCH', path, { protect: false });

@@ -1,9 +1,13 @@
 /** An inline program on the real engine with a state backend of the caller's choice, in this process: one update at a time. */
+import { execFile } from 'node:child_process';
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { LocalWorkspace, PulumiCommand, Stack } from '@pulumi/pulumi/automation/index.js';
 import semver from 'semver';
 import { locateEngine } from '../../engine/locate.ts';
+
+const run = promisify(execFile);
 
 export interface EngineStackOptions {
   /** Where its folders are made. */
@@ -44,16 +48,14 @@ export async function openEngineStack(options: EngineStackOptions): Promise<Stac
   return Stack.createOrSelect(options.name, workspace);
 }
 
-/** A command of the engine's CLI on the stack's workspace. */
-export async function runCli(stack: Stack, ...args: string[]): Promise<string> {
-  const { workspace } = stack;
-  const result = await workspace.pulumiCommand.run(
-    [...args, '--non-interactive', '--color', 'never'],
-    workspace.workDir,
-    {
-      ...workspace.envVars,
-      PATH: process.env['PATH'] ?? '',
-    },
-  );
-  return result.stdout;
+/** A command of the engine's CLI on the stack's workspace. @returns its output without the last line's end */
+export async function runCli({ workspace }: Stack, ...args: string[]): Promise<string> {
+  const { command } = workspace.pulumiCommand;
+  const env = { ...workspace.envVars, PATH: process.env['PATH'] ?? '', HOME: workspace.envVars['PULUMI_HOME'] ?? '' };
+  const { stdout } = await run(command, [...args, '--non-interactive', '--color', 'never'], {
+    cwd: workspace.workDir,
+    env,
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  return stdout.trimEnd();
 }

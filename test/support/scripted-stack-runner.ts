@@ -1,6 +1,6 @@
 /** A stack runner whose updates end as the test says, for operations on stacks that people made. No engine runs. */
 import { randomUUID } from 'node:crypto';
-import type { UpdateKind } from '../../automation/engine/protocol.ts';
+import { changesNothing, type UpdateKind } from '../../automation/engine/protocol.ts';
 import type { StackResource } from '../../automation/engine/state-backend.ts';
 import type { StackRunner, UpdateOutcome, UpdateRequest } from '../../automation/engine/stack-runner.ts';
 import type { PlannedStep, StepOp } from '../../domain/prices/price-diff.ts';
@@ -28,6 +28,7 @@ export function createScriptedStackRunner(): ScriptedStackRunner {
       delete runner.refusals[update];
       if (refusal) throw refusal;
       runner.ran.push({ update, request });
+      if (!changesNothing(update)) await hooks.onBeginning?.();
       hooks.onStarted?.(randomUUID());
       if (update === 'up' && runner.isHanging) await until(() => signals.cancel.aborted, 'the up is canceled');
       if (update === 'destroy' && runner.outcomes.destroy === undefined) runner.resources = [];

@@ -47,6 +47,7 @@ export const AKS_RULES: Record<string, ResourceRules> = {
       for (const pool of pools) requirePool(pool, String(inputs.location), String(pool.name));
     },
     refuseUpdate(cluster, news, changes) {
+      requireRunning(cluster);
       if (!changes.some(({ path }) => path === 'kubernetesVersion')) return;
       const before = String(cluster.outputs.currentKubernetesVersion);
       const after = textOf(news.kubernetesVersion) ?? before;
@@ -129,11 +130,22 @@ export const AKS_RULES: Record<string, ResourceRules> = {
     },
     refuseUpdate(pool, news, _changes, scene) {
       const cluster = requireCluster(news, scene);
+      requireRunning(cluster);
       requirePool(news, String(cluster.inputs.location), pool.id.split('/').at(-1)!);
       requireNoSkew(news, cluster);
     },
   },
 };
+
+function requireRunning({ id, outputs }: CloudResource): void {
+  if (objectOf(outputs.powerState).code !== 'Stopped') return;
+  const name = id.split('/').at(-1)!;
+  throw azureError(
+    400,
+    'OperationNotAllowed',
+    `Managed cluster ${name} is in stopped state, no operations except for start and delete are allowed.`,
+  );
+}
 
 type Described = Parameters<NonNullable<ResourceRules['outputs']>>[1];
 

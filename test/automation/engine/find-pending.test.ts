@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { findPendingCreates, type LookUpTools } from '../../../automation/engine/find-pending.ts';
+import type { UndecidedPending } from '../../../automation/engine/undecided-pending.ts';
 import type { RunResult } from '../../../automation/engine/protocol.ts';
 import type { LookUpCandidate, StackResource, StateBackend } from '../../../automation/engine/state-backend.ts';
+import type { PendingDecision } from '../../../domain/pending-creates/decision.ts';
 import type { LookUpAnswer, LookUpArgs } from '../../../domain/pending-creates/look-up.ts';
 
 const MARKS = { 'muster-stack': 'train', 'muster-deployment': 'dep' };
@@ -58,7 +60,44 @@ describe('pending creates at clouds', () => {
     expect(message).toMatch(/db \(aws:rds\/instance:Instance\).*nothing is known of how to find its type/);
     expect(message).toMatch(/there are AKIA-1 and AKIA-2/);
     expect(message).toMatch(/train-node exists and does not have the tags of this stack/);
-    expect(message).toContain(`pulumi refresh --import-pending-creates ${key.urn} ID`);
+    expect((failure as UndecidedPending).resources.map(({ name, found }) => [name, found])).toEqual([
+      ['db', []],
+      ['use', ['AKIA-1', 'AKIA-2']],
+      ['node', ['train-node']],
+    ]);
+  });
+});
+
+describe('what a person has decided', () => {
+  const decisions = (decision: PendingDecision) => ({ [role.urn]: decision });
+
+  it('to import is taken over whatever its tags say, and nothing else is asked of it', async () => {
+    const { tools, runs } = createTools({ there: { 'other-name': { tags: {} } }, isSettled: false });
+    const found = await look(tools, [role], [], decisions({ kind: 'import', id: 'other-name' }));
+    expect(found).toEqual({ [role.urn]: { id: 'other-name', outputs: { tags: {} } } });
+    expect(runs).toEqual(['refresh']);
+  });
+
+  it('to clear is not asked at all', async () => {
+    const { tools, runs } = createTools({ isSettled: false });
+    expect(await look(tools, [role], [], decisions({ kind: 'clear' }))).toEqual({});
+    expect(runs).toEqual([]);
+  });
+
+  it.each([
+    ['is not there', [], /train-x cannot be imported: there is none/],
+    ['is another resource’s', [{ ...role, name: 'old', id: 'train-x' }], /train-x cannot be imported: it is old/],
+  ])('to import and that %s has to be decided again', async (_what, known, message) => {
+    const { tools } = createTools({});
+    const failure = look(tools, [role], known, decisions({ kind: 'import', id: 'train-x' }));
+    await expect(failure).rejects.toMatchObject({ message: expect.stringMatching(message) as string });
+  });
+
+  it('of one leaves the others to be looked up', async () => {
+    const other = pending('aws:rds/instance:Instance', 'db', {});
+    const { tools } = createTools({ there: { 'train-node': { tags: MARKS } } });
+    const found = await look(tools, [role, other], [], { [other.urn]: { kind: 'clear' } });
+    expect(Object.keys(found)).toEqual([role.urn]);
   });
 });
 
@@ -101,8 +140,13 @@ function pending(type: string, name: string, inputs: Record<string, unknown>): S
   };
 }
 
-function look(tools: LookUpTools, some: StackResource[], resources: StackResource[] = []) {
-  return findPendingCreates(tools, 's', { resources, pendingCreates: some }, some);
+function look(
+  tools: LookUpTools,
+  some: StackResource[],
+  resources: StackResource[] = [],
+  decisions: Record<string, PendingDecision> = {},
+) {
+  return findPendingCreates(tools, 's', { resources, pendingCreates: some }, some, decisions);
 }
 
 /** `there`: what a refresh leaves, by id. */

@@ -125,6 +125,30 @@ describe('pending creates before an update', () => {
     expect((await runner.readState(STACK))?.pendingCreates).toHaveLength(1);
   });
 
+  it('that a person has decided are not asked of the hook, and the decision is over before the engine begins', async () => {
+    writePending();
+    resolved = () => {
+      throw new ProviderError('invalid', 'nobody can tell');
+    };
+    const told: [string, number][] = [];
+    const listening: UpdateHooks = {
+      ...hooks,
+      onBeginning: async () => {
+        const pendingCreates = (await runner.readState(STACK))?.pendingCreates ?? [];
+        told.push([`${pendingCreates.length} pending`, runs.length]);
+      },
+    };
+    const imported = { ...REQUEST, decisions: { [URN]: { kind: 'import' as const, id: '1002' } } };
+    expect((await runner.up(imported, listening, signals)).state?.resources).toMatchObject([{ id: '1002' }]);
+    writePending();
+    const cleared = { ...REQUEST, decisions: { [URN]: { kind: 'clear' as const } } };
+    expect((await runner.up(cleared, listening, signals)).state).toEqual({ resources: [], pendingCreates: [] });
+    expect(told).toEqual([
+      ['0 pending', 0],
+      ['0 pending', 1],
+    ]);
+  });
+
   it('are left alone by a preview, which changes nothing', async () => {
     await writePending();
     resolved = () => '1001';

@@ -1,16 +1,19 @@
 import { randomBytes } from 'node:crypto';
+import { sql } from 'kysely';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createCheckDriftCron } from '../../../automation/cron/check-drift.ts';
 import { createKubernetesReader } from '../../../automation/clusters/kubernetes-reader.ts';
+import { UndecidedPending } from '../../../automation/engine/undecided-pending.ts';
 import type { StepServices } from '../../../automation/operations/step.ts';
 import { createWorker, type Worker } from '../../../automation/operations/worker.ts';
 import { acceptCancel } from '../../../db/accept-cancel.ts';
 import { acceptStackOperation, type StackOrder } from '../../../db/accept-stack.ts';
 import { inTransaction } from '../../../db/database.ts';
+import { listFindings } from '../../../db/findings.ts';
 import { findOperation, type OperationRow } from '../../../db/operations.ts';
 import { findPlanOfOperation } from '../../../db/stack-plans.ts';
-import { changeStack, findStack, insertStack, lockStack, type StackRow } from '../../../db/stacks.ts';
+import { changeStack, findStack, insertStack, lockStack, saveStackPending, type StackRow } from '../../../db/stacks.ts';
 import { noCrash } from '../../../domain/crash-points.ts';
 import { ProviderError } from '../../../domain/provider-error.ts';
 import { REQUIRED_TAGS } from '../../../domain/stack-tags.ts';
@@ -217,6 +220,40 @@ describe('an up', () => {
     expect(await now()).toMatchObject({ status: 'failed', failure_detail: 'whether nat was made has to be decided' });
   });
 
+  it('that stops on creates nobody can tell says how to decide them, and goes on with what was decided, once', async () => {
+    const undecided = { urn: 'u:db', name: 'db', type: 'aws:rds/instance:Instance', why: 'no rule', found: ['db-1'] };
+    runner.refusals.up = new UndecidedPending([undecided, { ...undecided, urn: 'u:other', name: 'other' }]);
+    const stopped = await run('up_stack');
+    expect(stopped).toMatchObject({ status: 'failed', error_code: 'stack_refused' });
+    expect(stopped.error_detail).toMatch(/whether db .* has to be decided: no rule.*This update did not begin/);
+    expect(stopped.error_detail).toContain(`POST /stacks/${stack.id}/pending/decide`);
+    const { pending } = await now();
+    expect(pending).toMatchObject([{ urn: 'u:db', found: ['db-1'], decision: null }, { urn: 'u:other' }]);
+    const decided = (pending ?? []).map((one) => ({ ...one, decision: { kind: 'import' as const, id: 'db-1' } }));
+    await saveStackPending(fleet.db, stack.id, decided);
+    // The one that turns out wrong is open again, what was said of the other stands.
+    runner.refusals.up = new UndecidedPending([{ ...undecided, why: 'db-1 cannot be imported: there is none' }]);
+    await run('up_stack');
+    expect((await now()).pending).toMatchObject([
+      { urn: 'u:db', decision: null },
+      { urn: 'u:other', decision: { kind: 'import', id: 'db-1' } },
+    ]);
+    runner.ran = [];
+    expect(await run('up_stack')).toMatchObject({ status: 'succeeded' });
+    expect(runner.ran.at(-1)?.request.decisions).toEqual({ 'u:other': { kind: 'import', id: 'db-1' } });
+    expect((await now()).pending).toBeNull();
+    await run('up_stack');
+    expect(runner.ran.at(-1)?.request.decisions).toEqual({});
+  });
+
+  it('whose look-up is refused leaves every interrupted create to be decided', async () => {
+    const db = makeStackResource('aws:rds/instance:Instance', 'db', {});
+    runner.readState = () => Promise.resolve({ resources: [], pendingCreates: [db] });
+    runner.refusals.up = new ProviderError('auth', 'cannot be looked up: AccessDenied');
+    expect(await run('up_stack')).toMatchObject({ status: 'failed', error_code: 'stack_refused' });
+    expect((await now()).pending).toMatchObject([{ urn: db.urn, why: 'cannot be looked up: AccessDenied' }]);
+  });
+
   it('is one at a time: the same joins, another is refused with what is under way', async () => {
     runner.isHanging = true;
     const first = await accept('up_stack');
@@ -275,6 +312,13 @@ describe('a destroy', () => {
 
 describe('drift', () => {
   const drift = [{ urn: 'u', name: 'nat', type: NAT, kind: 'changed' as const, properties: ['tags'] }];
+  const found = (isInState: boolean) => drift.map((one) => ({ ...one, isInState }));
+  const findings = async () =>
+    (await listFindings(fleet.db, { orgId: fleet.orgId, limit: 10 })).map((row) => [
+      row.class,
+      row.status,
+      row.resolution,
+    ]);
 
   it('is looked for every hour, reported, and repaired by an ordinary up only where the stack says so', async () => {
     await run('up_stack');
@@ -285,11 +329,103 @@ describe('drift', () => {
     await fleet.asOwner("update stacks set updated_at = now() - interval '2 hours'");
     expect(await tick()).toEqual({ asked: 1 });
     await until(async () => (await now()).drift !== null, 'the drift is recorded');
-    expect((await now()).drift).toEqual(drift);
+    expect((await now()).drift).toEqual(found(false));
     expect(updates()).toEqual(['preview', 'up', 'detect_drift']);
+    expect(await findings()).toEqual([['drift', 'open', null]]);
+    runner.outcomes.refresh = { drift };
     await inTransaction(fleet.db, (tx) => changeStack(tx, stack.id, { onDrift: 'repair' }));
     await fleet.asOwner("update stacks set drift_checked_at = now() - interval '2 hours'");
     await tick();
     await until(() => updates().slice(3).join() === 'detect_drift,refresh,preview,up', 'it was repaired');
+    await until(async () => (await findings())[0]?.[1] === 'resolved', 'its finding is over');
+    expect(await findings()).toEqual([['drift', 'resolved', 'repaired']]);
+    expect((await now()).drift).toEqual([]);
+  });
+
+  it('is a finding until a look finds none, and tells webhooks so', async () => {
+    await run('up_stack');
+    await fleet.asOwner(
+      `insert into webhooks (id, org_id, url, events, secret_sealed, created_by)
+       values ('whk_aaaaaaaaaaaaaaaa', '${fleet.orgId}', 'http://x', '{finding.*}', 'x', 'x')`,
+    );
+    runner.outcomes.detect_drift = { drift };
+    await run('check_stack_drift');
+    runner.outcomes.detect_drift = { drift: [] };
+    await run('check_stack_drift');
+    expect(await findings()).toEqual([['drift', 'resolved', 'unseen']]);
+    const told = await fleet.db
+      .selectFrom('webhook_deliveries')
+      .select(['type', sql<string>`data->>'stackId'`.as('stackId')])
+      .orderBy('seq')
+      .execute();
+    expect(told).toEqual([
+      { type: 'finding.open', stackId: stack.id },
+      { type: 'finding.resolved', stackId: stack.id },
+    ]);
+  });
+
+  it('that a refresh took into the state is no longer found, and stays a finding until the next up', async () => {
+    await run('up_stack');
+    runner.outcomes.refresh = { drift };
+    await run('refresh_stack');
+    expect((await now()).drift).toEqual(found(true));
+    await run('check_stack_drift');
+    expect((await now()).drift).toEqual(found(true));
+    expect(await findings()).toEqual([['drift', 'open', null]]);
+    await run('up_stack');
+    expect(await findings()).toEqual([['drift', 'resolved', 'repaired']]);
+    expect((await now()).drift).toEqual([]);
+  });
+
+  it('of which the state knows nothing is not undone by a plain up, and its finding stays open', async () => {
+    await run('up_stack');
+    runner.outcomes.detect_drift = { drift };
+    await run('check_stack_drift');
+    await run('up_stack');
+    expect((await now()).drift).toEqual(found(false));
+    expect(await findings()).toEqual([['drift', 'open', null]]);
+    await run('destroy_stack');
+    expect(await findings()).toEqual([['drift', 'resolved', 'destroyed']]);
+  });
+
+  it('whose repair fails is open again, and is repaired at the next look', async () => {
+    await run('up_stack');
+    await inTransaction(fleet.db, (tx) => changeStack(tx, stack.id, { onDrift: 'repair' }));
+    runner.outcomes.detect_drift = { drift };
+    runner.outcomes.refresh = { drift };
+    runner.outcomes.up = { isOk: false, error: { kind: 'resource_failed', detail: 'no' } };
+    await run('check_stack_drift');
+    await until(async () => (await now()).status === 'failed', 'the repair failed');
+    expect(await findings()).toEqual([['drift', 'open', null]]);
+    runner.outcomes = {};
+    await run('check_stack_drift');
+    await until(async () => (await findings())[0]?.[1] === 'resolved', 'it was repaired');
+    expect(await findings()).toEqual([['drift', 'resolved', 'repaired']]);
+  });
+
+  it('that somebody ignores is not repaired', async () => {
+    await run('up_stack');
+    runner.outcomes.detect_drift = { drift };
+    await run('check_stack_drift');
+    await fleet.asOwner("update findings set status = 'ignored'");
+    await inTransaction(fleet.db, (tx) => changeStack(tx, stack.id, { onDrift: 'repair' }));
+    runner.ran = [];
+    await run('check_stack_drift');
+    expect(await fleet.db.selectFrom('operations').select('id').where('kind', '=', 'up_stack').execute()).toHaveLength(
+      1,
+    );
+    expect(updates()).toEqual(['detect_drift']);
+  });
+
+  it('of the price is found by the prices of now, and over once an update has recorded them', async () => {
+    runner.resources = [makeStackResource(NAT, 'nat', { tags })];
+    await run('up_stack');
+    await fleet.asOwner('update stacks set price_micro_usd_per_hour = 30000, ceiling_micro_usd_per_hour = 40000');
+    await run('check_stack_drift');
+    const [finding] = await listFindings(fleet.db, { orgId: fleet.orgId, limit: 10 });
+    expect(finding).toMatchObject({ class: 'price_drift', status: 'open', price_micro_usd_per_hour: 45_000n });
+    expect(finding?.detail).toMatch(/\$0\.045 an hour .* \$0\.03 .* above its ceiling of \$0\.04/);
+    await run('refresh_stack');
+    expect(await findings()).toEqual([['price_drift', 'resolved', 'unseen']]);
   });
 });

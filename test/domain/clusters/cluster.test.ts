@@ -99,14 +99,17 @@ describe('judging nodes', () => {
 
 describe('what may be asked of a cluster', () => {
   it('is what its kind can do, and nothing once it is gone', () => {
-    const facts = { hasAccess: true, isUpdating: false, isStopped: null };
+    const facts = { hasAccess: true, isUpdating: false };
     expect(allowedClusterActions('registered', 'available', facts)).toEqual([
       'kubeconfig',
       'replace_kubeconfig',
       'delete',
     ]);
     expect(allowedClusterActions('eks', 'available', facts)).toEqual(['scale', 'upgrade', 'kubeconfig', 'delete']);
-    expect(allowedClusterActions('aks', 'available', { ...facts, isStopped: true })).toContain('start');
+    expect(allowedClusterActions('aks', 'available', facts)).toContain('stop');
+    expect(allowedClusterActions('aks', 'creating', facts)).not.toContain('stop');
+    expect(allowedClusterActions('aks', 'stopped', facts)).toEqual(['start', 'delete']);
+    expect(allowedClusterActions('aks', 'stopped', { ...facts, isUpdating: true })).toEqual([]);
     expect(allowedClusterActions('eks', 'available', { ...facts, isUpdating: true })).toEqual(['kubeconfig']);
     expect(allowedClusterActions('eks', 'destroyed', facts)).toEqual([]);
   });
