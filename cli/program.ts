@@ -440,9 +440,9 @@ function addClusters(program: Command, attach: Attach): void {
     .command('scale')
     .argument('<id>')
     .requiredOption('--node-group <name>', 'of the GPU nodes to scale')
-    .option('--min <n>', 'fewest nodes', integerText)
-    .option('--max <n>', 'most nodes', integerText)
-    .option('--desired <n>', 'nodes now', integerText);
+    .option('--min <n>', 'fewest nodes: of an autoscaled group the bound of its autoscaler', integerText)
+    .option('--max <n>', 'most nodes, likewise', integerText)
+    .option('--desired <n>', 'nodes now: of an autoscaled group once', integerText);
   attach(asking(planned(scale)), async () => (await load()).scaleCluster);
   const upgrade = clusters
     .command('upgrade')
