@@ -99,12 +99,17 @@ describe('muster clusters', () => {
     expect(server.runner.ran.map(({ update }) => update)).toContain('up');
     const [cluster] = JSON.parse((await run('list', '--json')).stdout).items;
     expect(cluster).toMatchObject({ name: 'train', kind: 'eks' });
+  });
+
+  it('shows what a change would cost before it is made, and asks', async () => {
+    const { body: list } = await server.call('GET', '/api/v1/clusters?kind=eks', { key });
     server.runner.ran = [];
-    const scale = ['scale', cluster.id, '--node-group', 'gpu-1', '--max', '9'];
-    expect((await run(...scale, '--dry-run')).stdout).toContain('$0.048 an hour in all');
-    expect(await run(...scale)).toMatchObject({ code: 2 });
+    const scale = ['scale', list.items[0].id, '--node-group', 'gpu-1', '--max', '9'];
+    const [shown, asked] = await Promise.all([run(...scale, '--dry-run'), run(...scale)]);
+    expect(shown).toMatchObject({ code: 0, stdout: expect.stringContaining('$0.048 an hour in all') as string });
+    expect(asked).toMatchObject({ code: 2 });
     expect(server.runner.ran.map(({ update }) => update)).toEqual(['preview', 'preview']);
-    const scaled = await run('scale', cluster.id, '--node-group', 'gpu-1', '--max', '9', '--yes');
+    const scaled = await run(...scale, '--yes');
     expect(scaled.stdout).toMatch(/train is accepted as op_/);
   });
 
