@@ -57,6 +57,10 @@ describe('muster clusters', () => {
     expect(health.stdout).toMatch(/status +degraded: 1 of 3 nodes not ready \(gpu\)/);
     expect(JSON.parse(kubeconfig.stdout).users[0].user.token).toBe('sandbox');
     expect(await run('stop', id, '--yes')).toMatchObject({ code: 1, stdout: '' });
+    const enrolled = await run('enrol', id);
+    expect(enrolled.stdout).toMatch(/^mn_[\w-]{43}\n$/);
+    expect(enrolled.stderr).toContain('For muster/muster-agent');
+    expect(await run('revoke-enrolment', id)).toMatchObject({ code: 0 });
     const forgotten = await run('delete', id, '--yes');
     expect(forgotten.stdout).toContain('prod is forgotten; nothing at it has changed.');
   });
