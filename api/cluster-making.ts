@@ -72,7 +72,7 @@ export async function followStack(
   row: ClusterRow,
   stack: StackRow,
   kind: 'up_stack' | 'destroy_stack',
-  more: Pick<StackOrder, 'planHash' | 'config'> = {},
+  more: Pick<StackOrder, 'planHash' | 'config' | 'resize'> = {},
 ): Promise<Answer> {
   const operation = await acceptStackOperation(tx, call.deps.queue, { stack, kind, actor: call.actor, ...more });
   const body: ClusterAccepted = {

@@ -440,9 +440,9 @@ function addClusters(program: Command, attach: Attach): void {
     .command('scale')
     .argument('<id>')
     .requiredOption('--node-group <name>', 'of the GPU nodes to scale')
-    .option('--min <n>', 'fewest nodes', integerText)
-    .option('--max <n>', 'most nodes', integerText)
-    .option('--desired <n>', 'nodes now', integerText);
+    .option('--min <n>', 'fewest nodes: of an autoscaled group the bound of its autoscaler', integerText)
+    .option('--max <n>', 'most nodes, likewise', integerText)
+    .option('--desired <n>', 'nodes now: of an autoscaled group once', integerText);
   attach(asking(planned(scale)), async () => (await load()).scaleCluster);
   const upgrade = clusters
     .command('upgrade')
@@ -459,6 +459,14 @@ function addClusters(program: Command, attach: Attach): void {
     .argument('<id>');
   attach(asking(remove), async () => (await load()).deleteCluster);
   attach(clusters.command('nodes').argument('<id>'), async () => (await load()).showNodes);
+  const enrol = clusters
+    .command('enrol')
+    .description('makes the token by which agents of its nodes join, where you install them yourself')
+    .argument('<id>')
+    .option('--namespace <name>', 'where they run (muster)');
+  attach(enrol, async () => (await load()).enrolCluster);
+  const revoke = clusters.command('revoke-enrolment').description('lets no further agent join').argument('<id>');
+  attach(revoke, async () => (await load()).revokeEnrolment);
   attach(clusters.command('health').argument('<id>'), async () => (await load()).showHealth);
   attach(
     clusters.command('events').description('what Kubernetes warned of lately').argument('<id>'),
@@ -473,12 +481,13 @@ function integerText(text: string): string {
 }
 
 function addNodes(program: Command, attach: Attach): void {
-  const nodes = program.command('nodes').description('hosts that run our agent: rented, or your own');
+  const nodes = program.command('nodes').description('hosts that run our agent: rented, of clusters, or your own');
   const load = () => import('./commands/nodes.ts');
   const list = nodes
     .command('list')
     .option('--status <status>', 'installing, online, stale or gone')
-    .option('--instance-id <id>');
+    .option('--instance-id <id>')
+    .option('--cluster-id <id>');
   attach(paged(list), async () => (await load()).listNodes);
   attach(nodes.command('get').argument('<id>'), async () => (await load()).getNode);
   const add = nodes

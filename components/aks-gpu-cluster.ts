@@ -51,6 +51,8 @@ export interface AksGpuClusterArgs {
   systemNodes?: { vmSize?: string; count?: number; diskGib?: number };
   /** Pools of GPU nodes. @default none */
   gpuNodePools?: AksGpuNodePool[];
+  /** Names of autoscaled pools whose number of nodes is set this once all the same. @default none */
+  resize?: readonly string[];
   /** Azure identities that Kubernetes service accounts may take. @default none (free) */
   workloadIdentities?: WorkloadIdentity[];
   /** Audit logs: about $2.30 per GB taken in. 0 is off. @default 30 */
@@ -219,6 +221,7 @@ export class AksGpuCluster extends ComponentResource {
     return (this.#args.gpuNodePools ?? []).map((pool, index) => {
       const poolName = pool.name ?? `gpu${index + 1}`;
       const isAutoscaled = pool.autoscaled ?? false;
+      const isLeftAlone = isAutoscaled && this.#args.resize?.includes(poolName) !== true;
       const bounds = isAutoscaled ? { minCount: pool.minCount ?? 0, maxCount: pool.maxCount } : {};
       return new AgentPool(
         `${this.#name}-${poolName}`,
@@ -243,7 +246,7 @@ export class AksGpuCluster extends ComponentResource {
           ...scheduling(pool),
         },
         // A pool's name is taken until the old one is gone.
-        { parent: this, deleteBeforeReplace: true, ...(isAutoscaled ? { ignoreChanges: ['count'] } : {}) },
+        { parent: this, deleteBeforeReplace: true, ...(isLeftAlone ? { ignoreChanges: ['count'] } : {}) },
       );
     });
   }

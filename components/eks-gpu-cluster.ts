@@ -56,6 +56,8 @@ export interface EksGpuClusterArgs {
   systemNodes?: { instanceType?: string; size?: number; diskGib?: number };
   /** Groups of GPU nodes. @default none */
   gpuNodeGroups?: EksGpuNodeGroup[];
+  /** Names of autoscaled groups whose number of nodes is set this once all the same. @default none */
+  resize?: readonly string[];
   /**
    * The engine refuses to delete cluster and key. (AWS's own protection of a cluster would also stop a destroy of a stack that was let go
    * of in the state alone.) @default true (free)
@@ -262,7 +264,12 @@ export class EksGpuCluster extends ComponentResource {
     network: { subnetIds: Input<string>[]; waysOut: Resource[] },
     networking: Resource[],
   ): NodeGroup[] {
-    const { systemNodes = {}, gpuNodeGroups = [], kubernetesVersion = newestKubernetes('eks') } = this.#args;
+    const {
+      systemNodes = {},
+      gpuNodeGroups = [],
+      resize = [],
+      kubernetesVersion = newestKubernetes('eks'),
+    } = this.#args;
     const { role, attachments } = this.#makeRole('node', 'ec2.amazonaws.com', [
       'AmazonEKSWorkerNodePolicy',
       'AmazonEC2ContainerRegistryPullOnly',
@@ -302,7 +309,7 @@ export class EksGpuCluster extends ComponentResource {
             desiredSize: group.desiredSize ?? group.minSize ?? 0,
             maxSize: group.maxSize,
           },
-          autoscaled: group.autoscaled ?? false,
+          autoscaled: (group.autoscaled ?? false) && !resize.includes(group.name ?? `gpu-${index + 1}`),
           diskGib: group.diskGib ?? 100,
           kubernetesVersion: group.kubernetesVersion ?? kubernetesVersion,
           labels: { ...group.labels, ...GPU_NODE_LABELS },

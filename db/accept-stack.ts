@@ -21,6 +21,8 @@ export interface StackOrder {
   updateKind?: 'up' | 'destroy';
   /** Only for an up. */
   refreshFirst?: boolean;
+  /** Of a preview or an up: autoscaled groups of nodes whose number it sets. */
+  resize?: string[];
   /** Of a preview or an up: what the stack is to be instead of its configuration. An up that is planned and not refused makes it the stack's. */
   config?: unknown;
   /** The operation in whose step this is accepted: what it asks for runs after it. */
@@ -34,7 +36,7 @@ export interface StackOrder {
  * that is unknown, of another update or expired.
  */
 export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrder): Promise<OperationRow> {
-  const { stack, kind, actor, planHash, updateKind, refreshFirst, config } = order;
+  const { stack, kind, actor, planHash, updateKind, refreshFirst, resize, config } = order;
   if (stack.status === 'destroyed')
     throw new MusterError('conflict', `${stack.id} is destroyed`, { facts: { state: stack.status } });
   // Whatever it made would be in no list.
@@ -61,6 +63,7 @@ export async function acceptStackOperation(tx: Tx, queue: Queue, order: StackOrd
       ...(planHash === undefined ? {} : { planHash }),
       ...(updateKind === undefined ? {} : { updateKind }),
       ...(refreshFirst === undefined ? {} : { refreshFirst }),
+      ...(resize === undefined ? {} : { resize }),
       ...(config === undefined ? {} : { config }),
     },
     // A second request for the same joins the first; previews and plans are each their own.

@@ -17,6 +17,8 @@ export interface StackArgs<Config> {
   protect?: boolean;
   /** A program whose resources cost more is refused before anything is made. @default null: no ceiling */
   ceilingMicroUsdPerHour?: number | null;
+  /** Autoscaled groups of nodes whose number this one run sets. @default none: their autoscaler decides */
+  resize?: string[];
 }
 
 const tagValue = z.string().regex(TAG_VALUE_PATTERN, TAG_VALUE_RULE);

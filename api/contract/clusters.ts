@@ -87,9 +87,15 @@ const size = z.int().min(0).max(1000);
 export const scaleClusterBody = z
   .strictObject({
     nodeGroup: z.string().min(1).max(63).meta({ description: 'Name of a group (EKS) or pool (AKS) of GPU nodes' }),
-    minSize: size.optional(),
-    maxSize: size.min(1).optional(),
-    desiredSize: size.optional().meta({ description: 'Nodes now. With a min or max only, it is moved between them' }),
+    minSize: size.optional().meta({
+      description:
+        'Fewest nodes: of a fixed group that `desiredSize` may be, of an autoscaled one that its autoscaler may leave. Default: as it is',
+    }),
+    maxSize: size.min(1).optional().meta({ description: 'Most nodes, likewise: what the group can cost at worst' }),
+    desiredSize: size.optional().meta({
+      description:
+        'Nodes now. Of a fixed group it stays so; of an autoscaled one it is set once, and its autoscaler goes on from there. Default: the number stays as it is, moved between minSize and maxSize where it is outside; needed for an autoscaled group whose nodes nobody has seen lately',
+    }),
     ...planned,
   })
   .refine(

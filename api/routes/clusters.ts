@@ -1,10 +1,17 @@
 /** Routes of clusters: made of cloud resources through a stack of theirs, or registered as they are. */
 import { z } from 'zod';
-import { scaleGroup, upgradeTo, type CloudClusterKind, type ClusterChange } from '../../domain/clusters/change.ts';
+import {
+  countNodesOf,
+  scaleGroup,
+  upgradeTo,
+  type CloudClusterKind,
+  type ClusterChange,
+} from '../../domain/clusters/change.ts';
 import { AGENT_AUDIENCE, AGENT_SERVICE_ACCOUNT, ENROLMENT_OVERLAP_MS } from '../../domain/clusters/enrolment.ts';
+import type { NodeFacts } from '../../domain/clusters/node-facts.ts';
 import { formatKubeconfig } from '../../domain/clusters/kubeconfig.ts';
 import { MusterError } from '../../domain/error-table.ts';
-import { acceptStackOperation, refuseBesideUpdate } from '../../db/accept-stack.ts';
+import { acceptStackOperation, refuseBesideUpdate, type StackOrder } from '../../db/accept-stack.ts';
 import {
   findCluster,
   findClusterAccess,
@@ -54,6 +61,8 @@ type ChangeClusterInput = Pick<z.infer<typeof scaleClusterBody>, 'dryRun' | 'pla
 const params = z.object({ id: id('cluster') });
 /** A token that is over before it is used is worth nothing. */
 const MIN_TOKEN_LIFE_MS = 60_000;
+/** A look is due each minute; what is older tells nothing of what an autoscaler did. */
+const RECENT_LOOK_MS = 3 * 60_000;
 const NO_TOKEN = 'its cloud has not given a token yet: workers ask for one when they look at it, every minute';
 
 export const clusterRoutes: Route[] = [
@@ -260,8 +269,14 @@ export const clusterRoutes: Route[] = [
         return { status: 204 };
       }),
   }),
-  changeRoute('scale', 'Change how many nodes a group of GPU nodes has', scaleClusterBody, (row, config, body) =>
-    scaleGroup(cloudKindOf(row), config, body as z.infer<typeof scaleClusterBody>),
+  changeRoute(
+    'scale',
+    'Change how many nodes a group of GPU nodes has',
+    scaleClusterBody,
+    (row, config, body, nodes) => {
+      const scale = body as z.infer<typeof scaleClusterBody>;
+      return scaleGroup(cloudKindOf(row), config, scale, nodes && countNodesOf(nodes, scale.nodeGroup));
+    },
   ),
   changeRoute('upgrade', 'Upgrade Kubernetes by one minor', upgradeClusterBody, (row, config, body) => {
     cloudKindOf(row);
@@ -274,7 +289,12 @@ function changeRoute(
   verb: 'scale' | 'upgrade',
   summary: string,
   body: z.ZodType,
-  change: (row: ClusterRow, config: Record<string, unknown>, body: unknown) => ClusterChange,
+  change: (
+    row: ClusterRow,
+    config: Record<string, unknown>,
+    body: unknown,
+    nodes: readonly NodeFacts[] | null,
+  ) => ClusterChange,
 ): Route {
   return route({
     method: 'post',
@@ -298,18 +318,18 @@ function changeRoute(
             facts: { kind: row.kind },
           });
         await refuseBesideUpdate(tx, stack);
-        return {
-          row,
-          stack,
-          config: checkChange(stack, change(row, stack.config as Record<string, unknown>, call.body)),
-        };
+        const facts = await findClusterFacts(tx, row.id);
+        const isRecent = facts !== undefined && facts.taken_at.getTime() > Date.now() - RECENT_LOOK_MS;
+        const nodes = isRecent ? facts.nodes : null;
+        const order = checkChange(stack, change(row, stack.config as Record<string, unknown>, call.body, nodes));
+        return { row, stack, order };
       };
       if (dryRun) return planChange(call, prepare);
       return call.once(async (tx) => {
-        const { row, stack, config } = await prepare(tx);
+        const { row, stack, order } = await prepare(tx);
         await auditCluster(tx, call, row, `cluster.${verb}`, call.body as Record<string, unknown>);
         return followStack(tx, call, row, stack, 'up_stack', {
-          config,
+          ...order,
           ...(planHash === undefined ? {} : { planHash }),
         });
       });
@@ -319,11 +339,12 @@ function changeRoute(
 
 async function planChange(
   { deps, actor }: Call<'change'>,
-  prepare: (tx: Tx) => Promise<{ row: ClusterRow; stack: StackRow; config: unknown }>,
+  prepare: (tx: Tx) => Promise<{ row: ClusterRow; stack: StackRow; order: ChangeOrder }>,
 ): Promise<Answer> {
   const [row, operation] = await deps.database.kysely.transaction().execute(async (tx) => {
-    const { row: held, stack, config } = await prepare(tx);
-    return [held, await acceptStackOperation(tx, deps.queue, { stack, kind: 'preview_stack', actor, config })] as const;
+    const { row: held, stack, order } = await prepare(tx);
+    const preview = { stack, kind: 'preview_stack', actor, ...order } as const;
+    return [held, await acceptStackOperation(tx, deps.queue, preview)] as const;
   });
   const shown = await describeCluster(deps.database.kysely, row);
   return answerPlan(deps, operation, row.kind, (underWay) => ({
@@ -332,12 +353,14 @@ async function planChange(
   }));
 }
 
+type ChangeOrder = Pick<StackOrder, 'config' | 'resize'>;
+
 /** The kind's schema says what a changed configuration may be, as it says it of a new one. */
-function checkChange(stack: StackRow, change: ClusterChange): unknown {
+function checkChange(stack: StackRow, change: ClusterChange): ChangeOrder {
   if ('errors' in change)
     throw new MusterError('invalid_request', 'the change is not possible', { errors: change.errors });
   const parsed = STACK_CONFIG_SCHEMAS[stack.kind].safeParse(change.config);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) return { ...change, config: parsed.data };
   const errors = parsed.error.issues.map(({ path, message }) => ({ path: path.join('.'), message }));
   throw new MusterError('invalid_request', 'the change is not possible', { errors });
 }

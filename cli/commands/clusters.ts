@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import type { z } from 'zod';
 import type {
   ClusterAccepted,
+  clusterEnrolment,
   clusterEvents,
   ClusterHealthReply,
   clusterKubeconfig,
@@ -180,7 +181,7 @@ export async function showNodes(context: Context, [id]: string[]): Promise<ExitC
   else if (reply.takenAt === null) terminal.print('Nobody has read its nodes yet.');
   else
     await terminal.printTable(
-      ['NODE', 'READY', 'HARDWARE', 'MODEL', 'COUNT', 'MIB EACH', 'DRIVER', 'MIG', 'TYPE', 'GROUP', 'TROUBLE'],
+      ['NODE', 'READY', 'HARDWARE', 'MODEL', 'COUNT', 'MIB EACH', 'DRIVER', 'MIG', 'TYPE', 'GROUP', 'AGENT', 'TROUBLE'],
       reply.items.map((node) => [
         node.name,
         node.isReady ? (node.isSchedulable ? 'yes' : 'cordoned') : 'no',
@@ -194,9 +195,40 @@ export async function showNodes(context: Context, [id]: string[]): Promise<ExitC
           : node.mig.profiles.map((one) => `${one.count}x ${one.profile}`).join(' ') || node.mig.strategy,
         orDash(node.instanceType),
         orDash(node.nodeGroup),
+        node.agent === null ? '-' : `${node.agent.status}, ${node.agent.health}`,
         [...node.pressures, ...(node.isReady ? [] : [orDash(node.notReadyReason)])].join(' ') || '-',
       ]),
     );
+  return EXIT.done;
+}
+
+/** For agents that somebody installs by hand: on standard output the token alone, so that it can be sent into a Secret. */
+export async function enrolCluster(
+  context: Context,
+  [id]: string[],
+  options: { namespace?: string },
+): Promise<ExitCode> {
+  const { terminal, api } = context;
+  const { namespace } = options;
+  const reply = await api.post<z.infer<typeof clusterEnrolment>>(
+    `${pathOf(id)}/enrolment`,
+    namespace === undefined ? {} : { namespace },
+  );
+  if (terminal.isJson) terminal.printJson(reply);
+  else {
+    terminal.print(reply.token);
+    const { serviceAccount, audience, previousUntil } = reply;
+    terminal.say(
+      `For ${reply.namespace}/${serviceAccount}, whose Pods show a service account token for "${audience}".`,
+    );
+    if (previousUntil !== null) terminal.say(`The token before works until ${previousUntil}.`);
+  }
+  return EXIT.done;
+}
+
+export async function revokeEnrolment(context: Context, [id]: string[]): Promise<ExitCode> {
+  await context.api.delete(`${pathOf(id)}/enrolment`);
+  context.terminal.print('No agent can join it any more; those that have stay.');
   return EXIT.done;
 }
 

@@ -14,18 +14,19 @@ type NodeAccepted = z.infer<typeof nodeAccepted>;
 export interface NodeListOptions extends PageOptions {
   status?: string;
   instanceId?: string;
+  clusterId?: string;
 }
 
 const HEAD = ['NODE', 'STATUS', 'HEALTH', 'HOST', 'GPUS', 'CORDONED', 'HEARD OF'];
 
 export function listNodes(context: Context, _args: string[], options: NodeListOptions): Promise<ExitCode> {
-  const { status, instanceId } = options;
+  const { status, instanceId, clusterId } = options;
   const now = Date.now();
-  return showPage<Node>(context, '/nodes', { status, instanceId }, options, HEAD, (node) => [
+  return showPage<Node>(context, '/nodes', { status, instanceId, clusterId }, options, HEAD, (node) => [
     node.id,
     node.status,
     node.health,
-    node.host ? placeOf(node.host) : orDash(node.instanceId),
+    whereOf(node),
     gpusOf(node),
     node.isCordoned ? 'yes' : 'no',
     formatAge(node.lastHeartbeatAt, now),
@@ -111,6 +112,8 @@ function showNode({ terminal }: Context, node: Node): ExitCode {
   if (host) {
     terminal.print(`host          ${placeOf(host)} as ${host.user}, host key ${host.hostKeySha256}`);
     terminal.print(`stack         ${host.stackId}`);
+  } else if (node.cluster) {
+    terminal.print(`cluster       ${node.cluster.name} (${node.cluster.id}), its node ${node.cluster.nodeName}`);
   } else terminal.print(`instance      ${orDash(node.instanceId)}`);
   terminal.print(`cordoned      ${node.isCordoned ? 'yes' : 'no'}`);
   terminal.print(
@@ -128,6 +131,11 @@ function showNode({ terminal }: Context, node: Node): ExitCode {
 function gpusOf({ gpu }: Node): string {
   if (gpu?.gpus == null) return '-';
   return gpu.gpus.length === 0 ? 'none' : `${gpu.gpus.length} × ${orDash(gpu.gpus[0]?.name)}`;
+}
+
+function whereOf({ host, cluster, instanceId }: Node): string {
+  if (host) return placeOf(host);
+  return cluster ? `${cluster.name}/${cluster.nodeName}` : orDash(instanceId);
 }
 
 function placeOf({ address, port }: NonNullable<Node['host']>): string {

@@ -19,7 +19,13 @@ export function isMadeClusterKind(kind: string): kind is MadeClusterKind {
 type Config = Record<string, unknown>;
 type Group = Record<string, unknown>;
 
-export type ClusterChange = { config: Config } | { errors: FieldError[] };
+export type ClusterChange =
+  | {
+      config: Config;
+      /** Groups that an autoscaler sizes and whose number of nodes this one update sets all the same. */
+      resize?: string[];
+    }
+  | { errors: FieldError[] };
 
 /** How each kind says the same thing. */
 const WORDS = {
@@ -29,12 +35,23 @@ const WORDS = {
 
 export interface Scale {
   nodeGroup: string;
+  /** Of a fixed group: between which its number may be set. Of an autoscaled one: between which its autoscaler decides. */
   minSize?: number | undefined;
   maxSize?: number | undefined;
+  /** Nodes now. Of an autoscaled group: once, and its autoscaler goes on from there. */
   desiredSize?: number | undefined;
 }
 
-export function scaleGroup(kind: CloudClusterKind, config: Config, scale: Scale): ClusterChange {
+/**
+ * An update leaves the number of an autoscaled group alone, and would send the one of long ago with new bounds. So with bounds goes the number as
+ * it is now. @param nodesNow of that group; null: nobody has looked lately
+ */
+export function scaleGroup(
+  kind: CloudClusterKind,
+  config: Config,
+  scale: Scale,
+  nodesNow: number | null = null,
+): ClusterChange {
   const words = WORDS[kind];
   const groups = groupsOf(kind, config);
   const names = nodeGroupNames(kind, config);
@@ -48,20 +65,28 @@ export function scaleGroup(kind: CloudClusterKind, config: Config, scale: Scale)
   const max = scale.maxSize ?? Number(group[words.max]);
   if (min > max)
     return wrong(scale.minSize === undefined ? 'maxSize' : 'minSize', `minSize ${min} is above maxSize ${max}`);
-  const now = scale.desiredSize;
-  if (now !== undefined && (now < min || now > max))
-    return wrong('desiredSize', `${now} is not between minSize ${min} and maxSize ${max}`);
-  if (now !== undefined && group['autoscaled'] === true)
-    return wrong('desiredSize', 'an autoscaler decides it for this group: change minSize or maxSize');
-  const before = Number(group[words.now] ?? min);
-  const changed: Group = {
-    ...group,
-    name: names[index],
-    [words.min]: min,
-    [words.max]: max,
-    [words.now]: now ?? Math.min(Math.max(before, min), max),
+  const wanted = scale.desiredSize;
+  const isAutoscaled = group['autoscaled'] === true;
+  if (wanted !== undefined && (wanted < min || wanted > max)) {
+    const widen = wanted < min ? 'a lower minSize' : 'a higher maxSize';
+    return wrong('desiredSize', `${wanted} is not between minSize ${min} and maxSize ${max}: say ${widen} too`);
+  }
+  const before = isAutoscaled ? nodesNow : Number(group[words.now] ?? min);
+  if (wanted === undefined && before === null)
+    return wrong('desiredSize', 'must be said: its autoscaler decides it, and nobody has seen its nodes lately');
+  const size = wanted ?? Math.min(Math.max(before ?? min, min), max);
+  const changed: Group = { ...group, name: names[index], [words.min]: min, [words.max]: max, [words.now]: size };
+  const groupsAfter = groups.map((each, at) => (at === index ? changed : each));
+  return {
+    config: { ...config, [words.groups]: groupsAfter },
+    ...(isAutoscaled ? { resize: [scale.nodeGroup] } : {}),
   };
-  return { config: { ...config, [words.groups]: groups.map((each, at) => (at === index ? changed : each)) } };
+}
+
+/** How many nodes a group has: EKS calls a group by its name here and a mark of what replaces it, AKS as it is called here. */
+export function countNodesOf(nodes: readonly { nodeGroup: string | null }[], group: string): number {
+  return nodes.filter(({ nodeGroup }) => nodeGroup === group || nodeGroup?.replace(/-[0-9a-f]{6}$/, '') === group)
+    .length;
 }
 
 export function upgradeTo(config: Config, to: string): ClusterChange {

@@ -8,7 +8,7 @@ import type { StackArgs } from '../stack-args.ts';
 import type { AksConfig } from './config.ts';
 
 export function aksProgram(args: StackArgs<AksConfig>): Record<string, Output<unknown>> {
-  const { config, name, tags, protect, ceilingMicroUsdPerHour } = args;
+  const { config, name, tags, protect, ceilingMicroUsdPerHour, resize = [] } = args;
   const {
     gpuOperator,
     nodeAgent,
@@ -21,7 +21,7 @@ export function aksProgram(args: StackArgs<AksConfig>): Record<string, Output<un
     const provider = new Provider(`${name}-azure`, { subscriptionId, location: config.location }, options);
     const driver = gpuOperator?.driver === true ? 'none' : 'install';
     const gpuNodePools = cluster.gpuNodePools.map((pool) => ({ ...pool, driver }) as const);
-    const made = new AksGpuCluster(name, { ...cluster, gpuNodePools, tags, protect }, { ...options, provider });
+    const made = new AksGpuCluster(name, { ...cluster, gpuNodePools, tags, protect, resize }, { ...options, provider });
     const nodes = made.nodePools;
     installClusterParts({ name, tags, kubeconfig: made.kubeconfig, nodes, gpuOperator, nodeAgent }, options);
     return {

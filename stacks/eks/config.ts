@@ -41,7 +41,7 @@ const gpuNodeGroup = z
       .boolean()
       .default(false)
       .describe(
-        'An autoscaler decides how many nodes there are; updates then leave that number alone. Default false. Free.',
+        'An autoscaler decides between minSize and maxSize how many nodes there are; updates then leave that number alone (`POST /clusters/:id/scale` sets it once). Default false. Free.',
       ),
     tainted: z
       .boolean()

@@ -12,7 +12,7 @@ import type { StackArgs } from '../stack-args.ts';
 import type { EksConfig } from './config.ts';
 
 export function eksProgram(args: StackArgs<EksConfig>): Record<string, Output<unknown>> {
-  const { config, name, tags, protect, ceilingMicroUsdPerHour } = args;
+  const { config, name, tags, protect, ceilingMicroUsdPerHour, resize = [] } = args;
   const { gpuOperator, nodeAgent, connectedCidrs: _checked, checkCatalogue: _alsoChecked, ...cluster } = config;
   return withPolicies({ ceilingMicroUsdPerHour, region: config.region }, (options, ask) => {
     const provider = new Provider(
@@ -22,7 +22,7 @@ export function eksProgram(args: StackArgs<EksConfig>): Record<string, Output<un
       options,
     );
     ask(findOtherCluster(args, provider));
-    const made = new EksGpuCluster(name, { ...cluster, tags, protect }, { ...options, provider });
+    const made = new EksGpuCluster(name, { ...cluster, tags, protect, resize }, { ...options, provider });
     const nodes = made.nodeGroups;
     installClusterParts({ name, tags, kubeconfig: made.kubeconfig, nodes, gpuOperator, nodeAgent }, options);
     return {

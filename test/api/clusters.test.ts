@@ -554,6 +554,41 @@ describe('a cluster made at a cloud', () => {
     expect((await patch({ config })).status).toBe(200);
   });
 
+  it('with an autoscaler keeps the number that it came to, as long as somebody has seen it', async () => {
+    const groups = [{ instanceType: 'g5.xlarge', minSize: 0, maxSize: 4, desiredSize: 1, autoscaled: true }];
+    const cluster = await made(eksBody({ gpuNodeGroups: groups }));
+    const scale = (body: object) => post(`/clusters/${cluster.id}/scale`, { nodeGroup: 'gpu-1', ...body });
+    expect(await scale({ maxSize: 8 })).toMatchObject({
+      status: 422,
+      body: { errors: [{ path: 'desiredSize', message: expect.stringMatching(/nobody has seen its nodes/) }] },
+    });
+    const nodes = ['gpu-1-a1b2c3', 'gpu-1-a1b2c3', 'gpu-1-a1b2c3', 'system-ffffff'].map((nodeGroup) => ({ nodeGroup }));
+    const facts = { nodes: JSON.stringify(nodes), storage_classes: '[]', warnings: '[]' };
+    const values = { cluster_id: cluster.id, ...facts, taken_at: new Date() };
+    await server.database.kysely.insertInto('cluster_facts').values(values).execute();
+    const sizeOf = async () => (await get(`/stacks/${cluster.stackId}`)).body.config.gpuNodeGroups[0];
+    for (const [body, size] of [
+      [{ maxSize: 8 }, { minSize: 0, maxSize: 8, desiredSize: 3 }],
+      [{ minSize: 5 }, { minSize: 5, maxSize: 8, desiredSize: 5 }],
+      [{ desiredSize: 7 }, { minSize: 5, maxSize: 8, desiredSize: 7 }],
+    ] as const) {
+      await untilEnded((await scale(body)).body.operation.id);
+      expect(await sizeOf()).toMatchObject(size);
+      expect(server.runner.ran.at(-1)).toMatchObject({
+        update: 'up',
+        request: { program: { args: { resize: ['gpu-1'] } } },
+      });
+    }
+    const dry = await scale({ maxSize: 9, desiredSize: 6, dryRun: true });
+    expect(dry.status, JSON.stringify(dry.body)).toBe(200);
+    expect(server.runner.ran.at(-1)).toMatchObject({
+      update: 'preview',
+      request: { program: { args: { resize: ['gpu-1'] } } },
+    });
+    await untilEnded((await post(`/stacks/${cluster.stackId}/up`)).body.operation.id);
+    expect((server.runner.ran.at(-1)?.request.program.args as Loose).resize).toBeUndefined();
+  });
+
   it('is upgraded one minor at a time', async () => {
     const cluster = await made(eksBody({ kubernetesVersion: '1.33' }));
     const upgrade = (kubernetesVersion: string) => post(`/clusters/${cluster.id}/upgrade`, { kubernetesVersion });

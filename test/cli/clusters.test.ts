@@ -57,6 +57,10 @@ describe('muster clusters', () => {
     expect(health.stdout).toMatch(/status +degraded: 1 of 3 nodes not ready \(gpu\)/);
     expect(JSON.parse(kubeconfig.stdout).users[0].user.token).toBe('sandbox');
     expect(await run('stop', id, '--yes')).toMatchObject({ code: 1, stdout: '' });
+    const enrolled = await run('enrol', id);
+    expect(enrolled.stdout).toMatch(/^mn_[\w-]{43}\n$/);
+    expect(enrolled.stderr).toContain('For muster/muster-agent');
+    expect(await run('revoke-enrolment', id)).toMatchObject({ code: 0 });
     const forgotten = await run('delete', id, '--yes');
     expect(forgotten.stdout).toContain('prod is forgotten; nothing at it has changed.');
   });
@@ -99,12 +103,17 @@ describe('muster clusters', () => {
     expect(server.runner.ran.map(({ update }) => update)).toContain('up');
     const [cluster] = JSON.parse((await run('list', '--json')).stdout).items;
     expect(cluster).toMatchObject({ name: 'train', kind: 'eks' });
+  });
+
+  it('shows what a change would cost before it is made, and asks', async () => {
+    const { body: list } = await server.call('GET', '/api/v1/clusters?kind=eks', { key });
     server.runner.ran = [];
-    const scale = ['scale', cluster.id, '--node-group', 'gpu-1', '--max', '9'];
-    expect((await run(...scale, '--dry-run')).stdout).toContain('$0.048 an hour in all');
-    expect(await run(...scale)).toMatchObject({ code: 2 });
+    const scale = ['scale', list.items[0].id, '--node-group', 'gpu-1', '--max', '9'];
+    const [shown, asked] = await Promise.all([run(...scale, '--dry-run'), run(...scale)]);
+    expect(shown).toMatchObject({ code: 0, stdout: expect.stringContaining('$0.048 an hour in all') as string });
+    expect(asked).toMatchObject({ code: 2 });
     expect(server.runner.ran.map(({ update }) => update)).toEqual(['preview', 'preview']);
-    const scaled = await run('scale', cluster.id, '--node-group', 'gpu-1', '--max', '9', '--yes');
+    const scaled = await run(...scale, '--yes');
     expect(scaled.stdout).toMatch(/train is accepted as op_/);
   });
 

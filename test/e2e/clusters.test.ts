@@ -14,7 +14,9 @@ const KINDS = [
     body: {
       region: 'eu-west-1',
       kubernetesVersion: '1.34',
-      gpuNodeGroups: [{ instanceType: 'g5.xlarge', minSize: 0, maxSize: 4, desiredSize: 2, capacityType: 'spot' }],
+      gpuNodeGroups: [
+        { instanceType: 'g5.xlarge', minSize: 0, maxSize: 4, desiredSize: 2, capacityType: 'spot', autoscaled: true },
+      ],
       config: { gpuOperator: {} },
     },
     gpus: [{ hardwareType: 'cuda', gpuModel: 'NVIDIA-A10G', nodes: 2, gpus: 2 }],
@@ -90,6 +92,21 @@ describe('a cluster of the whole program', () => {
     expect(await get(`/stacks/${stackId}`)).toMatchObject({ resourceCount, priceMicroUsdPerHour: before });
   }
 
+  /** A number that is asked for is set once; what its autoscaler makes of it later is left alone. */
+  async function scaleBesideAutoscaler(id: string, stackId: string): Promise<void> {
+    const type = 'aws:eks/nodeGroup:NodeGroup';
+    const group = () =>
+      sandbox.clouds?.resources(type).find(({ logicalName }) => logicalName === 'train-eks-gpu-1')?.properties as Loose;
+    const order = { nodeGroup: 'gpu-1', minSize: 1, maxSize: 6, desiredSize: 4 };
+    const scaled = await muster.request<Loose>('POST', `/api/v1/clusters/${id}/scale`, order);
+    expect(scaled.status, JSON.stringify(scaled.body)).toBe(202);
+    await ended(scaled.body.operation);
+    expect(group().scalingConfig).toEqual({ minSize: 1, maxSize: 6, desiredSize: 4 });
+    sandbox.clouds?.drift({ type, name: 'train-eks-gpu-1', changes: { 'scalingConfig.desiredSize': 2 } });
+    await ended((await post(`/stacks/${stackId}/up`)).body.operation);
+    expect(group().scalingConfig).toEqual({ minSize: 1, maxSize: 6, desiredSize: 2 });
+  }
+
   it.each(KINDS)(
     '$kind is made as its dry run showed, looked into, opened and destroyed',
     async ({ kind, body, gpus }) => {
@@ -119,6 +136,7 @@ describe('a cluster of the whole program', () => {
       expect(muster.output()).not.toContain('current-context');
 
       if (kind === 'aks') await stopAndStart(id, stackId);
+      else await scaleBesideAutoscaler(id, stackId);
 
       const destroyed = await muster.request<Loose>('DELETE', `/api/v1/clusters/${id}`);
       expect(destroyed.status).toBe(202);
