@@ -24,6 +24,11 @@ export const ID_PREFIXES = {
   webhook: 'whk',
   delivery: 'dlv',
   credential: 'crd',
+  order: 'ord',
+  pod: 'pod',
+  standby: 'sby',
+  failover: 'fov',
+  drill: 'drl',
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIXES;
