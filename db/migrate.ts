@@ -28,6 +28,8 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0020-stacks': () => import('./migrations/0020-stacks.ts'),
   '0021-clusters': () => import('./migrations/0021-clusters.ts'),
   '0022-hosts': () => import('./migrations/0022-hosts.ts'),
+  '0023-orders': () => import('./migrations/0023-orders.ts'),
+  '0028-standbys': () => import('./migrations/0028-standbys.ts'),
 };
 
 /** Any constant: the key of the advisory lock that migrations of all replicas share. */

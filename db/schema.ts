@@ -7,6 +7,7 @@ import type { Platform } from '../domain/clusters/platform.ts';
 import type { FoundMachine } from '../domain/found-machine.ts';
 import type { InstanceStatus, Phase } from '../domain/instance.ts';
 import type { OperationKind, OperationStatus } from '../domain/operation.ts';
+import type { OrderKind, OrderStatus } from '../domain/order.ts';
 import type { AttemptCheck } from '../domain/readiness.ts';
 import type { PolicyViolation } from '../domain/policy.ts';
 import type { PlannedStep } from '../domain/prices/price-diff.ts';
@@ -15,6 +16,17 @@ import type { ClusterSummary, StorageClassFacts, WarningFacts } from './clusters
 import type { StoredPrices } from './stack-plans.ts';
 import type { NodeFacts } from '../domain/clusters/node-facts.ts';
 import type { SessionStatus } from '../domain/session.ts';
+import type {
+  DrillMeasures,
+  DrillMode,
+  DrillMoments,
+  DrillPhase,
+  DrillPolicy,
+  DrillStatus,
+  DrillTargets,
+} from '../domain/drill.ts';
+import type { StandbyStackConfig, StandbyState, StandbyStatus } from '../domain/standby.ts';
+import type { Promotion } from './standbys.ts';
 import type { DeliveryStatus, WebhookFilter } from '../domain/webhook.ts';
 import type { ProviderErrorKind } from '../domain/provider-error.ts';
 
@@ -662,6 +674,32 @@ export interface Schema {
     gpu: Json | null;
     registered_at: MadeTime;
     cordoned_at: NullableTime;
+    standby_id: string | null;
+    desired_revision: Generated<number>;
+    fenced_at: NullableTime;
+    powering_off_at: NullableTime;
+    powering_off_reason: string | null;
+    is_activity_known: Generated<boolean>;
+    activity_declared_at: NullableTime;
+  };
+  node_orders: {
+    id: string;
+    org_id: string;
+    node_id: string;
+    kind: OrderKind;
+    input: Json;
+    secrets_sealed: string | null;
+    operation_id: string | null;
+    status: Generated<OrderStatus>;
+    progress: Json | null;
+    result: Json | null;
+    error_code: string | null;
+    error_detail: string | null;
+    deadline_at: Time;
+    created_by: string;
+    created_at: MadeTime;
+    started_at: NullableTime;
+    finished_at: NullableTime;
   };
   node_samples: {
     node_id: string;
@@ -675,6 +713,63 @@ export interface Schema {
     gpu_power_w: number | null;
     load1: number | null;
     memory_available_mib: number | null;
+    gpu_peak_percent: number | null;
+    cpu_percent: number | null;
+    memory_used_mib: number | null;
+    disk_free_mib: number | null;
+    network_received_bytes_per_second: number | null;
+    network_sent_bytes_per_second: number | null;
+    is_activity_declared: boolean | null;
+  };
+  standbys: {
+    id: string;
+    org_id: string;
+    instance_id: string;
+    name: string;
+    stack_id: string;
+    state: StandbyState;
+    status: Generated<StandbyStatus>;
+    rpo_ms: number;
+    config: ColumnType<StandbyStackConfig, string, string>;
+    address: string | null;
+    synced_snapshot_id: string | null;
+    synced_to: NullableTime;
+    sync_snapshot_id: string | null;
+    sync_order_id: string | null;
+    sync_failure: string | null;
+    sync_failed_at: NullableTime;
+    recovery_point_at: NullableTime;
+    checked_at: NullableTime;
+    behind_since: NullableTime;
+    behind_reason: string | null;
+    promotion: ColumnType<Promotion | null, string | null | undefined, string | null>;
+    serving_since: NullableTime;
+    drill_every_ms: bigint | null;
+    drill_policy: ColumnType<DrillPolicy | null, string | null | undefined, string | null>;
+    drilled_at: NullableTime;
+    failure_code: string | null;
+    failure_detail: string | null;
+    created_by: string;
+    created_at: MadeTime;
+    removed_at: NullableTime;
+  };
+  drills: {
+    id: string;
+    org_id: string;
+    standby_id: string;
+    instance_id: string;
+    operation_id: string | null;
+    mode: DrillMode;
+    status: Generated<DrillStatus>;
+    phase: Generated<DrillPhase>;
+    targets: ColumnType<DrillTargets, string, string>;
+    measures: ColumnType<DrillMeasures | null, string | null | undefined, string | null>;
+    failures: ColumnType<string[], string | undefined, string>;
+    moments: ColumnType<DrillMoments, string | undefined, string>;
+    failover_id: string | null;
+    created_by: string;
+    created_at: MadeTime;
+    finished_at: NullableTime;
   };
   component_status: { component: string; process: string; ready: boolean; reason: string; updated_at: MadeTime };
 }

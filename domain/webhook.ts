@@ -13,7 +13,9 @@ import { CLUSTER_STATUSES } from './clusters/cluster.ts';
 import { FINDING_STATUSES } from './finding.ts';
 import { INSTANCE_STATUSES } from './instance.ts';
 import { OPERATION_STATUSES } from './operation.ts';
+import { DRILL_STATUSES } from './drill.ts';
 import { SESSION_STATUSES } from './session.ts';
+import { STANDBY_STATUSES } from './standby.ts';
 
 export const DELIVERY_STATUSES = ['pending', 'succeeded', 'failed', 'canceled'] as const;
 export type DeliveryStatus = (typeof DELIVERY_STATUSES)[number];
@@ -26,6 +28,10 @@ export const WEBHOOK_EVENTS = [
   ...SESSION_STATUSES.map((status) => `session.${status}` as const),
   'session.expiring',
   ...CLUSTER_STATUSES.map((status) => `cluster.${status}` as const),
+  ...STANDBY_STATUSES.map((status) => `standby.${status}` as const),
+  'standby.behind',
+  'standby.caught_up',
+  ...DRILL_STATUSES.map((status) => `drill.${status}` as const),
 ] as const;
 
 /** What a webhook may want: one event, or all of a kind of object, or all. */
@@ -36,6 +42,8 @@ export const WEBHOOK_FILTERS = [
   'operation.*',
   'finding.*',
   'cluster.*',
+  'standby.*',
+  'drill.*',
   ...WEBHOOK_EVENTS,
 ] as const;
 export type WebhookFilter = (typeof WEBHOOK_FILTERS)[number];
