@@ -29,6 +29,8 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0021-clusters': () => import('./migrations/0021-clusters.ts'),
   '0022-hosts': () => import('./migrations/0022-hosts.ts'),
   '0023-orders': () => import('./migrations/0023-orders.ts'),
+  '0025-snapshots': () => import('./migrations/0025-snapshots.ts'),
+  '0026-hibernations': () => import('./migrations/0026-hibernations.ts'),
   '0028-standbys': () => import('./migrations/0028-standbys.ts'),
 };
 

@@ -5,6 +5,7 @@ import type { CircuitSource } from '../domain/circuit.ts';
 import type { ClusterKind, ClusterStatus, HealthStreak } from '../domain/clusters/cluster.ts';
 import type { Platform } from '../domain/clusters/platform.ts';
 import type { FoundMachine } from '../domain/found-machine.ts';
+import type { HibernationCause, HibernationStatus, WakeCause } from '../domain/hibernation.ts';
 import type { InstanceStatus, Phase } from '../domain/instance.ts';
 import type { OperationKind, OperationStatus } from '../domain/operation.ts';
 import type { OrderKind, OrderStatus } from '../domain/order.ts';
@@ -16,6 +17,7 @@ import type { ClusterSummary, StorageClassFacts, WarningFacts } from './clusters
 import type { StoredPrices } from './stack-plans.ts';
 import type { NodeFacts } from '../domain/clusters/node-facts.ts';
 import type { SessionStatus } from '../domain/session.ts';
+import type { KeepPolicy, SnapshotCause, SnapshotStatus } from '../domain/snapshots/snapshot.ts';
 import type {
   DrillMeasures,
   DrillMode,
@@ -258,11 +260,41 @@ export interface Schema {
     pool_id: string | null;
     claimed_by: string | null;
     claimed_at: NullableTime;
+    restore_snapshot_id: string | null;
+    restore_order_id: string | null;
+    asleep_ms: Generated<bigint>;
     destroy_requested_at: NullableTime;
     destroyed_at: NullableTime;
     created_by: string;
     created_at: MadeTime;
     updated_at: MadeTime;
+  };
+  hibernations: {
+    id: string;
+    org_id: string;
+    instance_id: string;
+    operation_id: string;
+    cause: HibernationCause;
+    attempt_id: string;
+    price_micro_usd_per_hour: bigint;
+    status: Generated<HibernationStatus>;
+    snapshot_id: string | null;
+    began_at: MadeTime;
+    released_at: NullableTime;
+    slept_at: NullableTime;
+    proven_empty_at: NullableTime;
+    lifetime_left_ms: bigint | null;
+    wake_operation_id: string | null;
+    wake_cause: WakeCause | null;
+    wake_began_at: NullableTime;
+    woken_at: NullableTime;
+    wake_failures: Generated<number>;
+    wake_failed_at: NullableTime;
+    wake_failure_code: string | null;
+    wake_failure_detail: string | null;
+    failure_code: string | null;
+    failure_detail: string | null;
+    ended_at: NullableTime;
   };
   attempts: {
     id: string;
@@ -770,6 +802,65 @@ export interface Schema {
     created_by: string;
     created_at: MadeTime;
     finished_at: NullableTime;
+  };
+  workspaces: {
+    instance_id: string;
+    org_id: string;
+    path: string | null;
+    epoch: Generated<number>;
+    writer_attempt_id: string | null;
+    writer_standby_id: string | null;
+    password_sealed: string | null;
+    store_url: string | null;
+    initialized_at: NullableTime;
+    snapshot_every_ms: bigint | null;
+    keep: ColumnType<KeepPolicy, string, string>;
+    excludes: ColumnType<string[], string | undefined, string>;
+    upload_limit_kib: number | null;
+    download_limit_kib: number | null;
+    stored_bytes: bigint | null;
+    measured_at: NullableTime;
+    behind_since: NullableTime;
+    pruning_operation_id: string | null;
+    created_at: MadeTime;
+    purged_at: NullableTime;
+  };
+  snapshots: {
+    id: string;
+    org_id: string;
+    instance_id: string;
+    node_id: string;
+    epoch: number;
+    cause: SnapshotCause;
+    status: Generated<SnapshotStatus>;
+    operation_id: string | null;
+    waiting_operation_id: string | null;
+    order_id: string | null;
+    restic_id: string | null;
+    file_count: bigint | null;
+    source_bytes: bigint | null;
+    added_bytes: bigint | null;
+    verified_files: bigint | null;
+    verified_bytes: bigint | null;
+    data_at: NullableTime;
+    taken_at: NullableTime;
+    verified_at: NullableTime;
+    deleted_at: NullableTime;
+    failure_code: string | null;
+    failure_detail: string | null;
+    created_by: string;
+    created_at: MadeTime;
+  };
+  repository_tokens: {
+    token_hash: Buffer;
+    instance_id: string;
+    node_id: string;
+    epoch: number;
+    access: 'read' | 'write';
+    operation_id: string;
+    expires_at: Time;
+    revoked_at: NullableTime;
+    created_at: MadeTime;
   };
   component_status: { component: string; process: string; ready: boolean; reason: string; updated_at: MadeTime };
 }

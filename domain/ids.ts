@@ -29,6 +29,7 @@ export const ID_PREFIXES = {
   standby: 'sby',
   failover: 'fov',
   drill: 'drl',
+  hibernation: 'hib',
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIXES;
