@@ -22,6 +22,10 @@ export const OPERATION_KINDS = [
   'destroy_stack',
   'check_stack_drift',
   'register_cluster',
+  'take_snapshot',
+  'verify_snapshot',
+  'restore_workspace',
+  'delete_snapshot',
 ] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 
@@ -34,7 +38,9 @@ export function isFinished(status: OperationStatus): boolean {
  * A stack's may be: what is left stays in its state, to be seen and decided upon.
  */
 export function isCancelable(kind: OperationKind): boolean {
-  return kind === 'provision_instance' || isStackOperation(kind);
+  return (
+    kind === 'provision_instance' || kind === 'take_snapshot' || kind === 'verify_snapshot' || isStackOperation(kind)
+  );
 }
 
 /** The target is a stack that people made. */

@@ -15,6 +15,7 @@ import { INSTANCE_STATUSES } from './instance.ts';
 import { OPERATION_STATUSES } from './operation.ts';
 import { DRILL_STATUSES } from './drill.ts';
 import { SESSION_STATUSES } from './session.ts';
+import { SNAPSHOT_STATUSES } from './snapshots/snapshot.ts';
 import { STANDBY_STATUSES } from './standby.ts';
 
 export const DELIVERY_STATUSES = ['pending', 'succeeded', 'failed', 'canceled'] as const;
@@ -28,6 +29,8 @@ export const WEBHOOK_EVENTS = [
   ...SESSION_STATUSES.map((status) => `session.${status}` as const),
   'session.expiring',
   ...CLUSTER_STATUSES.map((status) => `cluster.${status}` as const),
+  ...SNAPSHOT_STATUSES.map((status) => `snapshot.${status}` as const),
+  'snapshot.behind',
   ...STANDBY_STATUSES.map((status) => `standby.${status}` as const),
   'standby.behind',
   'standby.caught_up',
@@ -42,6 +45,7 @@ export const WEBHOOK_FILTERS = [
   'operation.*',
   'finding.*',
   'cluster.*',
+  'snapshot.*',
   'standby.*',
   'drill.*',
   ...WEBHOOK_EVENTS,
