@@ -2,6 +2,7 @@
 import { sql, type Selectable } from 'kysely';
 import { INSTANCE_NEXT, INSTANCE_STATUSES, type InstanceStatus, type Phase } from '../domain/instance.ts';
 import type { Executor, Tx } from './database.ts';
+import { followEndpoint } from './endpoints.ts';
 import type { Schema } from './schema.ts';
 import { followSession } from './sessions.ts';
 
@@ -115,6 +116,7 @@ async function moveInstance(
     .returning(['id', 'failure_code'])
     .executeTakeFirst();
   if (row) await followSession(tx, row.id, status, row.failure_code);
+  if (row) await followEndpoint(tx, row.id);
   return row !== undefined;
 }
 

@@ -31,6 +31,7 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0023-orders': () => import('./migrations/0023-orders.ts'),
   '0025-snapshots': () => import('./migrations/0025-snapshots.ts'),
   '0026-hibernations': () => import('./migrations/0026-hibernations.ts'),
+  '0027-failovers': () => import('./migrations/0027-failovers.ts'),
   '0028-standbys': () => import('./migrations/0028-standbys.ts'),
 };
 

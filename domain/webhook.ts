@@ -10,6 +10,8 @@
  */
 import { createHmac } from 'node:crypto';
 import { CLUSTER_STATUSES } from './clusters/cluster.ts';
+import { FAILOVER_PHASES } from './failover.ts';
+import { FAILURE_VERDICTS } from './failure.ts';
 import { FINDING_STATUSES } from './finding.ts';
 import { INSTANCE_STATUSES } from './instance.ts';
 import { OPERATION_STATUSES } from './operation.ts';
@@ -35,6 +37,9 @@ export const WEBHOOK_EVENTS = [
   'standby.behind',
   'standby.caught_up',
   ...DRILL_STATUSES.map((status) => `drill.${status}` as const),
+  ...FAILOVER_PHASES.map((phase) => `failover.${phase}` as const),
+  ...FAILURE_VERDICTS.map((verdict) => `node.${verdict}` as const),
+  'endpoint.changed',
 ] as const;
 
 /** What a webhook may want: one event, or all of a kind of object, or all. */
@@ -48,6 +53,8 @@ export const WEBHOOK_FILTERS = [
   'snapshot.*',
   'standby.*',
   'drill.*',
+  'failover.*',
+  'node.*',
   ...WEBHOOK_EVENTS,
 ] as const;
 export type WebhookFilter = (typeof WEBHOOK_FILTERS)[number];
