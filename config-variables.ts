@@ -147,6 +147,14 @@ export const VARIABLES = {
     parse: duration(SECOND, 5 * MINUTE),
     default: '10 seconds',
   }),
+  MUSTER_AGENT_DEAD_MAN: defaulted({
+    section: 'Agents',
+    meaning:
+      'A rented machine whose agent heard nothing of us for so long stops its pods and switches itself off, for nobody else would. Hosts of your own never do.',
+    allowed: '"off", or a duration from 5 seconds to 30 days',
+    parse: (text) => (text === 'off' ? null : duration(5 * SECOND, 30 * DAY)(text)),
+    default: '1 hour',
+  }),
   MUSTER_AGENT_KEY_LIFETIME: defaulted({
     section: 'Agents',
     meaning: "Age at which an agent's key is replaced. The old one works until the new one is used.",

@@ -52,6 +52,8 @@ export interface Config {
     readonly isOn: boolean;
     readonly intervalMs: number;
     readonly rotateKeyAfterMs: number;
+    /** null: never. */
+    readonly deadManMs: number | null;
     /** Node for machines that have none, as far as the operator has named it. */
     readonly nodePrograms: Readonly<Record<'linux-x64' | 'linux-arm64', string | null>>;
   };
@@ -179,6 +181,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
       isOn: values.MUSTER_AGENT === 'on' && (isSandbox || agentTrouble(env, values)?.isOff !== true),
       intervalMs: values.MUSTER_AGENT_INTERVAL,
       rotateKeyAfterMs: values.MUSTER_AGENT_KEY_LIFETIME,
+      deadManMs: values.MUSTER_AGENT_DEAD_MAN,
       nodePrograms: { 'linux-x64': values.MUSTER_AGENT_NODE_X64, 'linux-arm64': values.MUSTER_AGENT_NODE_ARM64 },
     },
     access: {

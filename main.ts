@@ -182,6 +182,7 @@ async function startApi(
       }),
       intervalMs: config.agents.intervalMs,
       rotateKeyAfterMs: config.agents.rotateKeyAfterMs,
+      deadManMs: config.agents.deadManMs,
     },
     registration: config.access.registration,
     rateLimitPerSecond: config.http.requestsPerSecond,

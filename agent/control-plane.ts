@@ -2,11 +2,14 @@
 import type { IncomingMessage, RequestOptions } from 'node:http';
 import type { HeartbeatBody, HeartbeatReply, RegisterBody, RegisterReply } from '../api/contract/nodes.ts';
 
+/** As the control plane answers. `desiredRevision` null: it is an older one, which knows only heartbeats. */
+export type HeartbeatAnswer = Omit<HeartbeatReply, 'desiredRevision'> & { desiredRevision: number | null };
+
 export interface ControlPlane {
   /** Throws CallError. */
   register(token: string, body: RegisterBody): Promise<RegisterReply>;
   /** Throws CallError. */
-  heartbeat(key: string, body: HeartbeatBody): Promise<HeartbeatReply>;
+  heartbeat(key: string, body: HeartbeatBody): Promise<HeartbeatAnswer>;
 }
 
 /** Its message has the status and the code of the answer, and never anything that was sent. */
@@ -38,10 +41,10 @@ export function createControlPlane(url: string): ControlPlane {
     },
     async heartbeat(key, body) {
       const reply = await call(`${url}/api/v1/nodes/heartbeat`, key, body);
-      const { accepted, intervalMs, key: next } = reply as Partial<HeartbeatReply>;
+      const { accepted, intervalMs, key: next, ...more } = reply as Partial<HeartbeatReply>;
       if (typeof accepted !== 'boolean') throw unreadable();
       const isKey = typeof next === 'string' && next !== '';
-      return { accepted, intervalMs: readInterval(intervalMs), ...(isKey ? { key: next } : {}) };
+      return { accepted, intervalMs: readInterval(intervalMs), ...(isKey ? { key: next } : {}), ...readMore(more) };
     },
   };
 }
@@ -113,6 +116,20 @@ function parseObject(text: string): Record<string, unknown> | null {
   }
 }
 
+/** What an older control plane does not say is null, or as if nothing were asked of us. */
+function readMore(more: Partial<HeartbeatReply>): Omit<HeartbeatAnswer, 'accepted' | 'intervalMs' | 'key'> {
+  const { desiredRevision, acknowledgedOrders, deadManMs, isFenced, agentSha256 } = more;
+  return {
+    desiredRevision: typeof desiredRevision === 'number' ? desiredRevision : null,
+    acknowledgedOrders: Array.isArray(acknowledgedOrders) ? acknowledgedOrders.map(String) : [],
+    deadManMs: typeof deadManMs === 'number' && deadManMs >= MIN_DEAD_MAN_MS ? deadManMs : null,
+    isFenced: isFenced === true,
+    agentSha256: typeof agentSha256 === 'string' && /^[0-9a-f]{64}$/.test(agentSha256) ? agentSha256 : null,
+  };
+}
+
+/** However wrong the answer is, no machine is switched off for a hiccup. */
+const MIN_DEAD_MAN_MS = 2_000;
 const DEFAULT_INTERVAL_MS = 10_000;
 
 /** However wrong the answer is, we neither hammer nor fall silent. */

@@ -26,6 +26,8 @@ export interface AgentDeps {
   intervalMs: number;
   /** An agent whose key is older is offered another. */
   rotateKeyAfterMs: number;
+  /** A rented machine switches itself off where its agent heard nothing of us for so long; null: never. @default null */
+  deadManMs?: number | null;
 }
 
 export interface ApiDeps {
@@ -67,4 +69,6 @@ export interface ApiContext extends ApiDeps {
   /** Of passwords and invites, by address and email. */
   guessLimit: RateLimit;
   gpus: GpuCatalogue;
+  /** Of the agent that we hand out; null: not known yet. Never waits for it to be made. */
+  agentSha256(): string | null;
 }

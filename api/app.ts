@@ -34,6 +34,7 @@ export function createApp(deps: ApiDeps): App {
     hub: createEventHub(deps.database, deps.logger),
     guessLimit: createRateLimit(pool, { name: 'guess', ...GUESSES }),
     gpus: createGpuCatalogue(kysely),
+    agentSha256: createAgentDigest(deps.agents.bundle),
   };
   addFleetMetrics(deps.metrics, kysely);
   const app = express();
@@ -55,6 +56,19 @@ export function createApp(deps: ApiDeps): App {
   });
   app.use(sendProblem);
   return { express: app, close: () => context.hub.close() };
+}
+
+/** Of the bundle as soon as it is there: a heartbeat must not wait for a bundler. */
+function createAgentDigest(bundle: ApiDeps['agents']['bundle']): () => string | null {
+  let known: string | null = null;
+  let asked: Promise<void> | null = null;
+  return () => {
+    asked ??= bundle().then(
+      ({ sha256 }) => void (known = sha256),
+      () => void (asked = null),
+    );
+    return known;
+  };
 }
 
 /** One line per request: no header, no body, no query value, so no secret. */

@@ -1,8 +1,11 @@
 /** One heartbeat as one value per measure: sums and means over the GPUs of which something is known; nothing known is null. */
-import type { NodeSample } from '../db/nodes.ts';
+import type { NodeSample } from '../db/node-samples.ts';
 import type { Gpu, HeartbeatBody } from './contract/nodes.ts';
 
-export function sampleOf({ gpu, system }: HeartbeatBody): NodeSample {
+/** Activity counts for so long after it was declared. */
+const ACTIVITY_MS = 60_000;
+
+export function sampleOf({ gpu, system, gpuPeakPercent, activity }: HeartbeatBody): NodeSample {
   const known = (measure: (one: Gpu) => number | null): number[] =>
     (gpu.gpus ?? []).map(measure).filter((value) => value !== null);
   return {
@@ -14,6 +17,13 @@ export function sampleOf({ gpu, system }: HeartbeatBody): NodeSample {
     gpuPowerW: sum(known((one) => one.powerW)),
     load1: system.load1,
     memoryAvailableMib: system.memoryAvailableMib,
+    gpuPeakPercent: gpuPeakPercent ?? null,
+    cpuPercent: system.cpuPercent ?? null,
+    memoryUsedMib: system.memoryUsedMib ?? null,
+    diskFreeMib: system.diskFreeMib,
+    networkReceivedBytesPerSecond: system.networkReceivedBytesPerSecond ?? null,
+    networkSentBytesPerSecond: system.networkSentBytesPerSecond ?? null,
+    isActivityDeclared: activity ? activity.declaredAgoMs !== null && activity.declaredAgoMs <= ACTIVITY_MS : null,
   };
 }
 

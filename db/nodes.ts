@@ -1,8 +1,9 @@
 /** Nodes: hosts that run our agent. A heartbeat is one statement, because every node sends one every few seconds. */
 import { sql, type Selectable } from 'kysely';
-import { STALE_BEATS, type NodeStatus, type NodeVerdict } from '../domain/node.ts';
+import { STALE_BEATS, type NodeStatus } from '../domain/node.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
+import { insertDueSample, type NodeSample } from './node-samples.ts';
 import type { Schema } from './schema.ts';
 
 export type NodeRow = Selectable<Schema['nodes']> & {
@@ -13,6 +14,7 @@ export type NodeRow = Selectable<Schema['nodes']> & {
   promised_gpu_memory_gib: number | null;
   /** null: no host of ours. */
   host: NodeHost | null;
+  is_standby_removed: boolean;
 };
 
 export interface NodeHost {
@@ -33,12 +35,14 @@ function selectNodes(executor: Executor) {
     .selectFrom('nodes')
     .leftJoin('attempts', 'attempts.id', 'nodes.attempt_id')
     .leftJoin('hosts', 'hosts.node_id', 'nodes.id')
+    .leftJoin('standbys', 'standbys.id', 'nodes.standby_id')
     .selectAll('nodes')
     .select([
       'attempts.status as attempt_status',
       'attempts.gpu as promised_gpu',
       'attempts.gpu_count as promised_gpu_count',
       'attempts.gpu_memory_gib as promised_gpu_memory_gib',
+      sql<boolean>`standbys.removed_at is not null`.as('is_standby_removed'),
       sql<NodeHost | null>`case when hosts.node_id is not null then jsonb_build_object(
         'stack_id', hosts.stack_id, 'name', hosts.name, 'address', hosts.address, 'port', hosts.port,
         'ssh_user', hosts.ssh_user, 'host_key_sha256', hosts.host_key_sha256, 'credential_id', hosts.credential_id,
@@ -65,7 +69,7 @@ export function listNodes(executor: Executor, filter: NodeFilter): Promise<NodeR
   if (filter.instanceId !== undefined) query = query.where('nodes.instance_id', '=', filter.instanceId);
   if (filter.status) {
     const { is, intervalMs } = filter.status;
-    const isGone = sql<boolean>`(coalesce(attempts.status = 'gone', false) or hosts.removed_at is not null)`;
+    const isGone = sql<boolean>`(coalesce(attempts.status = 'gone', false) or hosts.removed_at is not null or standbys.removed_at is not null)`;
     const isInstalling = sql<boolean>`(not ${isGone} and key_hash is null)`;
     const isFresh = sql<boolean>`coalesce(heartbeat_at, registered_at) >= now() - ${STALE_BEATS * intervalMs} * interval '1 millisecond'`;
     query = query.where(
@@ -114,21 +118,11 @@ export interface SentHeartbeat {
   system: unknown;
   gpu: unknown;
   sample: NodeSample;
+  /** undefined: the agent does not tell. `declaredAgoMs` null: no workload declared any. */
+  activity?: { declaredAgoMs: number | null } | undefined;
   /** Offered where the present key is older than `rotateAfterMs`. */
   freshKeyHash: Buffer;
   rotateAfterMs: number;
-}
-
-/** One value for the whole node; null: not known. */
-export interface NodeSample {
-  verdict: NodeVerdict;
-  gpuPercent: number | null;
-  gpuMemoryUsedMib: number | null;
-  gpuMemoryTotalMib: number | null;
-  gpuTemperatureC: number | null;
-  gpuPowerW: number | null;
-  load1: number | null;
-  memoryAvailableMib: number | null;
 }
 
 export interface RecordedHeartbeat {
@@ -139,15 +133,21 @@ export interface RecordedHeartbeat {
   isReboot: boolean;
   /** The fresh key is the node's next one: hand it out. */
   isKeyOffered: boolean;
+  desiredRevision: number;
+  isFenced: boolean;
+  /** Its machine is rented: it costs money for as long as it runs. */
+  isRented: boolean;
 }
 
 /** undefined: the key is nobody's. The rule of order is domain/node.ts's placeBeat, the samples are a ring of a day. */
 export async function recordHeartbeat(executor: Executor, beat: SentHeartbeat): Promise<RecordedHeartbeat | undefined> {
   const { keyHash, bootId, sequence, sample } = beat;
+  const declaredAgoMs = beat.activity?.declaredAgoMs ?? null;
   const isDue = sql<boolean>`key_made_at <= now() - ${beat.rotateAfterMs} * interval '1 millisecond'`;
   const { rows } = await sql<RecordedHeartbeat>`
     with sender as materialized (
-      select id, org_id from nodes where key_hash = ${keyHash} or next_key_hash = ${keyHash}
+      select id, org_id, desired_revision, fenced_at, attempt_id from nodes
+      where key_hash = ${keyHash} or next_key_hash = ${keyHash}
     ), beat as (
       update nodes set
         key_hash = ${keyHash},
@@ -160,6 +160,8 @@ export async function recordHeartbeat(executor: Executor, beat: SentHeartbeat): 
         sequence = ${sequence},
         agent_version = ${beat.agentVersion},
         heartbeat_at = now(),
+        is_activity_known = ${beat.activity !== undefined},
+        activity_declared_at = now() - ${declaredAgoMs}::float8 * interval '1 millisecond',
         system = ${JSON.stringify(beat.system)}::jsonb,
         gpu = ${JSON.stringify(beat.gpu)}::jsonb
       from sender
@@ -169,22 +171,12 @@ export async function recordHeartbeat(executor: Executor, beat: SentHeartbeat): 
              or (boot_id <> ${bootId} and previous_boot_id is distinct from ${bootId}))
       returning nodes.id, rebooted_at is not distinct from now() as is_reboot, next_key_hash is not null as is_key_offered
     ), sample as (
-      insert into node_samples (node_id, slot, at, verdict, gpu_percent, gpu_memory_used_mib, gpu_memory_total_mib,
-                                gpu_temperature_c, gpu_power_w, load1, memory_available_mib)
-      select id, mod(floor(extract(epoch from now()) / 60)::bigint, 1440), now(), ${sample.verdict}::text, ${sample.gpuPercent}::real,
-             ${sample.gpuMemoryUsedMib}::real, ${sample.gpuMemoryTotalMib}::real, ${sample.gpuTemperatureC}::real, ${sample.gpuPowerW}::real,
-             ${sample.load1}::real, ${sample.memoryAvailableMib}::real
-      from beat
-      on conflict (node_id, slot) do update set
-        at = excluded.at, verdict = excluded.verdict, gpu_percent = excluded.gpu_percent,
-        gpu_memory_used_mib = excluded.gpu_memory_used_mib, gpu_memory_total_mib = excluded.gpu_memory_total_mib,
-        gpu_temperature_c = excluded.gpu_temperature_c, gpu_power_w = excluded.gpu_power_w, load1 = excluded.load1,
-        memory_available_mib = excluded.memory_available_mib
-      -- Within its minute a sample stays as it is.
-      where node_samples.at < excluded.at - interval '1 minute'
+      ${insertDueSample(sql`select id from beat`, sql`now()`, sample)}
     )
     select sender.id as "nodeId", sender.org_id as "orgId", beat.id is not null as "isAccepted",
-           coalesce(beat.is_reboot, false) as "isReboot", coalesce(beat.is_key_offered, false) as "isKeyOffered"
+           coalesce(beat.is_reboot, false) as "isReboot", coalesce(beat.is_key_offered, false) as "isKeyOffered",
+           sender.desired_revision as "desiredRevision", sender.fenced_at is not null as "isFenced",
+           sender.attempt_id is not null as "isRented"
     from sender left join beat on beat.id = sender.id`.execute(executor);
   return rows[0];
 }
@@ -195,8 +187,8 @@ export interface NewNodeToken {
   lifetimeMs: number;
 }
 
-/** Bound to one host of ours: whoever shows it is its node. An earlier one is worth nothing from now on. */
-export async function replaceHostToken(
+/** Bound to the node of a host of ours or of a standby: whoever shows it is it. An earlier one is worth nothing from now on. */
+export async function replaceNodeToken(
   tx: Tx,
   token: { tokenHash: Buffer; nodeId: string; lifetimeMs: number },
 ): Promise<void> {
@@ -314,8 +306,10 @@ function lockHostToken(tx: Tx, tokenHash: Buffer) {
   return tx
     .selectFrom('node_tokens')
     .innerJoin('nodes', 'nodes.id', 'node_tokens.node_id')
-    .innerJoin('hosts', 'hosts.node_id', 'nodes.id')
-    .select(['nodes.id', 'nodes.org_id', 'nodes.heartbeat_at', 'used_at', 'nonce_hash', 'hosts.removed_at'])
+    .leftJoin('hosts', 'hosts.node_id', 'nodes.id')
+    .leftJoin('standbys', 'standbys.id', 'nodes.standby_id')
+    .select(['nodes.id', 'nodes.org_id', 'nodes.heartbeat_at', 'used_at', 'nonce_hash'])
+    .select(sql<Date | null>`coalesce(hosts.removed_at, standbys.removed_at)`.as('removed_at'))
     .select(sql<boolean>`expires_at <= now()`.as('is_expired'))
     .where('token_hash', '=', tokenHash)
     .forUpdate(['node_tokens', 'nodes'])
@@ -350,20 +344,7 @@ async function registerHost(tx: Tx, registration: Registration, token: HostToken
   return { kind: 'registered', nodeId: token.id, orgId: token.org_id, instanceId: null, attemptId: null, isRepeat };
 }
 
-export type NodeSampleRow = Selectable<Schema['node_samples']>;
-
 /** The node of an attempt; undefined: its agent has not registered, or it carries none. */
 export function findNodeOfAttempt(executor: Executor, attemptId: string): Promise<NodeRow | undefined> {
   return selectNodes(executor).where('nodes.attempt_id', '=', attemptId).executeTakeFirst();
-}
-
-/** Of the last minutes, oldest first: one a minute, a day of them at most. */
-export function listSamples(executor: Executor, nodeId: string, minutes: number): Promise<NodeSampleRow[]> {
-  return executor
-    .selectFrom('node_samples')
-    .selectAll()
-    .where('node_id', '=', nodeId)
-    .where('at', '>', sql<Date>`now() - ${Math.min(minutes, 1_440)} * interval '1 minute'`)
-    .orderBy('at')
-    .execute();
 }

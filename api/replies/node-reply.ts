@@ -10,7 +10,7 @@ export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
     lastHeartbeatAt: row.heartbeat_at?.getTime() ?? null,
     registeredAt: row.key_hash === null ? null : row.registered_at.getTime(),
     isMachineGone: row.attempt_status === 'gone',
-    isRemoved: row.host?.is_removed === true,
+    isRemoved: row.host?.is_removed === true || row.is_standby_removed,
     intervalMs,
     now,
   });
@@ -25,6 +25,7 @@ export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
     statusReason: freshness.reason,
     instanceId: row.instance_id,
     attemptId: row.attempt_id,
+    standbyId: row.standby_id,
     host: row.host && hostReply(row.host),
     isCordoned: row.cordoned_at !== null,
     health: health.value,
@@ -37,6 +38,10 @@ export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
     lastHeartbeatAt: isoOrNull(row.heartbeat_at),
     system: row.system as SystemFacts | null,
     gpu,
+    isFenced: row.fenced_at !== null,
+    activityDeclaredAt: isoOrNull(row.activity_declared_at),
+    poweringOffAt: isoOrNull(row.powering_off_at),
+    poweringOffReason: row.powering_off_reason,
   };
 }
 

@@ -1,5 +1,6 @@
 /** All routes: what app.ts mounts, openapi.ts documents and the surface test walks over. */
 import type { Route } from '../route.ts';
+import { agentCallRoutes } from './agent-calls.ts';
 import { apiKeyRoutes } from './api-keys.ts';
 import { authRoutes } from './auth.ts';
 import { clusterRoutes } from './clusters.ts';
@@ -39,6 +40,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...poolRoutes,
   ...sessionRoutes,
   ...nodeRoutes,
+  ...agentCallRoutes,
   ...hostRoutes,
   ...credentialRoutes,
   ...operationRoutes,

@@ -184,6 +184,13 @@ export function makeMetrics(instanceId: string): InstanceMetrics {
         gpuPowerW: null,
         load1: 0.5,
         memoryAvailableMib: 30_000,
+        gpuPeakPercent: null,
+        cpuPercent: 12.5,
+        memoryUsedMib: 2_000,
+        diskFreeMib: null,
+        networkReceivedBytesPerSecond: null,
+        networkSentBytesPerSecond: null,
+        isActivityDeclared: false,
       },
     ],
   };
