@@ -24,6 +24,7 @@ import { createCheckDriftCron } from './cron/check-drift.ts';
 import { createDeliverWebhooksCron } from './cron/deliver-webhooks.ts';
 import { createInterruptibleCron } from './cron/check-interruptible.ts';
 import { createExpireCron } from './cron/expire.ts';
+import { createExpireOrdersCron } from './cron/expire-orders.ts';
 import { createMeterUsageCron } from './cron/meter-usage.ts';
 import { createPruneCron } from './cron/prune.ts';
 import { createReconcileCron } from './cron/reconcile-fleet.ts';
@@ -184,6 +185,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       }),
       createInterruptibleCron(shared),
       createExpireCron(db, queue, now),
+      createExpireOrdersCron(db, queue),
       createResolveStuckCron(db, queue, log),
       createMeterUsageCron(db),
       createDeliverWebhooksCron({ db, envelope: options.envelope, targets: options.webhookTargets, now, log }),
