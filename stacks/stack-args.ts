@@ -17,6 +17,8 @@ export interface StackArgs<Config> {
   protect?: boolean;
   /** A program whose resources cost more is refused before anything is made. @default null: no ceiling */
   ceilingMicroUsdPerHour?: number | null;
+  /** Where agents report. @default null: there is no control plane, and nothing carries an agent */
+  controlPlaneUrl?: string | null;
 }
 
 const tagValue = z.string().regex(TAG_VALUE_PATTERN, TAG_VALUE_RULE);

@@ -216,12 +216,9 @@ export const desiredReply = z
   .object({
     revision: z.int(),
     isFenced: z.boolean(),
-    orders: z
-      .array(order)
-      .nullable()
-      .meta({
-        description: 'All that shall be done or go on; null: as at `after`. One that is not there is not wanted',
-      }),
+    orders: z.array(order).nullable().meta({
+      description: 'All that shall be done or go on; null: as at `after`. One that is not there is not wanted',
+    }),
     // Replaced by the pods that the node shall run.
     pods: z.array(z.unknown()).max(0).nullable(),
   })

@@ -26,6 +26,6 @@ export function findPendingResource(
 
 /** On a host of ours nothing is made twice: its place is its id, and what was begun there is finished or removed by it. */
 function hostOfPending({ type, inputs }: StackResource): string | null {
-  if (!/^pulumi-nodejs:dynamic\/(ssh-host|k3s):/.test(type)) return null;
+  if (!/^pulumi-nodejs:dynamic\/(ssh-host|k3s|standby-agent):/.test(type)) return null;
   return hostId({ address: String(inputs['address']), port: Number(inputs['port']) });
 }

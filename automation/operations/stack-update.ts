@@ -22,6 +22,7 @@ import type { ResourceProgress } from '../engine/protocol.ts';
 import type { StackState } from '../engine/state-backend.ts';
 import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
 import { followStack, secretOutputsOf, type StackNews } from '../clusters/follow-stack.ts';
+import { followStandbyStack } from '../standby/follow-stack.ts';
 import { answerHostQuestion } from './host-questions.ts';
 import { findPendingResource } from './pending-resource.ts';
 import type { StepContext, StepResult } from './step.ts';
@@ -291,6 +292,8 @@ function programArgs(context: StepContext, stack: StackRow, update: Update) {
     name: stack.title,
     tags: { owner: stack.owner, deployment: context.deploymentId, costCentre: stack.cost_centre },
     protect: stack.protect,
+    // Where the agent of what it makes reports.
+    ...(stack.kind === 'standby' ? { controlPlaneUrl: context.agentUrl } : {}),
     // A preview shows what is too dear, with its price; planning refuses it.
     ceilingMicroUsdPerHour:
       stack.ceiling_micro_usd_per_hour === null || update === 'preview'
@@ -350,9 +353,10 @@ async function settle(
   return { kind: 'fail', error: { code, detail: text } };
 }
 
-/** A cluster follows the stack that makes it. */
+/** A cluster or a standby follows the stack that makes it. */
 async function setStatus(context: StepContext, tx: Tx, stack: StackRow, news: StackNews): Promise<void> {
   await setStackStatus(tx, stack.id, news.status, news.failure ?? null);
+  await followStandbyStack(tx, stack, news);
   await followStack(tx, context.envelope, stack, news);
 }
 

@@ -113,6 +113,7 @@ const FREE = [
   // Hosts of one's own.
   'pulumi-nodejs:dynamic/ssh-host:',
   'pulumi-nodejs:dynamic/k3s:',
+  'pulumi-nodejs:dynamic/standby-agent:',
 ];
 
 export function priceResource(resource: PricedInputs, context: PriceContext): ResourcePrice {
