@@ -205,8 +205,12 @@ async function openWorld(
     });
   }
   const clusterApi = clusters && openClusters(clusters, journal);
-  clouds?.open({ seed, clock, journal, timings: options.clouds ?? 'none', clusterApi });
+  clouds?.open({ seed, clock, journal, timings: options.clouds ?? 'none', clusterApi, ...watchOf(options) });
   return { clock, journal, faults, seed };
+}
+
+function watchOf({ machineWatch }: SandboxOptions): { machineWatch?: MachineWatch } {
+  return machineWatch === undefined ? {} : { machineWatch };
 }
 
 const NO_WATCH: MachineWatch = { onRunning: () => {}, onGone: () => {} };

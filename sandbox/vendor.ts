@@ -80,7 +80,7 @@ export interface MachineWatch {
 
 /** What runs on a machine may know, as it is while the machine runs. */
 export interface RunningMachine {
-  provider: ProviderName;
+  provider: ProviderName | 'gcp';
   instanceId: number | string;
   label: string;
   origin: 'bought' | 'foreign' | 'orphan';
@@ -90,9 +90,11 @@ export interface RunningMachine {
   startupScript: string | null;
   /** The renter's variables: of the container, or those that the script exports. */
   env: Record<string, string>;
-  /** What its nvidia-smi shows: the wrong GPUs where a fault says so. */
-  gpus: ReportedGpus;
+  /** What its nvidia-smi shows: the wrong GPUs where a fault says so. null: it has none, and no nvidia-smi. */
+  gpus: ReportedGpus | null;
   sshPort: number;
+  /** Whose files it finds at its boot. Absent: its own of before. */
+  filesOf?: string;
 }
 
 export interface VendorReport {

@@ -93,7 +93,7 @@ export function createAgentRunner(dir: string | null): AgentRunner {
       const key = keyOf(machine);
       end(key);
       if (!hasAgent || seats.size >= MAX_AGENTS) return;
-      const home = join(root, `${machine.provider}-${machine.instanceId}`);
+      const home = join(root, `${machine.provider}-${machine.filesOf ?? machine.instanceId}`);
       const seat: Seat = { home, timer: null, isRunning: false, isEnded: false };
       seats.set(key, { machine, seat });
       void start(machine, seat);
@@ -170,7 +170,7 @@ function prepareMachine(home: string, machine: RunningMachine): void {
   const bootId = createHash('sha256').update(`${machine.provider}/${machine.instanceId}/${machine.boot}`).digest('hex');
   mkdirSync(join(home, 'bin'), { recursive: true });
   mkdirSync(join(home, 'proc', 'sys', 'kernel', 'random'), { recursive: true });
-  writeFileSync(join(home, 'bin', 'nvidia-smi'), renderFakeSmi(machine.gpus), { mode: 0o755 });
+  if (machine.gpus) writeFileSync(join(home, 'bin', 'nvidia-smi'), renderFakeSmi(machine.gpus), { mode: 0o755 });
   writeFileSync(join(home, 'proc', 'sys', 'kernel', 'random', 'boot_id'), `${bootId.slice(0, 32)}\n`);
   // So the sequences of an agent that is started again in one boot go on rising.
   writeFileSync(join(home, 'proc', 'uptime'), `${Math.floor(Date.now() / 100) % 1e9} 0\n`);
