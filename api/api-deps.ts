@@ -10,6 +10,7 @@ import type { AgentPlatform } from './contract/agent-runtime.ts';
 import type { AccessTokens } from './access-token.ts';
 import type { EventHub } from './event-hub.ts';
 import type { GpuCatalogue } from './gpu-catalogue.ts';
+import type { OpenRepositoryFiles } from './repository/open-files.ts';
 
 /** What agents are given and told. */
 export interface AgentDeps {
@@ -40,6 +41,8 @@ export interface ApiDeps {
   tokenSigningKey: { privatePem: string; publicPem: string };
   deploymentId: string;
   agents: AgentDeps;
+  /** Where the repositories of workspaces lie. */
+  openRepositoryFiles: OpenRepositoryFiles;
   registration: 'closed' | 'invite' | 'open';
   /** Requests a second per key or user; null: no limit. */
   rateLimitPerSecond: number | null;

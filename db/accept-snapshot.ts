@@ -57,6 +57,7 @@ export async function beginSnapshot(tx: Tx, queue: Queue, order: SnapshotOrder):
       instance_id: order.instanceId,
       node_id: nodeId,
       epoch: workspace.epoch,
+      generation: workspace.generation,
       cause,
       operation_id: operation.id,
       waiting_operation_id: order.operationId ?? null,

@@ -16,9 +16,16 @@ export interface NewRepositoryToken {
   instanceId: string;
   nodeId: string;
   epoch: number;
+  /** Of the repository. */
+  generation: number;
   access: 'read' | 'write';
   operationId: string;
   lifetimeMs: number;
+}
+
+/** Of a workspace's folder at its store. */
+export function repositoryName({ instance_id: id, generation }: { instance_id: string; generation: number }): string {
+  return generation === 1 ? id : `${id}-${generation}`;
 }
 
 /** @returns the token, shown only now */
@@ -31,6 +38,7 @@ export async function insertRepositoryToken(tx: Tx, token: NewRepositoryToken): 
       instance_id: token.instanceId,
       node_id: token.nodeId,
       epoch: token.epoch,
+      generation: token.generation,
       access: token.access,
       operation_id: token.operationId,
       expires_at: sql<Date>`now() + ${token.lifetimeMs} * interval '1 millisecond'`,
@@ -55,6 +63,8 @@ export interface RepositoryAccess {
   access: 'read' | 'write';
   /** Where its data lies. */
   storeUrl: string;
+  /** Of the repository, below that. */
+  repository: string;
 }
 
 export type AccessOutcome =
@@ -73,6 +83,7 @@ export async function openRepository(
     .innerJoin('workspaces as w', 'w.instance_id', 't.instance_id')
     .select([
       't.instance_id',
+      't.generation',
       't.node_id',
       't.epoch',
       't.access',
@@ -93,6 +104,12 @@ export async function openRepository(
   if (row.store_url === null) return { kind: 'refused', reason: 'not_made' };
   return {
     kind: 'open',
-    access: { instanceId, nodeId: row.node_id, access: row.access, storeUrl: row.store_url },
+    access: {
+      instanceId,
+      nodeId: row.node_id,
+      access: row.access,
+      storeUrl: row.store_url,
+      repository: repositoryName(row),
+    },
   };
 }

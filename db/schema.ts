@@ -883,6 +883,7 @@ export interface Schema {
     writer_standby_id: string | null;
     password_sealed: string | null;
     store_url: string | null;
+    generation: Generated<number>;
     initialized_at: NullableTime;
     snapshot_every_ms: bigint | null;
     keep: ColumnType<KeepPolicy, string, string>;
@@ -902,6 +903,7 @@ export interface Schema {
     instance_id: string;
     node_id: string;
     epoch: number;
+    generation: Generated<number>;
     cause: SnapshotCause;
     status: Generated<SnapshotStatus>;
     operation_id: string | null;
@@ -927,6 +929,7 @@ export interface Schema {
     instance_id: string;
     node_id: string;
     epoch: number;
+    generation: number;
     access: 'read' | 'write';
     operation_id: string;
     expires_at: Time;

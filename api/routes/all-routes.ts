@@ -18,6 +18,7 @@ import { nodeRoutes } from './nodes.ts';
 import { operationRoutes } from './operations.ts';
 import { orgRoutes } from './orgs.ts';
 import { poolRoutes } from './pools.ts';
+import { repositoryRoutes } from './repositories.ts';
 import { priceRoutes } from './prices.ts';
 import { sessionRoutes } from './sessions.ts';
 import { stackRoutes } from './stacks.ts';
@@ -42,6 +43,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...nodeRoutes,
   ...agentCallRoutes,
   ...hostRoutes,
+  ...repositoryRoutes,
   ...credentialRoutes,
   ...operationRoutes,
   ...stackRoutes,

@@ -18,6 +18,8 @@ const STATEMENTS = [
      -- Of the repository, made with it; both null until then.
      password_sealed text,
      store_url text,
+     -- Counts the workspace's repositories: one that turned out damaged is left as it is, and the next one begun.
+     generation integer not null default 1,
      initialized_at timestamptz,
      -- null: on request only.
      snapshot_every_ms bigint,
@@ -47,6 +49,8 @@ const STATEMENTS = [
      node_id text not null,
      -- Of the workspace when it began.
      epoch integer not null,
+     -- Which of the workspace's repositories has it.
+     generation integer not null default 1,
      cause text not null check (cause in ('schedule', 'request', 'hibernate', 'failover', 'standby')),
      status text not null default 'taking'
        check (status in ('taking', 'taken', 'verifying', 'verified', 'failed', 'deleting', 'deleted')),
@@ -83,6 +87,7 @@ const STATEMENTS = [
      instance_id text not null references workspaces(instance_id),
      node_id text not null,
      epoch integer not null,
+     generation integer not null,
      access text not null check (access in ('read', 'write')),
      -- Of the operation that it was made for.
      operation_id text not null,
