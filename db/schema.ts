@@ -264,7 +264,7 @@ export interface Schema {
     claimed_by: string | null;
     claimed_at: NullableTime;
     restore_snapshot_id: string | null;
-    restore_order_id: string | null;
+    restore_operation_id: string | null;
     asleep_ms: Generated<bigint>;
     destroy_requested_at: NullableTime;
     destroyed_at: NullableTime;
@@ -658,7 +658,7 @@ export interface Schema {
     id: string;
     org_id: string;
     name: string;
-    kind: 'ssh_private_key';
+    kind: CredentialKind;
     sealed: string;
     public_part: string | null;
     created_by: string;
@@ -936,5 +936,47 @@ export interface Schema {
     revoked_at: NullableTime;
     created_at: MadeTime;
   };
+  pods: {
+    id: string;
+    org_id: string;
+    name: string;
+    status: Generated<PodStatus>;
+    reason: string | null;
+    desired: Generated<PodDesiredState>;
+    run: Generated<number>;
+    node_id: string | null;
+    previous_node_id: string | null;
+    is_leaving: Generated<boolean>;
+    gpus: ColumnType<GpuShare[], string | undefined, string>;
+    spec: ColumnType<PodSpec, string, string>;
+    requirements: ColumnType<PodRequirements, string, string>;
+    secret_names: ColumnType<string[], string[] | undefined, string[]>;
+    secrets_sealed: string | null;
+    credential_id: string | null;
+    on_node_lost: NodeLossPolicy;
+    restarts: Generated<number>;
+    exit_code: number | null;
+    health: PodHealth | null;
+    pull_percent: number | null;
+    published_ports: ColumnType<PublishedPort[], string | undefined, string>;
+    image_digest: string | null;
+    started_at: NullableTime;
+    finished_at: NullableTime;
+    reported_at: NullableTime;
+    moves: Generated<number>;
+    created_by: string;
+    created_at: MadeTime;
+    removed_at: NullableTime;
+  };
+  pod_log_streams: {
+    order_id: string;
+    pod_id: string;
+    node_id: string;
+    wanted_until: Time;
+    ended_at: NullableTime;
+    error: string | null;
+    created_at: MadeTime;
+  };
+  pod_log_chunks: { order_id: string; seq: number; lines: ColumnType<LogLine[], string, never> };
   component_status: { component: string; process: string; ready: boolean; reason: string; updated_at: MadeTime };
 }

@@ -7,6 +7,7 @@ import { retryDelayMs } from '../../domain/backoff.ts';
 import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
 import { LEASE_MS, LEASE_RENEW_MS, type OperationKind } from '../../domain/operation.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { sleepOn } from '../../db/accept-wake.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { isConnectionError, retryWhileAway, type Database, type Tx } from '../../db/database.ts';
 import { listInstancesOfOperation } from '../../db/instances.ts';
@@ -30,6 +31,7 @@ import { DISPATCH_CHANNEL } from '../../db/queue.ts';
 import { adoptMachine } from './adopt-machine.ts';
 import { changeBid } from './change-bid.ts';
 import { destroyInstance, destroyMachine } from './destroy.ts';
+import { hibernateInstance } from './hibernate-instance.ts';
 import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
 import { refreshOffers } from './refresh-offers.ts';
@@ -43,6 +45,8 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   destroy_machine: destroyMachine,
   adopt_machine: adoptMachine,
   change_bid: changeBid,
+  hibernate_instance: hibernateInstance,
+  wake_instance: provisionInstance,
   refresh_offers: refreshOffers,
   preview_stack: previewStack,
   up_stack: upStack,
@@ -191,6 +195,7 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
       case 'fail':
         return withClaim(db, claim, async (tx) => {
           if (MAKES_INSTANCES.has(operation.kind)) await destroyUnready(tx, operation.id, result.error);
+          if (operation.kind === 'wake_instance') await sleepOn(tx, queue, operation.target_id, result.error);
           await finishOperation(tx, queue, claim.operationId, 'failed', {
             error: result.error,
             note: result.error.detail,
@@ -248,7 +253,8 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
     if (!isConnectionError(error)) log.error({ err: error, operation: operation.id }, 'a step failed unexpectedly');
     const note = error instanceof MusterError ? error.detail : 'an internal error; it is tried again';
     // A destroy is never given up; a provision that keeps failing for reasons of ours must not hold machines for ever.
-    if (operation.kind !== 'provision_instance' || operation.failures < 20) return { kind: 'retry', afterMs: 0, note };
+    const mayFail = operation.kind === 'provision_instance' || operation.kind === 'wake_instance';
+    if (!mayFail || operation.failures < 20) return { kind: 'retry', afterMs: 0, note };
     return { kind: 'fail', error: { code: 'internal' satisfies ErrorCode, detail: note } };
   }
 

@@ -1,5 +1,6 @@
 /** What is recorded when a machine turned out ready, failed or lost: the attempt, the machine's history, and a wake-up of whoever waits. */
 import type { ErrorCode } from '../../domain/error-table.ts';
+import { isProvisioning } from '../../domain/instance.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
@@ -58,6 +59,12 @@ export async function recordLost(db: Db, queue: Queue, attempt: AttemptRow, deta
     await countForMachine(tx, attempt, { kind: 'lost', wasReady: attempt.ready_at !== null }, { code: 'lost' }, now);
     const instance = await findInstance(tx, null, attempt.instance_id);
     if (instance?.winner_attempt_id !== attempt.id) return wakeProvision(tx, queue, attempt);
+    // It never was ready: its files are elsewhere, and come to the next machine.
+    if (isProvisioning(instance.status)) {
+      const change = { phase: 'purchasing' as const, note: detail, winnerAttemptId: null, restoreOperationId: null };
+      await setInstanceStatus(tx, instance.id, 'creating', change);
+      return wakeProvision(tx, queue, attempt);
+    }
     const failure = { code: 'lost', detail };
     await setInstanceStatus(tx, instance.id, 'lost', { note: detail, failure });
     await acceptDestroy(tx, queue, { orgId: null, instanceId: instance.id, actor: SYSTEM, reason: detail, failure });

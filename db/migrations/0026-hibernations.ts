@@ -9,8 +9,8 @@ const STATEMENTS = [
   `alter table instances
      -- Its next machine is ready only with the files of this snapshot on it; null: it begins empty, or has them.
      add column restore_snapshot_id text,
-     -- The order by which its winner gets them.
-     add column restore_order_id text,
+     -- By which its winner gets them.
+     add column restore_operation_id text references operations(id),
      -- In which its lifetime stood still.
      add column asleep_ms bigint not null default 0`,
   `create table hibernations (

@@ -1,0 +1,131 @@
+/**
+ * Accepting a hibernation, whoever asks (a person, its idleness, its schedule), and taking it back while nothing is destroyed. Only what
+ * can be brought back is put to sleep: it has a workspace, and a node that can write its snapshot.
+ */
+import type { HibernationCause } from '../domain/hibernation.ts';
+import { MusterError } from '../domain/error-table.ts';
+import { appendAudit, SYSTEM, type Actor } from './audit.ts';
+import { listAttemptsById } from './attempts.ts';
+import type { Tx } from './database.ts';
+import { insertHibernation, findOpenHibernation, markFailed, type HibernationRow } from './hibernations.ts';
+import { findInstance, lockInstance, setInstanceStatus, type InstanceRow } from './instances.ts';
+import { findNodeOfAttempt } from './nodes.ts';
+import { acceptOperation, appendEvents, findOperation, lockOperation, type OperationRow } from './operations.ts';
+import type { Queue } from './queue.ts';
+import { findWorkspace, isWriterNode } from './workspaces.ts';
+
+export interface HibernateOrder {
+  orgId: string | null;
+  instanceId: string;
+  actor: Actor;
+  cause: HibernationCause;
+  reason: string;
+}
+
+/**
+ * Idempotent: while it goes to sleep the operation under way is returned. Throws MusterError `not_found`, `conflict` with the state, or
+ * `snapshot_store_unreachable` where nothing could be kept of it.
+ */
+export async function acceptHibernate(
+  tx: Tx,
+  queue: Queue,
+  order: HibernateOrder,
+): Promise<{ operation: OperationRow; instance: InstanceRow }> {
+  const seen = await findInstance(tx, order.orgId, order.instanceId);
+  if (seen) await lockOperation(tx, seen.operation_id);
+  const instance = seen && (await lockInstance(tx, order.instanceId));
+  if (!instance) throw new MusterError('not_found', `there is no instance ${order.instanceId}`);
+  if (instance.status === 'hibernating') {
+    const open = (await findOpenHibernation(tx, instance.id)) as HibernationRow;
+    return { operation: (await findOperation(tx, null, open.operation_id)) as OperationRow, instance };
+  }
+  const attempt = await assertMaySleep(tx, instance);
+  const operation = await acceptOperation(tx, queue, {
+    orgId: instance.org_id,
+    kind: 'hibernate_instance',
+    targetKind: 'instance',
+    targetId: instance.id,
+    stackId: instance.stack_id,
+    input: { cause: order.cause, reason: order.reason },
+    deterministicKey: `hibernate:${instance.id}`,
+    createdBy: order.actor.id,
+  });
+  await insertHibernation(tx, {
+    orgId: instance.org_id,
+    instanceId: instance.id,
+    operationId: operation.id,
+    attemptId: attempt.id,
+    priceMicroUsdPerHour: attempt.price_micro_usd_per_hour ?? 0n,
+    cause: order.cause,
+  });
+  await setInstanceStatus(tx, instance.id, 'hibernating', { phase: 'snapshotting', note: order.reason });
+  await giveToOperation(tx, instance.id, operation.id);
+  await appendEvents(tx, operation.id, [
+    { type: 'instance', data: { instanceId: instance.id, status: 'hibernating', detail: order.reason } },
+  ]);
+  await appendAudit(tx, {
+    orgId: instance.org_id,
+    actor: order.actor,
+    action: 'instance.hibernate',
+    targetKind: 'instance',
+    targetId: instance.id,
+    detail: { cause: order.cause, reason: order.reason, operation: operation.id },
+  });
+  return { operation, instance: (await findInstance(tx, null, instance.id)) as InstanceRow };
+}
+
+/** Its machine. */
+async function assertMaySleep(tx: Tx, instance: InstanceRow) {
+  const refuse = (detail: string, facts: Record<string, unknown> = {}) =>
+    new MusterError('conflict', `${instance.id} ${detail}`, { facts: { state: instance.status, ...facts } });
+  if (instance.status !== 'ready' || instance.winner_attempt_id === null)
+    throw refuse(`is ${instance.status}: only what is ready can be hibernated`);
+  if (instance.pool_id !== null) throw refuse('is warm in a pool: the pool decides what it keeps');
+  const [attempt] = await listAttemptsById(tx, [instance.winner_attempt_id]);
+  if (attempt?.status !== 'ready') throw refuse('has no machine that is ready');
+  const workspace = await findWorkspace(tx, instance.id);
+  if (!workspace)
+    throw refuse('has no workspace: nothing of it would be kept. Ask for one with `workspace` when it is made', {
+      missing: 'workspace',
+    });
+  const node = await findNodeOfAttempt(tx, attempt.id);
+  if (!node || node.heartbeat_at === null)
+    throw new MusterError(
+      'snapshot_store_unreachable',
+      `${instance.id} has no agent that has reported: nothing on it can reach the snapshot store`,
+      { facts: { state: instance.status } },
+    );
+  if (!(await isWriterNode(tx, workspace, node.id)))
+    throw refuse(`does not write its workspace now: another machine does, or it was fenced`);
+  return attempt;
+}
+
+/** The operation to which it belongs from now on: whoever destroys it supersedes that. */
+async function giveToOperation(tx: Tx, instanceId: string, operationId: string): Promise<void> {
+  await tx.updateTable('instances').set({ operation_id: operationId }).where('id', '=', instanceId).execute();
+}
+
+/** Nothing was destroyed: it is ready as it was, and says why it is awake. The caller holds the operation. */
+export async function stayAwake(
+  tx: Tx,
+  instanceId: string,
+  failure: { code: string; detail: string },
+): Promise<boolean> {
+  const instance = await lockInstance(tx, instanceId);
+  const open = instance && (await findOpenHibernation(tx, instanceId));
+  if (instance?.status !== 'hibernating' || !open || !(await markFailed(tx, open.id, failure))) return false;
+  const note = `not hibernated: ${failure.detail}`;
+  await setInstanceStatus(tx, instanceId, 'ready', { phase: 'active', note });
+  await appendEvents(tx, open.operation_id, [
+    { type: 'instance', data: { instanceId, status: 'ready', detail: note } },
+  ]);
+  await appendAudit(tx, {
+    orgId: instance.org_id,
+    actor: SYSTEM,
+    action: 'instance.stay_awake',
+    targetKind: 'instance',
+    targetId: instanceId,
+    detail: { ...failure },
+  });
+  return true;
+}
