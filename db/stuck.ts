@@ -46,7 +46,10 @@ export async function listStuckAttempts(executor: Executor): Promise<AttemptRow[
     .execute();
 }
 
+/** An operation of its stack, or its failover, which waits between two tries to find a machine. */
 function isUndriven(table: 'instances' | 'attempts') {
+  const instanceId = sql.ref(table === 'instances' ? 'instances.id' : 'attempts.instance_id');
   return sql<boolean>`not exists (select from operations where operations.stack_id = ${sql.ref(`${table}.stack_id`)}
-    and operations.status in ('queued', 'running'))`;
+    and operations.status in ('queued', 'running'))
+    and not exists (select from failovers where failovers.instance_id = ${instanceId} and failovers.finished_at is null)`;
 }

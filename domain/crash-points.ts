@@ -25,6 +25,11 @@ export const CRASH_POINTS = [
   'restore_ordered',
   'restore_given_up',
   'restore_applied',
+  // worker, failover
+  'failover_fenced',
+  'failover_provisioned',
+  'failover_switched',
+  'failover_destroy_accepted',
   // operation child and dynamic provider, create
   'create_entered',
   'candidate_assigned',

@@ -25,6 +25,7 @@ import {
 import { SYSTEM } from '../../db/audit.ts';
 import { claimProbe, recordProviderOutcome } from '../../db/circuits.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
+import { findGivenBack, giveBackToFailover } from '../../db/failover-machines.ts';
 import {
   listInstancesOfOperation,
   lockInstance,
@@ -156,6 +157,8 @@ async function failInstance(
   { instanceId, code, reason }: Extract<PlanAction, { kind: 'fail' }>,
 ): Promise<void> {
   if (await hasWinner(tx, instanceId)) return;
+  // It is not destroyed for a drought: its failover has it tried again.
+  if (await giveBackToFailover(tx, instanceId, reason)) return;
   // Its files are kept: it sleeps on where a new one would be destroyed.
   if (await sleepOn(tx, context.queue, instanceId, { code, detail: reason })) return;
   await acceptDestroy(tx, context.queue, {
@@ -417,6 +420,8 @@ async function cancelProvision(context: StepContext): Promise<StepResult> {
 async function finish(context: StepContext): Promise<StepResult> {
   const instances = await listInstancesOfOperation(context.db, context.operation.id);
   const ready = instances.filter((instance) => instance.status === 'ready').length;
+  const givenBack = instances.length === 0 ? await findGivenBack(context.db, context.operation.id) : undefined;
+  if (givenBack !== undefined) return { kind: 'fail', error: { code: 'no_capacity', detail: givenBack } };
   const asleep = instances.find((instance) => instance.status === 'hibernated');
   if (asleep) return describeSleepingOn(context, asleep);
   const failed = instances.find(

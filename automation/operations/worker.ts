@@ -10,6 +10,7 @@ import { acceptDestroy } from '../../db/accept-destroy.ts';
 import { sleepOn } from '../../db/accept-wake.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { isConnectionError, retryWhileAway, type Database, type Tx } from '../../db/database.ts';
+import { giveBackToFailover } from '../../db/failover-machines.ts';
 import { listInstancesOfOperation } from '../../db/instances.ts';
 import {
   appendEvents,
@@ -31,6 +32,7 @@ import { DISPATCH_CHANNEL } from '../../db/queue.ts';
 import { adoptMachine } from './adopt-machine.ts';
 import { changeBid } from './change-bid.ts';
 import { destroyInstance, destroyMachine } from './destroy.ts';
+import { failOver } from './fail-over.ts';
 import { hibernateInstance } from './hibernate-instance.ts';
 import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
@@ -45,6 +47,7 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   destroy_machine: destroyMachine,
   adopt_machine: adoptMachine,
   change_bid: changeBid,
+  fail_over: failOver,
   hibernate_instance: hibernateInstance,
   wake_instance: provisionInstance,
   refresh_offers: refreshOffers,
@@ -221,6 +224,7 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
   ): Promise<void> {
     for (const instance of await listInstancesOfOperation(tx, operationId)) {
       if (!['requested', 'creating', 'booting'].includes(instance.status)) continue;
+      if (await giveBackToFailover(tx, instance.id, error.detail)) continue;
       const reason = error.detail;
       const order = {
         orgId: null,
