@@ -96,7 +96,7 @@ export async function checkCredentials(tx: Tx, { orgId, config }: NewStack): Pro
 }
 
 /** A tag may not hold everything that a name may. */
-function ownerOf(caller: { id: string; name?: string }): string {
+export function ownerOf(caller: { id: string; name?: string }): string {
   const name = caller.name ?? caller.id;
   return TAG_VALUE_PATTERN.test(name) ? name : caller.id;
 }

@@ -22,6 +22,7 @@ import { repositoryRoutes } from './repositories.ts';
 import { priceRoutes } from './prices.ts';
 import { sessionRoutes } from './sessions.ts';
 import { stackRoutes } from './stacks.ts';
+import { standbyRoutes } from './standbys.ts';
 import { webhookRoutes } from './webhooks.ts';
 import { sourcingRoutes } from './sourcing.ts';
 import { spotRoutes } from './spot.ts';
@@ -48,6 +49,8 @@ export const ALL_ROUTES: readonly Route[] = [
   ...operationRoutes,
   ...stackRoutes,
   ...clusterRoutes,
+  // After those whose paths begin with /standby/ and a word.
+  ...standbyRoutes,
   ...costRoutes,
   ...fleetRoutes,
   ...webhookRoutes,
