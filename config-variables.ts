@@ -295,6 +295,14 @@ export const VARIABLES = {
     parse: oneOf('public', 'any'),
     default: { sandbox: 'any', live: 'public' },
   }),
+  MUSTER_FAILOVER_STORM_LIMIT: defaulted({
+    section: 'Safety',
+    meaning:
+      'Failovers that may begin by themselves within 10 minutes, over all orgs: so many losses at once have one cause. The others wait; a person may begin them.',
+    allowed: 'an integer from 0 to 1000',
+    parse: integer(0, 1_000),
+    default: '10',
+  }),
   MUSTER_MAX_INSTANCES: defaulted({
     section: 'Safety',
     meaning: 'Hard cap of live instances in the whole deployment.',

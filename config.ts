@@ -77,6 +77,7 @@ export interface Config {
     readonly orphanPolicy: 'destroy' | 'alert';
     readonly webhookTargets: 'public' | 'any';
     readonly orphanGraceMs: number;
+    readonly failoverStormLimit: number;
     readonly maxInstances: number;
     readonly maxBurnMicroUsdPerHour: MicroUsd;
     readonly maxLifetimeMs: number;
@@ -203,6 +204,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
       orphanPolicy: values.MUSTER_ORPHAN_POLICY,
       webhookTargets: values.MUSTER_WEBHOOK_TARGETS,
       orphanGraceMs: values.MUSTER_ORPHAN_GRACE,
+      failoverStormLimit: values.MUSTER_FAILOVER_STORM_LIMIT,
       maxInstances: values.MUSTER_MAX_INSTANCES,
       maxBurnMicroUsdPerHour: values.MUSTER_MAX_BURN_USD_PER_HOUR,
       maxLifetimeMs: values.MUSTER_MAX_LIFETIME,

@@ -161,9 +161,10 @@ async function startApi(
   log: Logger,
   stops: Stop[],
 ): Promise<number> {
-  const [{ createApp }, { ensureFirstAdmin }] = await Promise.all([
+  const [{ createApp }, { ensureFirstAdmin }, { startPulse }] = await Promise.all([
     import('./api/app.ts'),
     import('./api/first-admin.ts'),
+    import('./api/pulse.ts'),
   ]);
   const signingKey = await ensureSealedSecret(database.kysely, envelope, 'token_signing_key', makeTokenSigningKey);
   const adminKey = await ensureFirstAdmin(database.kysely, config.access.adminApiKey?.reveal() ?? null);
@@ -195,7 +196,9 @@ async function startApi(
   });
   const server = createServer(api.express);
   await listen(server, config);
+  const pulse = startPulse(database.kysely);
   stops.unshift(async () => {
+    await pulse.stop();
     const closed = closeServer(server);
     await api.close();
     await closed;
@@ -254,6 +257,7 @@ async function startAutomation(
       reconcileMs: config.work.reconcileMs,
     },
     orphans: { policy: config.safety.orphanPolicy, graceMs: config.safety.orphanGraceMs },
+    nodes: { intervalMs: config.agents.intervalMs, stormLimit: config.safety.failoverStormLimit },
     bootTimeoutMs: config.work.bootTimeoutMs,
     sourcing: {
       ...config.sourcing,

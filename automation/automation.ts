@@ -21,6 +21,7 @@ import { createClusterTokens, type CloudCredentials } from './clusters/cloud-tok
 import { createKubernetesReader } from './clusters/kubernetes-reader.ts';
 import { createCheckClustersCron } from './cron/check-clusters.ts';
 import { createCheckDriftCron } from './cron/check-drift.ts';
+import { createCheckNodesCron } from './cron/check-nodes.ts';
 import { createDeliverWebhooksCron } from './cron/deliver-webhooks.ts';
 import { createInterruptibleCron } from './cron/check-interruptible.ts';
 import { createExpireCron } from './cron/expire.ts';
@@ -76,6 +77,8 @@ export interface AutomationOptions {
   cloudEnvironment?: Record<string, string>;
   intervals: { offerSyncMs: number; readinessMs: number; reconcileMs: number };
   orphans: { policy: 'destroy' | 'alert'; graceMs: number };
+  /** Between two heartbeats, and how many failovers may begin by themselves in ten minutes. @default 10 s, 10 */
+  nodes?: { intervalMs: number; stormLimit: number };
   /** How long a machine may take to become ready, where no request says it. */
   bootTimeoutMs: number;
   sourcing: { mode: SourcingMode } & SourcingBounds;
@@ -103,6 +106,7 @@ const PARALLEL = 64;
 const STATUS_MS = 15_000;
 /** Steps that may wait for an engine child while those that need none go on. */
 const WAITING_STEPS = 14;
+const NODES = { intervalMs: 10_000, stormLimit: 10 };
 const NO_CREDENTIALS: CloudCredentials = { aws: null, azure: null, sandboxToken: null };
 /** What Vast.ai's users report for the longest lag of its list. */
 const DEFAULT_LIST_LAG_MS = 15_000;
@@ -184,6 +188,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
         orphans: options.orphans,
       }),
       createInterruptibleCron(shared),
+      createCheckNodesCron({ ...shared, ...(options.nodes ?? NODES), sshPrivateKey: options.sshKey.privateKey }),
       createExpireCron(db, queue, now),
       createExpireOrdersCron(db, queue),
       createResolveStuckCron(db, queue, log),
