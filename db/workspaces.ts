@@ -175,3 +175,13 @@ function columnsOf(wish: WorkspaceWish) {
 function toBigint(value: number | null): bigint | null {
   return value === null ? null : BigInt(value);
 }
+
+/** The repository `damaged` is written no more. Harmless where that was done already. */
+export async function beginGeneration(tx: Tx, instanceId: string, damaged: number): Promise<void> {
+  await tx
+    .updateTable('workspaces')
+    .set({ generation: damaged + 1, initialized_at: null, stored_bytes: null })
+    .where('instance_id', '=', instanceId)
+    .where('generation', '=', damaged)
+    .execute();
+}

@@ -14,7 +14,7 @@ export interface ResticRun {
   cwd?: string;
   /** Ends it, and everything it started. */
   signal: AbortSignal;
-  /** Of its standard output; each is bounded by restic itself. */
+  /** Of its standard output; each is bounded by restic itself. What it throws ends the run and is thrown. */
   onLine?: (line: string) => void;
   /** Takes its standard output instead. What it throws ends the run and is thrown. */
   consume?: (output: Readable) => Promise<void>;
@@ -67,7 +67,7 @@ export async function runRestic(program: string, run: ResticRun): Promise<Restic
       run.onStarted?.(child.pid);
     }
     if (run.consume) await run.consume(child.stdout);
-    else readLines(child.stdout, run.onLine);
+    else await readLines(child.stdout, run.onLine);
     const code = await closed;
     return { code: watch.ended === null ? code : null, trouble: watch.text(), ended: watch.ended };
   } catch (error) {
@@ -142,9 +142,8 @@ function watchTrouble(stderr: Readable, secrets: readonly string[], end: () => v
   return watch;
 }
 
-function readLines(output: Readable, onLine: ((line: string) => void) | undefined): void {
-  const lines = createInterface({ input: output });
-  lines.on('line', (line) => onLine?.(line));
+async function readLines(output: Readable, onLine: ((line: string) => void) | undefined): Promise<void> {
+  for await (const line of createInterface({ input: output })) onLine?.(line);
 }
 
 /** The workload comes first. */

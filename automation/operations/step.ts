@@ -16,6 +16,7 @@ import type { Envelope } from '../../secrets/envelope.ts';
 import type { KubernetesReader } from '../clusters/kubernetes-reader.ts';
 import type { ListedProvider } from '../readiness/list-instances.ts';
 import type { StackRunner } from '../engine/stack-runner.ts';
+import type { SnapshotServices } from '../snapshots/restic-port.ts';
 
 /** What every step may use; made once per process. */
 export interface StepServices {
@@ -29,6 +30,8 @@ export interface StepServices {
   limiter: RateLimiter;
   envelope: Envelope;
   kubernetes: KubernetesReader;
+  /** Absent: this process has no store of snapshots. */
+  snapshots?: SnapshotServices;
   /** Where agents reach us; null: machines carry none. */
   agentUrl: string | null;
   labelMac: LabelMac;

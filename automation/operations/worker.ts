@@ -29,6 +29,10 @@ import {
   type OperationRow,
 } from '../../db/operations.ts';
 import { DISPATCH_CHANNEL } from '../../db/queue.ts';
+import { deleteSnapshot } from '../snapshots/delete-snapshot.ts';
+import { restoreWorkspace } from '../snapshots/restore-workspace.ts';
+import { takeSnapshot } from '../snapshots/take-snapshot.ts';
+import { verifySnapshot } from '../snapshots/verify-snapshot.ts';
 import { adoptMachine } from './adopt-machine.ts';
 import { changeBid } from './change-bid.ts';
 import { destroyInstance, destroyMachine } from './destroy.ts';
@@ -57,6 +61,10 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   destroy_stack: destroyStack,
   check_stack_drift: checkStackDrift,
   register_cluster: registerCluster,
+  take_snapshot: takeSnapshot,
+  verify_snapshot: verifySnapshot,
+  restore_workspace: restoreWorkspace,
+  delete_snapshot: deleteSnapshot,
 };
 
 /** When one of these fails, what it leaves half made is destroyed. */
