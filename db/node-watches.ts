@@ -39,7 +39,7 @@ const FROM_WATCHED = sql`
   left join standbys s on s.id = n.standby_id
   left join node_watches w on w.node_id = n.id
   where n.key_hash is not null
-    and ((a.status = 'ready' and i.status = 'ready') or (h.node_id is not null and h.removed_at is null)
+    and ((a.status in ('ready', 'lost') and i.status = 'ready') or (h.node_id is not null and h.removed_at is null)
          or s.status in ('warm', 'serving'))`;
 
 const HEARD_AT = sql`coalesce(n.heartbeat_at, n.registered_at)`;

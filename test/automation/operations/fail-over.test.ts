@@ -1,5 +1,6 @@
 /** Failovers, with real workers and Postgres over a scripted vendor: what they do, and what a worker that dies in the middle leaves behind. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { recordLost } from '../../../automation/readiness/outcomes.ts';
 import { createWorker } from '../../../automation/operations/worker.ts';
 import { acceptFailover, type FailoverAcceptance } from '../../../db/accept-failover.ts';
 import { beginSnapshot } from '../../../db/accept-snapshot.ts';
@@ -112,6 +113,15 @@ describe('a failover', () => {
     await automation.untilGone(attempt.id);
     expect(automation.vendor.live()).toEqual([second.label]);
     expect(await automation.operation(over.operation_id as string)).toMatchObject({ status: 'succeeded' });
+  });
+
+  it('begins where reconcile finds the machine gone, in place of destroying the instance', async () => {
+    const { instanceId, attempt } = await makeLost();
+    await recordLost(automation.db, automation.queue, attempt, 'machine 1 is not in the listing', new Date());
+    const [failover] = await automation.db.selectFrom('failovers').selectAll().execute();
+    expect(failover).toMatchObject({ instance_id: instanceId, reasons: ['machine 1 is not in the listing'] });
+    await untilPhase(failover as FailoverRow, 'provisioning');
+    expect((await automation.instance(instanceId)).status).not.toMatch(/lost|destr/);
   });
 
   it('that finds no machine destroys nothing, tells why, and tries again when there is one', async () => {
