@@ -29,6 +29,13 @@ export async function findWorkspace(executor: Executor, instanceId: string): Pro
   return executor.selectFrom('workspaces').selectAll().where('instance_id', '=', instanceId).executeTakeFirst();
 }
 
+/** By instance; those without one are missing. */
+export async function listWorkspaces(executor: Executor, instanceIds: string[]): Promise<Map<string, WorkspaceRow>> {
+  if (instanceIds.length === 0) return new Map();
+  const rows = await executor.selectFrom('workspaces').selectAll().where('instance_id', 'in', instanceIds).execute();
+  return new Map(rows.map((row) => [row.instance_id, row]));
+}
+
 /** The same, held until the transaction ends. Whoever also locks the instance locks that first. */
 export async function lockWorkspace(tx: Tx, instanceId: string): Promise<WorkspaceRow | undefined> {
   return tx.selectFrom('workspaces').selectAll().where('instance_id', '=', instanceId).forUpdate().executeTakeFirst();
@@ -153,10 +160,16 @@ export async function recordInitialized(tx: Executor, instanceId: string): Promi
     .execute();
 }
 
-export async function recordStoredBytes(tx: Executor, instanceId: string, bytes: bigint): Promise<void> {
+/** @param isMeasured false: reckoned from what was added since */
+export async function recordStoredBytes(
+  tx: Executor,
+  instanceId: string,
+  bytes: bigint,
+  { isMeasured }: { isMeasured: boolean },
+): Promise<void> {
   await tx
     .updateTable('workspaces')
-    .set({ stored_bytes: bytes, measured_at: sql<Date>`now()` })
+    .set({ stored_bytes: bytes, ...(isMeasured ? { measured_at: sql<Date>`now()` } : {}) })
     .where('instance_id', '=', instanceId)
     .execute();
 }

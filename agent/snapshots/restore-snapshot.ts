@@ -16,6 +16,8 @@ const STAGING = '.muster-restore';
 const SWAP = '.muster-swap';
 /** What lies in a workspace and is no part of it. */
 export const OWN_NAMES = [STAGING, SWAP, `${SWAP}.*`] as const;
+/** restic takes no snapshot of nothing: this file stands for it. */
+export const EMPTY = '.muster-empty';
 /** The file system's own, where the workspace is a whole one. */
 export const LOST_AND_FOUND = 'lost+found';
 
@@ -79,6 +81,7 @@ async function stage(input: RestoreSnapshotInput, { workspace, run, restic, cont
     const detail = `${counted.files} files with ${counted.bytes} bytes came, ${input.files} with ${input.bytes} were expected`;
     throw new OrderError('restore_incomplete', detail);
   }
+  rmSync(join(staging, EMPTY), { force: true });
   return counted;
 }
 

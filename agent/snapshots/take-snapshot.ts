@@ -2,11 +2,11 @@
  * Taking a snapshot: restic reads the workspace and adds to the repository what is not there yet. Files that could not be read are a
  * failure: half a workspace is none. The control plane reads the snapshot back before it relies on it.
  */
-import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { TakeSnapshotInput, TakeSnapshotResult } from '../../api/contract/snapshot-orders.ts';
 import { OrderError } from '../orders.ts';
-import { LOST_AND_FOUND, OWN_NAMES } from './restore-snapshot.ts';
+import { EMPTY, LOST_AND_FOUND, OWN_NAMES } from './restore-snapshot.ts';
 import type { SnapshotWork } from './snapshot-orders.ts';
 
 /** restic: some files could not be read. */
@@ -26,7 +26,7 @@ export async function takeSnapshot(input: TakeSnapshotInput, work: SnapshotWork)
   assertWorkspace(work.workspace, input.isFirst);
   const startedAt = performance.now();
   for (let tries = 1; ; tries++) {
-    const { summary, trouble } = await backUp(input, work);
+    const { summary, trouble } = await backUpWhatIsThere(input, work);
     if (summary !== null) {
       return {
         resticId: summary.snapshot_id,
@@ -39,6 +39,22 @@ export async function takeSnapshot(input: TakeSnapshotInput, work: SnapshotWork)
     }
     if (tries === TRIES) throw new OrderError('snapshot_incomplete', `files could not be read: ${trouble}`);
     work.context.log(`files could not be read, once more: ${trouble}`);
+  }
+}
+
+/** Also of an empty workspace. */
+async function backUpWhatIsThere(input: TakeSnapshotInput, work: SnapshotWork) {
+  try {
+    return await backUp(input, work);
+  } catch (error) {
+    if (!(error instanceof OrderError) || !/snapshot is empty/.test(error.message)) throw error;
+  }
+  const stand = join(work.workspace, EMPTY);
+  try {
+    writeFileSync(stand, '');
+    return await backUp(input, work);
+  } finally {
+    rmSync(stand, { force: true });
   }
 }
 

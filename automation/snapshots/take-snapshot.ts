@@ -35,6 +35,9 @@ import { measureRepository, readBack } from './verify.ts';
 /** So often may the store fail us before the snapshot has. */
 const MAX_FAILURES = 8;
 
+/** Between two measurements what nodes added is added. */
+const MEASURED_FOR_MS = 3_600_000;
+
 interface Failure {
   code: string;
   detail: string;
@@ -170,11 +173,13 @@ async function verify(context: StepContext, snapshot: SnapshotRow): Promise<Step
     bytes: snapshot.source_bytes as bigint,
   };
   const read = await readBack(repository, claimed, signal);
-  const storedBytes = await measureRepository(repository, signal).catch(() => null);
+  const isMeasured = workspace.measured_at !== null && +context.now() - +workspace.measured_at < MEASURED_FOR_MS;
+  const storedBytes = isMeasured ? null : await measureRepository(repository, signal).catch(() => null);
   await withClaim(db, claim, async (tx) => {
     const now = (await lockWorkspace(tx, snapshot.instance_id)) as WorkspaceRow;
-    if (storedBytes !== null && now.generation === snapshot.generation) {
-      await recordStoredBytes(tx, snapshot.instance_id, storedBytes);
+    const bytes = storedBytes ?? (now.stored_bytes ?? 0n) + (snapshot.added_bytes ?? 0n);
+    if (now.generation === snapshot.generation) {
+      await recordStoredBytes(tx, snapshot.instance_id, bytes, { isMeasured: storedBytes !== null });
     }
     await moveSnapshot(tx, snapshot.id, ['verifying'], {
       status: 'verified',

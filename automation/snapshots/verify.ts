@@ -23,64 +23,76 @@ export interface Claimed {
   bytes: bigint;
 }
 
-/** Throws DamagedRepository where anything is not as it should be, RepositoryTrouble where it could not be read this time. */
+/**
+ * Throws DamagedRepository where anything is not as it should be, RepositoryTrouble where it could not be read this time. Three readings at
+ * once: the list, the content, and the whole repository's order, which finds packs that are cut and what the next snapshot would build upon.
+ */
 export async function readBack(repository: Repository, claimed: Claimed, signal: AbortSignal): Promise<ReadBack> {
-  const resticId = await findTagged(repository, claimed, signal);
-  const listed = await countListed(repository, resticId, signal);
-  assertSame('the list of its files', listed, claimed);
-  let dumped = { files: 0, bytes: 0n };
+  const others = new AbortController();
+  const both = AbortSignal.any([signal, others.signal]);
+  const readings = [
+    countListed(repository, claimed, both),
+    dump(repository, claimed, both),
+    repository.run({ args: ['--no-lock', 'check'], signal: both }),
+  ] as const;
+  try {
+    const [listed] = await Promise.all(readings);
+    return listed;
+  } catch (error) {
+    others.abort();
+    await Promise.allSettled(readings);
+    throw error;
+  }
+}
+
+/** From the snapshot's trees. */
+async function countListed(repository: Repository, claimed: Claimed, signal: AbortSignal): Promise<ReadBack> {
+  const counted = { files: 0n, bytes: 0n };
+  let found: { id: string; tags?: string[] } | null = null;
   await repository.run({
-    args: ['--no-lock', 'dump', resticId, '/'],
+    args: ['--no-lock', 'ls', '--json', claimed.resticId],
+    signal,
+    onLine(line) {
+      const entry = JSON.parse(line) as {
+        struct_type?: string;
+        id?: string;
+        tags?: string[];
+        type?: string;
+        size?: number;
+      };
+      if (entry.struct_type === 'snapshot' && entry.id !== undefined) {
+        found = { id: entry.id, ...(entry.tags ? { tags: entry.tags } : {}) };
+      }
+      if (entry.type !== 'file') return;
+      counted.files++;
+      counted.bytes += BigInt(entry.size ?? 0);
+    },
+  });
+  const snapshot = found as { id: string; tags?: string[] } | null;
+  if (snapshot === null || snapshot.tags?.includes(claimed.snapshotId) !== true) {
+    throw new DamagedRepository(`what the node named is no snapshot of ${claimed.snapshotId}`);
+  }
+  assertSame('the list of its files', counted, claimed);
+  return { resticId: snapshot.id, ...counted };
+}
+
+/** Every byte of every file. */
+async function dump(repository: Repository, claimed: Claimed, signal: AbortSignal): Promise<void> {
+  let bytes: bigint | null = null;
+  await repository.run({
+    args: ['--no-lock', 'dump', claimed.resticId, '/'],
     signal,
     async consume(output) {
       try {
-        dumped = await countTar(output);
-      } catch (error) {
-        // Cut short: restic itself tells why, when it has ended.
-        output.resume();
-        dumped = { files: -1, bytes: -1n };
-        if (!(error instanceof Error)) throw error;
+        bytes = (await countTar(output)).bytes;
+      } catch {
+        output.resume(); // cut short: restic itself tells why, when it has ended
       }
     },
   });
-  if (dumped.bytes !== claimed.bytes) {
-    throw new DamagedRepository(`${dumped.bytes} bytes were read back, ${claimed.bytes} were reported`);
+  if (bytes !== claimed.bytes) {
+    throw new DamagedRepository(`${bytes ?? 'no'} bytes were read back, ${claimed.bytes} were reported`);
   }
-  // Packs that are there but cut, and trees that other snapshots share: what the next snapshot would build upon.
-  await repository.run({ args: ['--no-lock', 'check'], signal });
-  return { resticId, files: listed.files, bytes: listed.bytes };
-}
-
-async function findTagged(
-  repository: Repository,
-  { snapshotId, resticId }: Claimed,
-  signal: AbortSignal,
-): Promise<string> {
-  let text = '';
-  await repository.run({
-    args: ['--no-lock', 'snapshots', '--json', '--tag', snapshotId],
-    signal,
-    onLine: (line) => (text += line),
-  });
-  const found = (JSON.parse(text === '' ? '[]' : text) as { id: string }[] | null) ?? [];
-  const match = found.filter(({ id }) => id.startsWith(resticId));
-  if (match.length === 1) return (match[0] as { id: string }).id;
-  throw new DamagedRepository(`the repository has no snapshot ${resticId} of ${snapshotId}`);
-}
-
-async function countListed(repository: Repository, resticId: string, signal: AbortSignal) {
-  const counted = { files: 0n, bytes: 0n };
-  await repository.run({
-    args: ['--no-lock', 'ls', '--json', resticId],
-    signal,
-    onLine(line) {
-      const node = JSON.parse(line) as { type?: string; size?: number };
-      if (node.type !== 'file') return;
-      counted.files++;
-      counted.bytes += BigInt(node.size ?? 0);
-    },
-  });
-  return counted;
 }
 
 function assertSame(what: string, found: { files: bigint; bytes: bigint }, claimed: Claimed): void {
