@@ -1,12 +1,22 @@
 /** The agent's process: one file on a node, started by the installer's service. Ends with 0 when told to stop, with 1 and a sentence when it cannot work. */
 import { writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { readActivity } from './activity.ts';
 import { createControlPlane } from './control-plane.ts';
+import { createDeadMan } from './dead-man.ts';
+import { createDuties, type Pods } from './duties.ts';
 import { createGpuReader } from './gpu/gpu-reader.ts';
 import { createSmiRunner } from './gpu/run-smi.ts';
 import { createKeyStore } from './key-store.ts';
-import { runAgent } from './loop.ts';
+import { runAgent, type AgentWork } from './loop.ts';
+import { createOrders, type OrderHandler } from './orders.ts';
+import { createPowerOff } from './power-off.ts';
+import type { Reporter } from './reporter.ts';
 import { readSettings, type AgentSettings } from './settings.ts';
-import { readBootId, readSystemFacts, readUptime } from './system-facts.ts';
+import { createSystemReader, readBootId, readUptime } from './system-facts.ts';
+import { runTrial, tryOut } from './trial.ts';
+import { createUpdates } from './update.ts';
 
 /** Put in by bundle.ts. */
 declare const AGENT_VERSION: string | undefined;
@@ -23,22 +33,49 @@ try {
   process.exit(1);
 }
 
-function run(settings: AgentSettings): Promise<void> {
-  const { procDirectory } = settings;
+async function run(settings: AgentSettings): Promise<void> {
+  const { procDirectory, directory } = settings;
+  const controlPlane = createControlPlane(settings.url);
+  const keys = createKeyStore(directory);
+  if (settings.isTrial) return runTrial(controlPlane, keys);
+  const updates = createUpdates({
+    directory,
+    program: settings.updates.isOn && typeof AGENT_VERSION === 'string' ? fileURLToPath(import.meta.url) : null,
+    download: () => controlPlane.agent(),
+    tryOut,
+    monotonicMs: () => performance.now(),
+    random: Math.random,
+    spreadMs: settings.updates.spreadMs,
+    log,
+  });
+  if (updates === null) return;
   const uptime = readUptime(procDirectory);
   const bootId = readBootId(procDirectory);
   if (bootId === null) log('the kernel does not tell its boot; every start of the agent counts as one');
-  return runAgent(
+  const knownBootId = bootId ?? `process-${process.pid}-${Date.now()}`;
+  const startedAt = performance.now();
+  await runAgent(
     {
-      controlPlane: createControlPlane(settings.url),
-      keys: createKeyStore(settings.directory),
+      controlPlane,
+      keys,
       gpus: createGpuReader(createSmiRunner({ env: settings.programEnvironment }), () => new Date()),
+      work: (changed) => createWork(settings, changed),
+      deadMan: createDeadMan({
+        file: join(directory, 'dead-man.json'),
+        bootId: knownBootId,
+        uptimeMs: () => (uptime ?? 0) * 1_000 + performance.now() - startedAt,
+        own: settings.deadMan,
+        log,
+      }),
+      updates,
+      powerOff: createPowerOff(settings.powerOffCommand, settings.programEnvironment),
       token: settings.token,
       version: typeof AGENT_VERSION === 'string' ? AGENT_VERSION : 'unbundled',
-      bootId: bootId ?? `process-${process.pid}-${Date.now()}`,
+      bootId: knownBootId,
       // Hundredths of a second since the boot: heartbeats come far more slowly, so a restarted agent is always ahead of itself.
       firstSequence: Math.floor((uptime ?? 0) * 100),
-      readSystem: () => readSystemFacts(procDirectory),
+      readSystem: createSystemReader(procDirectory, { directories: [settings.workspace] }),
+      readActivity: () => readActivity(settings.activityFile),
       monotonicMs: () => performance.now(),
       sleep,
       random: Math.random,
@@ -46,6 +83,15 @@ function run(settings: AgentSettings): Promise<void> {
     },
     stopping.signal,
   );
+}
+
+/** What the agent does besides reporting. Each kind of order has its handler here. */
+function createWork({ directory }: AgentSettings, changed: Reporter['changed']): AgentWork {
+  const handlers: Record<string, OrderHandler> = {};
+  const orders = createOrders({ directory, handlers, changed, log });
+  const pods: Pods | null = null;
+  const duties = createDuties({ pods, orders, endWrites: [], log });
+  return { orders, pods, duties };
 }
 
 function sleep(ms: number, signal: AbortSignal): Promise<void> {

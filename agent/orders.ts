@@ -48,8 +48,8 @@ export interface OrderParts {
   /** Where they are remembered. */
   directory: string;
   handlers: Readonly<Record<string, OrderHandler>>;
-  /** Something ended, or went on: tell it soon. */
-  changed: () => void;
+  /** Something began or ended (`isUrgent`), or went on: tell it soon. */
+  changed: (isUrgent: boolean) => void;
   log: (message: string) => void;
 }
 
@@ -99,7 +99,7 @@ export function createOrders(parts: OrderParts): Orders {
       .finally(startDue);
     running.set(order.id, { order, abort, report, ended: work });
     log(`order ${order.id} (${order.kind}) begins`);
-    changed();
+    changed(true);
   }
 
   function end(order: Order, report: OrderReport): void {
@@ -107,7 +107,7 @@ export function createOrders(parts: OrderParts): Orders {
     memory.end(order, report);
     const { error } = report;
     log(`order ${order.id} (${order.kind}) ${report.status}${error ? `: ${error.code}: ${error.detail}` : ''}`);
-    changed();
+    changed(true);
   }
 
   /** Never throws. */
@@ -124,7 +124,7 @@ export function createOrders(parts: OrderParts): Orders {
         progress(progress) {
           const percent = progress.percent === null ? null : Math.min(100, Math.max(0, progress.percent));
           report.progress = { percent, note: progress.note?.slice(0, MAX_NOTE) ?? null };
-          changed();
+          changed(false);
         },
         log: (message) => log(`order ${order.id}: ${message}`),
       });

@@ -7,6 +7,8 @@ import { findAgentNode, recordPoweringOff, type AgentNode } from '../../db/desir
 import { recordLateSamples } from '../../db/node-samples.ts';
 import { recordHeartbeat, registerNode } from '../../db/nodes.ts';
 import { listOpenOrders, recordOrderReports } from '../../db/orders.ts';
+import { recordPodReports } from '../../db/pod-reports.ts';
+import { listDesiredPods } from '../../db/pods.ts';
 import { AGENT_TOKEN_PREFIX, hashAgentToken } from '../../secrets/agent-token.ts';
 import type { ApiContext } from '../api-deps.ts';
 import { agentCredentialOf } from '../authentication.ts';
@@ -22,8 +24,10 @@ import {
   reportsReply,
 } from '../contract/nodes.ts';
 import type { OrderReport } from '../contract/orders.ts';
+import { logBatchBody, logBatchReply } from '../contract/pods.ts';
 import { AGENT_KEY_PREFIX, hashCredential, makeToken } from '../credential.ts';
-import { sampleOf } from '../node-sample.ts';
+import { sampleOf } from '../contract/node-sample.ts';
+import { takeLogBatch } from '../pod-logs.ts';
 import { route, type Route } from '../route.ts';
 
 const AREA = 'nodes';
@@ -108,6 +112,8 @@ export const agentCallRoutes: Route[] = [
           detail: { bootId: body.bootId },
         });
       }
+      if (body.pods && recorded.isAccepted)
+        await recordPodReports(kysely, { id: nodeId, orgId: recorded.orgId }, body.pods, deps.agents.intervalMs);
       if (body.samples && recorded.isAccepted) await recordLateSamples(kysely, nodeId, body.samples);
       return {
         status: 200,
@@ -138,7 +144,8 @@ export const agentCallRoutes: Route[] = [
       const { id, desiredRevision: revision, isFenced } = node;
       if (revision === query.after) return { status: 200, body: { revision, isFenced, orders: null, pods: null } };
       const orders = await listOpenOrders(deps.database.kysely, deps.envelope, id);
-      return { status: 200, body: { revision, isFenced, orders, pods: [] } };
+      const pods = await listDesiredPods(deps.database.kysely, deps.envelope, id);
+      return { status: 200, body: { revision, isFenced, orders, pods } };
     },
   }),
   route({
@@ -153,6 +160,7 @@ export const agentCallRoutes: Route[] = [
       const { kysely } = deps.database;
       const node = requireAgentNode(await findAgentNode(kysely, keyHashOf(request)));
       const acknowledgedOrders = await takeOrderReports(deps, node.id, body.orders);
+      if (body.pods) await recordPodReports(kysely, node, body.pods, deps.agents.intervalMs);
       if (body.poweringOff) {
         await recordPoweringOff(kysely, node.id, body.poweringOff.reason);
         await appendAudit(kysely, {
@@ -165,6 +173,20 @@ export const agentCallRoutes: Route[] = [
         });
       }
       return { status: 200, body: { acknowledgedOrders } };
+    },
+  }),
+  route({
+    method: 'post',
+    path: '/nodes/pod-logs',
+    access: 'agent',
+    area: AREA,
+    summary: "An agent brings lines of a pod's log that it was asked for",
+    description: 'The answer waits while the reader is slow. `isWanted` false: nobody reads it any more.',
+    body: logBatchBody,
+    replies: { 200: logBatchReply },
+    handle: async ({ body, request, deps }) => {
+      const node = requireAgentNode(await findAgentNode(deps.database.kysely, keyHashOf(request)));
+      return { status: 200, body: await takeLogBatch(deps, node.id, body) };
     },
   }),
 ];

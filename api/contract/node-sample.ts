@@ -1,24 +1,26 @@
-/** One heartbeat as one value per measure: sums and means over the GPUs of which something is known; nothing known is null. */
-import type { NodeSample } from '../db/node-samples.ts';
-import type { Gpu, HeartbeatBody } from './contract/nodes.ts';
+/**
+ * One heartbeat as one value per measure: sums and means over the GPUs of which something is known; nothing known is null. The control
+ * plane keeps them, and an agent that cannot reach it remembers them. Types only: an agent carries no schemas.
+ */
+import type { Gpu, HeartbeatBody, LateSample } from './nodes.ts';
 
 /** Activity counts for so long after it was declared. */
 const ACTIVITY_MS = 60_000;
 
-export function sampleOf({ gpu, system, gpuPeakPercent, activity }: HeartbeatBody): NodeSample {
+export function sampleOf({ gpu, system, gpuPeakPercent, activity }: HeartbeatBody): Omit<LateSample, 'agoMs'> {
   const known = (measure: (one: Gpu) => number | null): number[] =>
     (gpu.gpus ?? []).map(measure).filter((value) => value !== null);
   return {
     verdict: gpu.verdict,
     gpuPercent: mean(known((one) => one.utilizationPercent)),
+    gpuPeakPercent: gpuPeakPercent ?? null,
     gpuMemoryUsedMib: sum(known((one) => one.memoryUsedMib)),
     gpuMemoryTotalMib: sum(known((one) => one.memoryTotalMib)),
     gpuTemperatureC: max(known((one) => one.temperatureC)),
     gpuPowerW: sum(known((one) => one.powerW)),
     load1: system.load1,
-    memoryAvailableMib: system.memoryAvailableMib,
-    gpuPeakPercent: gpuPeakPercent ?? null,
     cpuPercent: system.cpuPercent ?? null,
+    memoryAvailableMib: system.memoryAvailableMib,
     memoryUsedMib: system.memoryUsedMib ?? null,
     diskFreeMib: system.diskFreeMib,
     networkReceivedBytesPerSecond: system.networkReceivedBytesPerSecond ?? null,
