@@ -28,6 +28,8 @@ export interface FailoverOrder {
   lostAt?: Date;
   /** Failovers that may begin by themselves within domain/failover.ts's STORM_WINDOW_MS. Absent: as many as ask. */
   stormLimit?: number;
+  /** @default as the policy says */
+  mode?: 'replace' | 'standby';
   /** @default false */
   acceptsDataLoss?: boolean;
 }
@@ -62,6 +64,7 @@ export async function acceptFailover(tx: Tx, queue: Queue, order: FailoverOrder)
     stormLimit: order.stormLimit ?? Infinity,
     workspace: workspace ? { hasVerifiedSnapshot: (await latestVerified(tx, instance.id)) !== undefined } : null,
     isStandbyReady: standby !== undefined && isAtRest(standby.status),
+    wantedMode: order.mode ?? null,
     acceptsDataLoss: order.acceptsDataLoss ?? false,
     now: now.getTime(),
   });

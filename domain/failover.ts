@@ -89,6 +89,8 @@ export interface FailoverQuestion {
   workspace: { hasVerifiedSnapshot: boolean } | null;
   /** The standby is there and at rest. */
   isStandbyReady: boolean;
+  /** What a person asked for; null: as the policy says. */
+  wantedMode: Exclude<FailoverMode, 'off'> | null;
   /** A person said that what no snapshot holds may be lost. */
   acceptsDataLoss: boolean;
   now: number;
@@ -116,8 +118,10 @@ export function decideFailover(question: FailoverQuestion): FailoverDecision {
     const reason = 'no snapshot of its workspace was verified yet: destroying the machine would lose all of it';
     return { kind: 'hold', reason, until: cause === 'detected' ? now + RETRY_MS : null };
   }
-  if (policy?.mode !== 'standby') return { kind: 'begin', mode: 'replace', reason: null };
+  const mode = question.wantedMode ?? policy?.mode;
+  if (mode !== 'standby') return { kind: 'begin', mode: 'replace', reason: null };
   if (question.isStandbyReady) return { kind: 'begin', mode: 'standby', reason: null };
+  if (question.wantedMode === 'standby') return { kind: 'none', reason: 'it has no standby that is at rest' };
   return { kind: 'begin', mode: 'replace', reason: 'its standby is not at rest: restoring directly' };
 }
 

@@ -8,6 +8,7 @@ import { PROVIDER_NAMES } from '../../domain/provider.ts';
 import { DEFAULT_IMAGE } from '../../domain/provision-request.ts';
 import { STRATEGY_NAMES } from '../../domain/provisioning/planner.ts';
 import { DEFAULT_TOLERANCE_PERCENT, MAX_TOLERANCE_PERCENT } from '../../domain/provisioning/quotes.ts';
+import { failoverPolicyBody } from './failovers.ts';
 import { isImageReference } from './image-reference.ts';
 import { operationRef } from './operations.ts';
 import { explainBadSshKey } from './ssh-public-key.ts';
@@ -109,6 +110,10 @@ export const createInstancesBody = z
     }),
     overrideReason: reason.optional(),
     bootTimeout: duration(10_000, 86_400_000, 'from 10 seconds to 24 hours').optional(),
+    failover: failoverPolicyBody.optional().meta({
+      description:
+        'What happens by itself when it loses its machine. Default: nothing (`POST /instances/:id/failover-policy`)',
+    }),
     consumer: consumer.optional(),
     dryRun: z.boolean().default(false).meta({ description: 'Answers with the plan and buys nothing' }),
     planHash: z

@@ -31,6 +31,7 @@ import { byTime, cutPage, readCursor } from '../cursor.ts';
 import { holdToPlan } from '../plan-hold.ts';
 import { viewInstance, viewInstances } from '../instance-view.ts';
 import { awaitFreshOffers } from '../fresh-offers.ts';
+import { applyPolicy, readPolicy } from '../failover-order.ts';
 import { prepareOrder } from '../provision-order.ts';
 import { previewOrder } from '../provision-preview.ts';
 import { attemptShown, instanceCostReply, instanceReply, sshOf } from '../replies/instance-reply.ts';
@@ -75,6 +76,7 @@ export const instanceRoutes: Route[] = [
           overrideReason: order.overrideReason,
           stackId: order.stackId,
         });
+        if (body.failover) await applyPolicy(tx, instances, readPolicy(body.failover), actor);
         const now = Date.now();
         return {
           status: 202,
