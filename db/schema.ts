@@ -12,10 +12,22 @@ import type { HibernationCause, HibernationStatus, WakeCause } from '../domain/h
 import type { InstanceStatus, Phase } from '../domain/instance.ts';
 import type { OperationKind, OperationStatus } from '../domain/operation.ts';
 import type { OrderKind, OrderStatus } from '../domain/order.ts';
+import type {
+  LogLine,
+  NodeLossPolicy,
+  PodDesiredState,
+  PodHealth,
+  PodRequirements,
+  PodSpec,
+  PodStatus,
+  PublishedPort,
+} from '../domain/pods/pod.ts';
+import type { GpuShare } from '../domain/pods/schedule.ts';
 import type { AttemptCheck } from '../domain/readiness.ts';
 import type { PolicyViolation } from '../domain/policy.ts';
 import type { PlannedStep } from '../domain/prices/price-diff.ts';
 import type { Drift, DriftPolicy, StackResourceView, StackStatus } from '../domain/stack.ts';
+import type { CredentialKind } from '../domain/credential.ts';
 import type { ClusterSummary, StorageClassFacts, WarningFacts } from './clusters.ts';
 import type { StoredPrices } from './stack-plans.ts';
 import type { NodeFacts } from '../domain/clusters/node-facts.ts';
@@ -709,6 +721,7 @@ export interface Schema {
     gpu: Json | null;
     registered_at: MadeTime;
     cordoned_at: NullableTime;
+    engine: Json | null;
     standby_id: string | null;
     desired_revision: Generated<number>;
     fenced_at: NullableTime;
@@ -838,7 +851,7 @@ export interface Schema {
     synced_snapshot_id: string | null;
     synced_to: NullableTime;
     sync_snapshot_id: string | null;
-    sync_order_id: string | null;
+    sync_operation_id: string | null;
     sync_failure: string | null;
     sync_failed_at: NullableTime;
     recovery_point_at: NullableTime;
@@ -972,6 +985,7 @@ export interface Schema {
     order_id: string;
     pod_id: string;
     node_id: string;
+    next_seq: Generated<number>;
     wanted_until: Time;
     ended_at: NullableTime;
     error: string | null;

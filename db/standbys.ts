@@ -19,13 +19,17 @@ export interface Promotion {
   /** Of whom: an operation of failover or drill. */
   operationId: string;
   begunAt: string;
-  /** The update of the stack that starts or stops it. */
+  /** The update of its stack that starts or stops it. */
   stackOperationId?: string;
   /** Zones that had no room. */
   zonesWithoutRoom: string[];
   snapshotId?: string;
-  orderId?: string;
-  restores: number;
+  /** The operation that restores it. */
+  restoreId?: string;
+  /** Restores that failed. */
+  failedRestores: number;
+  /** Updates of its stack that failed for another reason than a lack of room. */
+  failedUpdates: number;
 }
 
 function selectStandbys(executor: Executor) {
@@ -164,7 +168,7 @@ export type StandbyChange = Partial<{
   address: string | null;
   failure: { code: string; detail: string } | null;
   synced: { snapshotId: string; to: Date } | null;
-  sync: { snapshotId: string; orderId: string } | null;
+  sync: { snapshotId: string; operationId: string } | null;
   syncFailure: { detail: string; at: Date } | null;
   promotion: Promotion | null;
   servingSince: Date | null;
@@ -180,7 +184,9 @@ export async function changeStandby(executor: Executor, id: string, change: Stan
     ...(address === undefined ? {} : { address }),
     ...(failure === undefined ? {} : { failure_code: failure?.code ?? null, failure_detail: failure?.detail ?? null }),
     ...(synced === undefined ? {} : { synced_snapshot_id: synced?.snapshotId ?? null, synced_to: synced?.to ?? null }),
-    ...(sync === undefined ? {} : { sync_snapshot_id: sync?.snapshotId ?? null, sync_order_id: sync?.orderId ?? null }),
+    ...(sync === undefined
+      ? {}
+      : { sync_snapshot_id: sync?.snapshotId ?? null, sync_operation_id: sync?.operationId ?? null }),
     ...(syncFailure === undefined
       ? {}
       : { sync_failure: syncFailure?.detail ?? null, sync_failed_at: syncFailure?.at ?? null }),

@@ -163,6 +163,11 @@ export function withRunGuard<Config extends StandbyStackConfig>(config: Config):
   return { ...config, maxRunHours: STARTED_MAX_RUN_HOURS };
 }
 
+/** As declared, in the zone where it is now: where it is made anew for nothing, it may find no room. */
+export function restConfig(declared: StandbyStackConfig, present: StandbyStackConfig): StandbyStackConfig {
+  return present.runIn === undefined ? declared : { ...declared, runIn: present.runIn };
+}
+
 /** The configuration that makes it run: in the other zone where the one it is in has no room; null: there is none left to try. */
 export function startConfig(
   config: StandbyStackConfig,

@@ -35,7 +35,7 @@ export function standbyReply(
       snapshotId: row.synced_snapshot_id,
       to: isoOrNull(row.synced_to),
       ageMs: ageOf(row.synced_to),
-      isUnderWay: row.sync_order_id !== null,
+      isUnderWay: row.sync_operation_id !== null,
       failure: row.sync_failure,
     },
     stackId: row.stack_id,

@@ -355,8 +355,9 @@ async function settle(
 
 /** A cluster or a standby follows the stack that makes it. */
 async function setStatus(context: StepContext, tx: Tx, stack: StackRow, news: StackNews): Promise<void> {
-  await setStackStatus(tx, stack.id, news.status, news.failure ?? null);
+  // A takeover holds the standby's row before the stack's.
   await followStandbyStack(tx, stack, news);
+  await setStackStatus(tx, stack.id, news.status, news.failure ?? null);
   await followStack(tx, context.envelope, stack, news);
 }
 

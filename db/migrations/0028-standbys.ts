@@ -27,7 +27,7 @@ const STATEMENTS = [
      synced_to timestamptz(3),
      -- The restore under way to keep it in sync.
      sync_snapshot_id text,
-     sync_order_id text,
+     sync_operation_id text,
      sync_failure text,
      sync_failed_at timestamptz(3),
      -- The moment that the newest verified snapshot of its workspace shows, as of the last look.
