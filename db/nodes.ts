@@ -1,5 +1,6 @@
 /** Nodes: hosts that run our agent. A heartbeat is one statement, because every node sends one every few seconds. */
 import { sql, type Selectable } from 'kysely';
+import type { FailureVerdict } from '../domain/failure.ts';
 import { STALE_BEATS, type NodeStatus } from '../domain/node.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
@@ -12,6 +13,11 @@ export type NodeRow = Selectable<Schema['nodes']> & {
   promised_gpu: string | null;
   promised_gpu_count: number | null;
   promised_gpu_memory_gib: number | null;
+  /** null: nothing speaks against it (db/node-watches.ts). */
+  watch_verdict: FailureVerdict | null;
+  watch_since: Date | null;
+  watch_reasons: string[] | null;
+  watch_checked_at: Date | null;
   /** null: no host of ours. */
   host: NodeHost | null;
   is_standby_removed: boolean;
@@ -36,12 +42,17 @@ function selectNodes(executor: Executor) {
     .leftJoin('attempts', 'attempts.id', 'nodes.attempt_id')
     .leftJoin('hosts', 'hosts.node_id', 'nodes.id')
     .leftJoin('standbys', 'standbys.id', 'nodes.standby_id')
+    .leftJoin('node_watches', 'node_watches.node_id', 'nodes.id')
     .selectAll('nodes')
     .select([
       'attempts.status as attempt_status',
       'attempts.gpu as promised_gpu',
       'attempts.gpu_count as promised_gpu_count',
       'attempts.gpu_memory_gib as promised_gpu_memory_gib',
+      'node_watches.verdict as watch_verdict',
+      'node_watches.since as watch_since',
+      'node_watches.reasons as watch_reasons',
+      'node_watches.checked_at as watch_checked_at',
       sql<boolean>`standbys.removed_at is not null`.as('is_standby_removed'),
       sql<NodeHost | null>`case when hosts.node_id is not null then jsonb_build_object(
         'stack_id', hosts.stack_id, 'name', hosts.name, 'address', hosts.address, 'port', hosts.port,

@@ -316,6 +316,18 @@ export const node = z
     standbyId: id('standby').nullable().meta({ description: 'null: no standby' }),
     host: nodeHost.nullable().meta({ description: 'null: no host of our own' }),
     isCordoned: z.boolean().meta({ description: 'It takes no new work' }),
+    suspicion: z
+      .object({
+        verdict: z.enum(['suspect', 'dead']),
+        since: time,
+        reasons: z.array(z.string()),
+        checkedAt: time,
+      })
+      .nullable()
+      .meta({
+        description:
+          'What speaks against it: one source alone makes it `suspect`, two that agree `dead`, and then its work goes on elsewhere by policy. null: nothing does',
+      }),
     health: z.enum(NODE_VERDICTS).meta({ description: 'Of its GPUs, held against what was promised' }),
     healthReason: z.string().nullable(),
     agentVersion: z.string().nullable().meta({ description: 'null: no agent has registered yet' }),

@@ -28,6 +28,7 @@ export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
     standbyId: row.standby_id,
     host: row.host && hostReply(row.host),
     isCordoned: row.cordoned_at !== null,
+    suspicion: suspicionReply(row),
     health: health.value,
     healthReason: health.reason,
     agentVersion: row.agent_version,
@@ -43,6 +44,12 @@ export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
     poweringOffAt: isoOrNull(row.powering_off_at),
     poweringOffReason: row.powering_off_reason,
   };
+}
+
+function suspicionReply(row: NodeRow): Node['suspicion'] {
+  const { watch_verdict: verdict, watch_since: since, watch_checked_at: checkedAt } = row;
+  if (verdict === null || verdict === 'alive' || since === null || checkedAt === null) return null;
+  return { verdict, since: iso(since), reasons: row.watch_reasons ?? [], checkedAt: iso(checkedAt) };
 }
 
 function hostReply(host: NodeHost): NonNullable<Node['host']> {
