@@ -23,6 +23,8 @@ export interface AgentDeps {
     /** Path of the program compressed by gzip; null: there is none for the platform. */
     compressed(platform: AgentPlatform): Promise<string | null>;
   };
+  /** restic likewise. @default none is handed out */
+  resticPrograms?: AgentDeps['nodePrograms'];
   /** Between two heartbeats. */
   intervalMs: number;
   /** An agent whose key is older is offered another. */
@@ -54,6 +56,8 @@ export interface ApiDeps {
   bootTimeoutMs: number;
   /** How long a plan waits for fresh listings of offers; 0: it takes what is there. @default 30000 */
   offerPatienceMs?: number;
+  /** Images that pods may have, as patterns of domain/pods/image.ts. @default any */
+  podImages?: readonly string[];
   /** What sourcing rules lead to. @default off */
   sourcingMode?: SourcingMode;
   logger: Logger;

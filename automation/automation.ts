@@ -24,22 +24,27 @@ import { createCheckDriftCron } from './cron/check-drift.ts';
 import { createCheckNodesCron } from './cron/check-nodes.ts';
 import { createDeliverWebhooksCron } from './cron/deliver-webhooks.ts';
 import { createInterruptibleCron } from './cron/check-interruptible.ts';
+import { createCheckIdleCron } from './cron/check-idle.ts';
 import { createExpireCron } from './cron/expire.ts';
 import { createExpireOrdersCron } from './cron/expire-orders.ts';
+import { createKeepSnapshotsCron } from './cron/keep-snapshots.ts';
 import { createMeterUsageCron } from './cron/meter-usage.ts';
 import { createPruneCron } from './cron/prune.ts';
 import { createReconcileCron } from './cron/reconcile-fleet.ts';
+import { createPlacePodsCron } from './cron/place-pods.ts';
 import { createRefillPoolsCron } from './cron/refill-pools.ts';
 import { createResolveStuckCron } from './cron/resolve-stuck.ts';
 import { createScheduler, type Scheduler } from './cron/scheduler.ts';
 import { createSourceCapacityCron } from './cron/source-capacity.ts';
 import { createSyncOffersCron } from './cron/sync-offers.ts';
+import { createTakeSnapshotsCron } from './cron/take-snapshots.ts';
 import { createChildPool, type ChildPool } from './engine/child-pool.ts';
 import type { CloudPorts } from './engine/protocol.ts';
 import { createStackRunner, type EngineSecrets, type StackRunner } from './engine/stack-runner.ts';
 import { chooseStateBackend } from './engine/state-backend.ts';
 import { createWorker, type Worker } from './operations/worker.ts';
 import type { StepServices } from './operations/step.ts';
+import type { SnapshotServices } from './snapshots/restic-port.ts';
 import { createReadinessCrons } from './readiness/watch-readiness.ts';
 
 export interface ProviderAccount {
@@ -82,6 +87,8 @@ export interface AutomationOptions {
   /** How long a machine may take to become ready, where no request says it. */
   bootTimeoutMs: number;
   sourcing: { mode: SourcingMode } & SourcingBounds;
+  /** Absent: no snapshot can be taken by this process. */
+  snapshots?: SnapshotServices;
   /** Where webhooks may lead: public addresses only, or anywhere. */
   webhookTargets: 'public' | 'any';
   log: Logger;
@@ -157,6 +164,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       limiter,
       envelope: options.envelope,
       kubernetes,
+      ...(options.snapshots ? { snapshots: options.snapshots } : {}),
       agentUrl: options.agentUrl,
       labelMac: options.labelMac,
       deploymentId: options.deploymentId,
@@ -188,6 +196,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
         orphans: options.orphans,
       }),
       createInterruptibleCron(shared),
+      createCheckIdleCron(shared),
       createCheckNodesCron({ ...shared, ...(options.nodes ?? NODES), sshPrivateKey: options.sshKey.privateKey }),
       createExpireCron(db, queue, now),
       createExpireOrdersCron(db, queue),
@@ -195,9 +204,12 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createMeterUsageCron(db),
       createDeliverWebhooksCron({ db, envelope: options.envelope, targets: options.webhookTargets, now, log }),
       createSourceCapacityCron({ ...options.sourcing, db, queue, now, log }),
+      createPlacePodsCron({ db, intervalMs: (options.nodes ?? NODES).intervalMs }),
       createRefillPoolsCron({ db, queue, bootTimeoutMs: options.bootTimeoutMs, now }),
       createCheckDriftCron(db, queue),
       createCheckClustersCron({ db, envelope: options.envelope, kubernetes, clusterTokens, now, log }),
+      createTakeSnapshotsCron(db, queue, now),
+      createKeepSnapshotsCron(db, queue, now),
       createPruneCron(db),
     ];
   }
@@ -205,6 +217,14 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
   async function reportEngine(ready: boolean, reason: string): Promise<void> {
     engineStatus = { ready, reason };
     await recordComponent(db, 'engine', owner, ready, reason);
+  }
+
+  async function reportSnapshots(snapshots: SnapshotServices): Promise<void> {
+    const found = await snapshots.restic().then(
+      ({ version }) => ({ ready: true, reason: `restic ${version}` }),
+      (error: unknown) => ({ ready: false, reason: error instanceof Error ? error.message : String(error) }),
+    );
+    await recordComponent(db, 'snapshots', owner, found.ready, found.reason);
   }
 
   return {
@@ -218,7 +238,9 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
         await reportEngine(engineStatus.ready, engineStatus.reason);
         statusTimer = setInterval(() => {
           recordComponent(db, 'engine', owner, engineStatus.ready, engineStatus.reason).catch(() => {});
+          if (options.snapshots) reportSnapshots(options.snapshots).catch(() => {});
         }, STATUS_MS);
+        if (options.snapshots) await reportSnapshots(options.snapshots);
         await worker.start();
       }
       if (scheduler) {

@@ -29,6 +29,7 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0021-clusters': () => import('./migrations/0021-clusters.ts'),
   '0022-hosts': () => import('./migrations/0022-hosts.ts'),
   '0023-orders': () => import('./migrations/0023-orders.ts'),
+  '0024-pods': () => import('./migrations/0024-pods.ts'),
   '0025-snapshots': () => import('./migrations/0025-snapshots.ts'),
   '0026-hibernations': () => import('./migrations/0026-hibernations.ts'),
   '0027-failovers': () => import('./migrations/0027-failovers.ts'),

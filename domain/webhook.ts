@@ -16,6 +16,7 @@ import { FINDING_STATUSES } from './finding.ts';
 import { INSTANCE_STATUSES } from './instance.ts';
 import { OPERATION_STATUSES } from './operation.ts';
 import { DRILL_STATUSES } from './drill.ts';
+import { POD_STATUSES } from './pods/pod.ts';
 import { SESSION_STATUSES } from './session.ts';
 import { SNAPSHOT_STATUSES } from './snapshots/snapshot.ts';
 import { STANDBY_STATUSES } from './standby.ts';
@@ -31,6 +32,7 @@ export const WEBHOOK_EVENTS = [
   ...SESSION_STATUSES.map((status) => `session.${status}` as const),
   'session.expiring',
   ...CLUSTER_STATUSES.map((status) => `cluster.${status}` as const),
+  ...POD_STATUSES.map((status) => `pod.${status}` as const),
   ...SNAPSHOT_STATUSES.map((status) => `snapshot.${status}` as const),
   'snapshot.behind',
   ...STANDBY_STATUSES.map((status) => `standby.${status}` as const),
@@ -50,6 +52,7 @@ export const WEBHOOK_FILTERS = [
   'operation.*',
   'finding.*',
   'cluster.*',
+  'pod.*',
   'snapshot.*',
   'standby.*',
   'drill.*',

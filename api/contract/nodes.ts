@@ -21,6 +21,7 @@ import { STACK_NAME_PATTERN, STACK_NAME_RULE } from '../../domain/stack-kind.ts'
 import { TAG_VALUE_PATTERN, TAG_VALUE_RULE } from '../../domain/stack-tags.ts';
 import { operationRef } from './operations.ts';
 import { acknowledgedOrders, order, orderReports } from './orders.ts';
+import { containerEngine, desiredPod, podReports } from './pods.ts';
 import { flag, id, pageOf, pageQuery, time } from './values.ts';
 
 /** As the header in which agents send their one-time token or their key. */
@@ -169,8 +170,9 @@ export const heartbeatBody = z
       .meta({ description: 'When a workload last declared that it is busy. Absent: not known' }),
     desiredRevision: z.int().min(0).optional().meta({ description: 'What the agent acts upon' }),
     orders: orderReports.optional().meta({ description: 'Those that run, and those ended that were not acknowledged' }),
-    // Replaced by the reports of pods.
-    pods: z.array(z.unknown()).max(0).optional(),
+    pods: podReports
+      .optional()
+      .meta({ description: 'Absent: the node has no container engine, or it is not known yet' }),
     samples: z.array(lateSample).max(60).optional(),
   })
   .meta({ id: 'Heartbeat' });
@@ -219,8 +221,10 @@ export const desiredReply = z
     orders: z.array(order).nullable().meta({
       description: 'All that shall be done or go on; null: as at `after`. One that is not there is not wanted',
     }),
-    // Replaced by the pods that the node shall run.
-    pods: z.array(z.unknown()).max(0).nullable(),
+    pods: z.array(desiredPod).nullable().meta({
+      description:
+        'All that shall be on the node; null: as at `after`. A container of ours that is not there is removed',
+    }),
   })
   .meta({ id: 'DesiredNode' });
 export type DesiredReply = z.infer<typeof desiredReply>;
@@ -228,7 +232,7 @@ export type DesiredReply = z.infer<typeof desiredReply>;
 export const reportsBody = z
   .strictObject({
     orders: orderReports.optional(),
-    pods: z.array(z.unknown()).max(0).optional(),
+    pods: podReports.optional(),
     poweringOff: z
       .strictObject({ reason: z.string().max(200) })
       .optional()
@@ -331,6 +335,7 @@ export const node = z
     health: z.enum(NODE_VERDICTS).meta({ description: 'Of its GPUs, held against what was promised' }),
     healthReason: z.string().nullable(),
     agentVersion: z.string().nullable().meta({ description: 'null: no agent has registered yet' }),
+    engine: containerEngine.nullable().meta({ description: 'By which it runs pods; null: its agent told of none' }),
     bootId: z.string().nullable(),
     reboots: z.int(),
     rebootedAt: time.nullable(),

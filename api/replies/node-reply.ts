@@ -2,6 +2,7 @@
 import { judgeFreshness, judgeHealth } from '../../domain/node.ts';
 import type { NodeHost, NodeRow } from '../../db/nodes.ts';
 import type { GpuReading, Node, SystemFacts } from '../contract/nodes.ts';
+import type { ContainerEngine } from '../contract/pods.ts';
 import { iso, isoOrNull } from '../reply-values.ts';
 
 export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
@@ -32,6 +33,7 @@ export function nodeReply(row: NodeRow, intervalMs: number, now: number): Node {
     health: health.value,
     healthReason: health.reason,
     agentVersion: row.agent_version,
+    engine: row.engine as ContainerEngine | null,
     bootId: row.boot_id,
     reboots: row.reboots,
     rebootedAt: isoOrNull(row.rebooted_at),

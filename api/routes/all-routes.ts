@@ -10,6 +10,7 @@ import { failoverRoutes } from './failovers.ts';
 import { findingRoutes } from './findings.ts';
 import { fleetRoutes } from './fleet.ts';
 import { healthRoutes } from './health.ts';
+import { hibernationRoutes } from './hibernation.ts';
 import { hostRoutes } from './hosts.ts';
 import { instanceMetricRoutes } from './instance-metrics.ts';
 import { instanceRoutes } from './instances.ts';
@@ -18,6 +19,7 @@ import { machineRoutes } from './machines.ts';
 import { nodeRoutes } from './nodes.ts';
 import { operationRoutes } from './operations.ts';
 import { orgRoutes } from './orgs.ts';
+import { podRoutes } from './pods.ts';
 import { poolRoutes } from './pools.ts';
 import { repositoryRoutes } from './repositories.ts';
 import { priceRoutes } from './prices.ts';
@@ -39,12 +41,14 @@ export const ALL_ROUTES: readonly Route[] = [
   ...spotRoutes,
   ...sourcingRoutes,
   ...instanceRoutes,
+  ...hibernationRoutes,
   ...instanceMetricRoutes,
   ...poolRoutes,
   ...sessionRoutes,
   ...nodeRoutes,
   ...agentCallRoutes,
   ...hostRoutes,
+  ...podRoutes,
   ...repositoryRoutes,
   ...credentialRoutes,
   ...operationRoutes,

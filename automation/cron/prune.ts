@@ -16,6 +16,7 @@ const RETENTION: [name: string, statement: string][] = [
   ['priceChanges', `delete from price_changes where at < now() - interval '30 days'`],
   ['priceHours', `delete from price_hours where hour < now() - interval '400 days'`],
   ['readySamples', `delete from ready_samples where at < now() - interval '90 days'`],
+  ['pods', `delete from pods where removed_at < now() - interval '30 days'`],
   ['nodeOrders', `delete from node_orders where finished_at < now() - interval '7 days'`],
   [
     'operationEvents',

@@ -73,6 +73,12 @@ export interface PodPort {
   protocol: (typeof PORT_PROTOCOLS)[number];
 }
 
+export interface PublishedPort {
+  containerPort: number;
+  hostPort: number;
+  protocol: PodPort['protocol'];
+}
+
 export type PodMount =
   /** A folder below the node's workspace; `path` '' is the workspace itself. Nothing else of the node can be mounted. */
   | { kind: 'workspace'; path: string; target: string; isReadOnly: boolean }
@@ -122,6 +128,15 @@ export interface PodSpec {
   stopGraceSeconds: number;
 }
 
+export const LOG_STREAMS = ['stdout', 'stderr'] as const;
+
+export interface LogLine {
+  /** As the engine wrote it, to the nanosecond: it names the line when reading goes on. */
+  at: string;
+  stream: (typeof LOG_STREAMS)[number];
+  text: string;
+}
+
 /** What it needs of a node. */
 export interface PodRequirements {
   nodeId: string | null;
@@ -154,6 +169,8 @@ export type PodVerb = 'start' | 'stop' | 'restart' | 'delete';
 /** What a person may ask of it now. */
 export function allowedPodActions(pod: { status: PodStatus; desired: PodDesiredState }): PodVerb[] {
   if (pod.desired === 'removed') return [];
+  // What still ends has its place until it has.
+  if (pod.status === 'stopping') return ['delete'];
   if (pod.desired === 'stopped') return ['start', 'delete'];
   const isAtRest = pod.status === 'exited' || pod.status === 'failed' || pod.status === 'lost';
   return isAtRest ? ['start', 'restart', 'delete'] : ['stop', 'restart', 'delete'];

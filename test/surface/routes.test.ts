@@ -20,6 +20,7 @@ const ABSENT: Record<string, string> = {
   webhooks: 'whk_aaaaaaaaaaaaaaaa',
   sessions: 'ses_aaaaaaaaaaaaaaaa',
   pools: 'pol_aaaaaaaaaaaaaaaa',
+  pods: 'pod_aaaaaaaaaaaaaaaa',
 };
 
 const entries = ALL_ROUTES.flatMap((route) =>
@@ -70,6 +71,7 @@ describe('every route', () => {
       'GET /api/v1/docs/errors',
       'GET /api/v1/nodes/agent.mjs',
       'GET /api/v1/nodes/install.sh',
+      'GET /api/v1/nodes/restic/:platform',
       'GET /api/v1/nodes/runtime/:platform',
       'GET /api/v1/openapi.json',
       'GET /health',
@@ -82,7 +84,7 @@ describe('every route', () => {
 
   it('that spends or destroys takes an Idempotency-Key', () => {
     const spending =
-      /^(POST \S*\/instances(\/provision|\/:id\/extend)?|DELETE \S*\/instances\S*|POST \S*\/pools|DELETE \S*\/pools\/:id|POST \S*\/sessions(\/:id\/(done|extend))?|DELETE \S*\/sessions\/:id|POST \S*\/operations\/:id\/cancel|POST \S*\/findings\/:id\/(destroy|adopt)|POST \S*\/stacks(\/:id\/(up|refresh|destroy))?|POST \S*\/clusters(\/:id\/(kubeconfig|scale|upgrade|start|stop))?|DELETE \S*\/clusters\/:id|POST \S*\/nodes|DELETE \S*\/nodes\/:id)$/;
+      /^(POST \S*\/instances(\/provision|\/:id\/extend)?|DELETE \S*\/instances\S*|POST \S*\/pools|DELETE \S*\/pools\/:id|POST \S*\/sessions(\/:id\/(done|extend))?|DELETE \S*\/sessions\/:id|POST \S*\/operations\/:id\/cancel|POST \S*\/findings\/:id\/(destroy|adopt)|POST \S*\/stacks(\/:id\/(up|refresh|destroy))?|POST \S*\/clusters(\/:id\/(kubeconfig|scale|upgrade|start|stop))?|DELETE \S*\/clusters\/:id|POST \S*\/pods|DELETE \S*\/pods\/:id|POST \S*\/nodes|DELETE \S*\/nodes\/:id)$/;
     for (const { route, name } of entries) expect(route.isIdempotent === true, name).toBe(spending.test(name));
   });
 
