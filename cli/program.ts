@@ -3,6 +3,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import type { OptionValues } from 'commander';
 import type { ApiError } from './api-client.ts';
 import type { GlobalOptions } from './context.ts';
+import { addFailovers } from './failover-program.ts';
 import { CliError, EXIT } from './exit-code.ts';
 import { addMarket } from './market-program.ts';
 import type { Environment } from './profiles.ts';
@@ -148,6 +149,7 @@ function addInstances(program: Command, attach: Attach): void {
     .description('prints what happens to it, until it is destroyed')
     .argument('<id>');
   attach(events, async () => (await import('./commands/instances.ts')).followInstance);
+  addFailovers(program, instances, attach);
 }
 
 function addCreate(instances: Command, attach: Attach): void {
