@@ -14,6 +14,7 @@ import { createOrders, type OrderHandler } from './orders.ts';
 import { createPowerOff } from './power-off.ts';
 import type { Reporter } from './reporter.ts';
 import { readSettings, type AgentSettings } from './settings.ts';
+import { createSnapshotOrders } from './snapshots/snapshot-orders.ts';
 import { createSystemReader, readBootId, readUptime } from './system-facts.ts';
 import { runTrial, tryOut } from './trial.ts';
 import { createUpdates } from './update.ts';
@@ -86,8 +87,10 @@ async function run(settings: AgentSettings): Promise<void> {
 }
 
 /** What the agent does besides reporting. Each kind of order has its handler here. */
-function createWork({ directory }: AgentSettings, changed: Reporter['changed']): AgentWork {
-  const handlers: Record<string, OrderHandler> = {};
+function createWork(settings: AgentSettings, changed: Reporter['changed']): AgentWork {
+  const { url, directory, workspace, programEnvironment } = settings;
+  const searchPath = programEnvironment['PATH'] ?? '';
+  const handlers: Record<string, OrderHandler> = { ...createSnapshotOrders({ url, directory, workspace, searchPath }) };
   const orders = createOrders({ directory, handlers, changed, log });
   const pods: Pods | null = null;
   const duties = createDuties({ pods, orders, endWrites: [], log });

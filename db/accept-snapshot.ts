@@ -10,7 +10,7 @@ import { newId } from './new-id.ts';
 import { acceptOperation, requestCancel, type OperationRow } from './operations.ts';
 import type { Queue } from './queue.ts';
 import { listSnapshotsInUse, lockSnapshot, moveSnapshot, type SnapshotRow } from './snapshots.ts';
-import { findWriterNode, isWriterNode, lockWorkspace } from './workspaces.ts';
+import { findWriterNode, isWriterNode, lockWorkspace, type WorkspaceRow } from './workspaces.ts';
 
 export interface SnapshotOrder {
   instanceId: string;
@@ -164,7 +164,20 @@ export async function beginDeletion(
     if (await moveSnapshot(tx, id, ['verified', 'failed'], { status: 'deleting' })) marked.push(id);
   }
   if (marked.length === 0) return null;
-  const operation = await acceptOperation(tx, queue, {
+  const operation = await acceptDeletion(tx, queue, workspace, actor);
+  for (const id of marked) await audit(tx, workspace.org_id, actor, 'snapshot.delete', id, { operation: operation.id });
+  return operation;
+}
+
+/** Once more, where the data of marked snapshots is still there. */
+export async function resumeDeletion(tx: Tx, queue: Queue, instanceId: string): Promise<void> {
+  const workspace = await lockWorkspace(tx, instanceId);
+  if (workspace) await acceptDeletion(tx, queue, workspace, SYSTEM);
+}
+
+function acceptDeletion(tx: Tx, queue: Queue, workspace: WorkspaceRow, actor: Actor): Promise<OperationRow> {
+  const { instance_id: instanceId } = workspace;
+  return acceptOperation(tx, queue, {
     orgId: workspace.org_id,
     kind: 'delete_snapshot',
     targetKind: 'instance',
@@ -174,8 +187,6 @@ export async function beginDeletion(
     deterministicKey: `delete-snapshots:${instanceId}`,
     createdBy: actor.id,
   });
-  for (const id of marked) await audit(tx, workspace.org_id, actor, 'snapshot.delete', id, { operation: operation.id });
-  return operation;
 }
 
 async function requireVerified(tx: Tx, snapshotId: string, what: string): Promise<SnapshotRow> {

@@ -95,6 +95,22 @@ export const nodeRoutes: Route[] = [
   }),
   route({
     method: 'get',
+    path: '/nodes/restic/:platform',
+    access: 'public',
+    area: AREA,
+    summary: 'restic for a machine that has none, compressed by gzip',
+    description: 'The SHA-256 of the unpacked program is in the order that needs it.',
+    params: z.object({ platform: z.enum(AGENT_PLATFORMS) }),
+    replies: { 200: 'application/gzip' },
+    handle: async ({ params: { platform }, deps, response }) => {
+      const file = (await deps.agents.resticPrograms?.compressed(platform)) ?? null;
+      if (file === null) throw new MusterError('not_found', `there is no restic for ${platform} here`);
+      await sendFile(response, file);
+      return undefined;
+    },
+  }),
+  route({
+    method: 'get',
     path: '/nodes/:id',
     access: 'read',
     area: AREA,
