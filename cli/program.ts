@@ -8,6 +8,7 @@ import { CliError, EXIT } from './exit-code.ts';
 import { addMarket } from './market-program.ts';
 import type { Environment } from './profiles.ts';
 import { integer, list, paged, type Attach, type Handler } from './program-options.ts';
+import { addSnapshots } from './snapshot-program.ts';
 
 /** Runs one command line and tells the exit code; everything it has to say is said. */
 export async function runProgram(argv: readonly string[], env: Environment): Promise<number> {
@@ -62,6 +63,7 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
     async () => (await import('./commands/fleet.ts')).showFleet,
   );
   addPools(program, attach);
+  addSnapshots(program, attach);
   addSessions(program, attach);
   addStacks(program, attach);
   addNodes(program, attach);
@@ -131,6 +133,21 @@ function addInstances(program: Command, attach: Attach): void {
     .option('-y, --yes', 'do not ask')
     .option('--watch', 'wait until the provider confirms that it is gone');
   attach(destroy, async () => (await import('./commands/instances.ts')).destroyInstances);
+  const hibernate = instances
+    .command('hibernate')
+    .description('copies its files, verifies the copy, and gives its machine back')
+    .argument('<id>')
+    .option('--reason <text>', 'kept in the audit log')
+    .option('--watch', 'wait until it sleeps');
+  attach(hibernate, async () => (await import('./commands/hibernation.ts')).hibernateInstance);
+  const wake = instances
+    .command('wake')
+    .description('shows the price, asks, and brings it back with its files')
+    .argument('<id>')
+    .option('--dry-run', 'show the price and wake nothing')
+    .option('-y, --yes', 'do not ask')
+    .option('--watch', 'show progress until it is ready');
+  attach(wake, async () => (await import('./commands/hibernation.ts')).wakeInstance);
   const ssh = instances
     .command('ssh')
     .description("opens it with the system's ssh, directly; a command goes after --")
@@ -181,6 +198,8 @@ function addCreate(instances: Command, attach: Attach): void {
     .option('--max-lifetime <duration>', 'hard stop, such as "4 hours"; none needs a reason')
     .option('--override-reason <text>', 'why it may live longer than the deployment allows')
     .option('--boot-timeout <duration>', 'how long a machine may take to become ready')
+    .option('--hibernate-when-idle [duration]', 'put to sleep after so long without work (3 minutes)')
+    .option('--idle-below-percent <n>', 'what counts as no work of its GPUs (5)', Number)
     .option('--consumer <label>', 'to whom the cost is attributed')
     .option('--dry-run', 'show the plan and rent nothing')
     .option('-y, --yes', 'do not ask')

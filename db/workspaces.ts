@@ -3,25 +3,11 @@
  * epoch; whoever has an older one is fenced: its tokens open nothing, and what it reports is not recorded.
  */
 import { sql, type Selectable } from 'kysely';
-import { DEFAULT_KEEP, type KeepPolicy } from '../domain/snapshots/snapshot.ts';
+import { DEFAULT_KEEP, type WorkspaceWish } from '../domain/snapshots/snapshot.ts';
 import type { Executor, Tx } from './database.ts';
 import type { Schema } from './schema.ts';
 
 export type WorkspaceRow = Selectable<Schema['workspaces']>;
-
-/** What an instance asked for; kept in its request. */
-export interface WorkspaceWish {
-  /** On the node. @default the agent's own setting (`/workspace`) */
-  path?: string | null;
-  /** The promised age of the newest verified snapshot. null or absent: on request only. */
-  snapshotEveryMs?: number | null;
-  keep?: KeepPolicy;
-  /** As restic's --exclude takes them. */
-  excludes?: string[];
-  /** KiB a second. */
-  uploadLimitKib?: number | null;
-  downloadLimitKib?: number | null;
-}
 
 export type Writer = { attemptId: string } | { standbyId: string };
 

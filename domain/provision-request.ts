@@ -6,6 +6,7 @@ import type { OfferRequirements } from './offer.ts';
 import type { ProviderName } from './provider.ts';
 import type { SleepSchedule } from './sleep-schedule.ts';
 import type { ProvisionSpec, StrategyName } from './provisioning/planner.ts';
+import type { WorkspaceWish } from './snapshots/snapshot.ts';
 
 /** Amounts are numbers here because the value is stored as JSON; all are far below 2^53. */
 export interface ProvisionRequest {
@@ -43,6 +44,8 @@ export interface ProvisionRequest {
   sealedToStack?: string;
   /** Nothing else may be bought. Absent: whatever fits. */
   onlyOffer?: { provider: ProviderName; providerOfferId: string };
+  /** Absent: it keeps one only where something else needs it. */
+  workspace?: WorkspaceWish;
   /** Of the plan that the request is held to (its price ceiling is in maxPriceMicroUsdPerHour). Absent: it is held to none. */
   planSeed?: string;
 }

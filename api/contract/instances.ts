@@ -9,8 +9,10 @@ import { DEFAULT_IMAGE } from '../../domain/provision-request.ts';
 import { STRATEGY_NAMES } from '../../domain/provisioning/planner.ts';
 import { DEFAULT_TOLERANCE_PERCENT, MAX_TOLERANCE_PERCENT } from '../../domain/provisioning/quotes.ts';
 import { failoverPolicyBody } from './failovers.ts';
+import { hibernateSchedule, hibernateWhenIdle, hibernation, savings } from './hibernation.ts';
 import { isImageReference } from './image-reference.ts';
 import { operationRef } from './operations.ts';
+import { workspaceWish } from './snapshots.ts';
 import { explainBadSshKey } from './ssh-public-key.ts';
 import {
   commaList,
@@ -110,9 +112,17 @@ export const createInstancesBody = z
     }),
     overrideReason: reason.optional(),
     bootTimeout: duration(10_000, 86_400_000, 'from 10 seconds to 24 hours').optional(),
+    hibernateWhenIdle: hibernateWhenIdle.nullable().optional().meta({
+      description:
+        'Keeps a workspace: after so long without work its files are copied and verified, its machine destroyed. `POST /instances/:id/wake` brings it back',
+    }),
+    hibernateSchedule: hibernateSchedule.nullable().optional(),
     failover: failoverPolicyBody.optional().meta({
       description:
         'What happens by itself when it loses its machine. Default: nothing (`POST /instances/:id/failover-policy`)',
+    }),
+    workspace: workspaceWish.optional().meta({
+      description: 'Keeps its files beyond its machine: snapshots of one folder, on request or on a schedule',
     }),
     consumer: consumer.optional(),
     dryRun: z.boolean().default(false).meta({ description: 'Answers with the plan and buys nothing' }),
@@ -209,6 +219,12 @@ export const instance = z
     destroyedAt: time.nullable(),
     failureCode: z.string().nullable(),
     failureDetail: z.string().nullable(),
+    hibernateWhenIdle: hibernateWhenIdle.nullable(),
+    hibernateSchedule: hibernateSchedule.nullable(),
+    hibernation: hibernation
+      .nullable()
+      .meta({ description: 'Its present sleep, or the last one; null: it never slept' }),
+    savings: savings.nullable().meta({ description: 'What all its sleeps have saved; null: it never slept' }),
     operationId: id('operation'),
     stackId: id('stack'),
     consumer: z.string().nullable(),
@@ -305,6 +321,19 @@ export const provisionPlan = z
   })
   .meta({ id: 'ProvisionPlan' });
 export type ProvisionPlan = z.infer<typeof provisionPlan>;
+
+export const wakePlan = provisionPlan
+  .extend({
+    instanceId: id('instance'),
+    snapshotId: id('snapshot'),
+    dataAt: time.nullable().meta({ description: 'Of when the files are that it gets back' }),
+    restoreBytes: z.int().nullable(),
+  })
+  .meta({ id: 'WakePlan' });
+export type WakePlan = z.infer<typeof wakePlan>;
+
+export const instanceAccepted = z.object({ operation: operationRef, instance }).meta({ id: 'InstanceAccepted' });
+export type InstanceAccepted = z.infer<typeof instanceAccepted>;
 
 export const destroyAccepted = z.object({ operation: operationRef, instance }).meta({ id: 'DestroyAccepted' });
 export type DestroyAccepted = z.infer<typeof destroyAccepted>;

@@ -24,6 +24,7 @@ import { poolRoutes } from './pools.ts';
 import { repositoryRoutes } from './repositories.ts';
 import { priceRoutes } from './prices.ts';
 import { sessionRoutes } from './sessions.ts';
+import { snapshotRoutes } from './snapshots.ts';
 import { stackRoutes } from './stacks.ts';
 import { standbyRoutes } from './standbys.ts';
 import { webhookRoutes } from './webhooks.ts';
@@ -50,6 +51,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...hostRoutes,
   ...podRoutes,
   ...repositoryRoutes,
+  ...snapshotRoutes,
   ...credentialRoutes,
   ...operationRoutes,
   ...stackRoutes,

@@ -154,7 +154,9 @@ async function recordTaken(context: StepContext, snapshot: SnapshotRow, order: O
     return true;
   });
   if (!isTaken) return fail(context, snapshot, FENCED);
-  await context.emit([{ type: 'snapshot', data: { snapshotId: snapshot.id, status: 'taken' } }]);
+  await context.emit([
+    { type: 'snapshot', data: { snapshotId: snapshot.id, status: 'taken', message: 'taken; it is read back' } },
+  ]);
   const taken = await findSnapshot(context.db, null, snapshot.id);
   return verify(context, taken as SnapshotRow);
 }

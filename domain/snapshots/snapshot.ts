@@ -54,3 +54,17 @@ export interface KeepPolicy {
 }
 
 export const DEFAULT_KEEP: KeepPolicy = { last: 3, daily: 7, weekly: 4 };
+
+/** What an instance asked for; kept in its request. */
+export interface WorkspaceWish {
+  /** On the node. @default the agent's own setting (`/workspace`) */
+  path?: string | null;
+  /** The promised age of the newest verified snapshot. null or absent: on request only. */
+  snapshotEveryMs?: number | null;
+  keep?: KeepPolicy;
+  /** As restic's --exclude takes them. */
+  excludes?: string[];
+  /** KiB a second; null: no limit. */
+  uploadLimitKib?: number | null;
+  downloadLimitKib?: number | null;
+}
