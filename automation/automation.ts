@@ -37,6 +37,7 @@ import { createResolveStuckCron } from './cron/resolve-stuck.ts';
 import { createScheduler, type Scheduler } from './cron/scheduler.ts';
 import { createSourceCapacityCron } from './cron/source-capacity.ts';
 import { createSyncOffersCron } from './cron/sync-offers.ts';
+import { createSyncStandbyCron } from './cron/sync-standby.ts';
 import { createTakeSnapshotsCron } from './cron/take-snapshots.ts';
 import { createChildPool, type ChildPool } from './engine/child-pool.ts';
 import type { CloudPorts } from './engine/protocol.ts';
@@ -210,6 +211,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createCheckClustersCron({ db, envelope: options.envelope, kubernetes, clusterTokens, now, log }),
       createTakeSnapshotsCron(db, queue, now),
       createKeepSnapshotsCron(db, queue, now),
+      createSyncStandbyCron({ db, queue, now, log }),
       createPruneCron(db),
     ];
   }

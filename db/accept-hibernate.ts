@@ -7,6 +7,7 @@ import { MusterError } from '../domain/error-table.ts';
 import { appendAudit, SYSTEM, type Actor } from './audit.ts';
 import { listAttemptsById } from './attempts.ts';
 import type { Tx } from './database.ts';
+import { findRunningFailover } from './failovers.ts';
 import { insertHibernation, findOpenHibernation, markFailed, type HibernationRow } from './hibernations.ts';
 import { findInstance, lockInstance, setInstanceStatus, type InstanceRow } from './instances.ts';
 import { findNodeOfAttempt } from './nodes.ts';
@@ -83,11 +84,15 @@ async function assertMaySleep(tx: Tx, instance: InstanceRow) {
   if (instance.pool_id !== null) throw refuse('is warm in a pool: the pool decides what it keeps');
   const [attempt] = await listAttemptsById(tx, [instance.winner_attempt_id]);
   if (attempt?.status !== 'ready') throw refuse('has no machine that is ready');
+  if (await findRunningFailover(tx, instance.id)) throw refuse('is failing over');
   const workspace = await findWorkspace(tx, instance.id);
   if (!workspace)
-    throw refuse('has no workspace: nothing of it would be kept. Ask for one with `workspace` when it is made', {
-      missing: 'workspace',
-    });
+    throw refuse(
+      'has no workspace: nothing of it would be kept. Give it a policy first (`POST /instances/:id/hibernation`)',
+      {
+        missing: 'workspace',
+      },
+    );
   const node = await findNodeOfAttempt(tx, attempt.id);
   if (!node || node.heartbeat_at === null)
     throw new MusterError(

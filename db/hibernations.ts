@@ -2,6 +2,8 @@
 import { sql, type Selectable, type UpdateObject } from 'kysely';
 import type { HibernationCause, HibernationStatus, WakeCause } from '../domain/hibernation.ts';
 import type { MicroUsd } from '../domain/money.ts';
+import type { ProviderName } from '../domain/provider.ts';
+import type { ProvisionRequest } from '../domain/provision-request.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import type { Schema } from './schema.ts';
@@ -109,6 +111,19 @@ export function markAsleep(tx: Tx, id: string, expiresAt: Date | null): Promise<
   });
 }
 
+/** By itself from now on as this says; what is left out stays. */
+export async function setSleepPolicy(
+  tx: Tx,
+  instanceId: string,
+  policy: Pick<ProvisionRequest, 'hibernateWhenIdle' | 'hibernateSchedule'>,
+): Promise<void> {
+  await tx
+    .updateTable('instances')
+    .set({ request: sql<string>`request || ${JSON.stringify(policy)}::jsonb`, updated_at: sql<Date>`now()` })
+    .where('id', '=', instanceId)
+    .execute();
+}
+
 /** It never slept: its machine is its own still. */
 export function markFailed(tx: Tx, id: string, failure: { code: string; detail: string }): Promise<boolean> {
   return move(tx, id, ['copying'], {
@@ -154,25 +169,17 @@ export async function endHibernation(tx: Tx, instanceId: string): Promise<void> 
     .execute();
 }
 
-/** Asleep for longer than `ms` and not proven empty since: with the labels of everything that was rented for each. */
+/** Asleep for longer than `ms`, all of it gone by our records, not proven since: with the labels of everything that was rented for each. */
 export async function listUnprovenSleeps(
   executor: Executor,
   ms: number,
-): Promise<{ id: string; instanceId: string; sleptAt: Date; providers: string[]; labels: string[]; left: number }[]> {
-  const { rows } = await sql<{
-    id: string;
-    instanceId: string;
-    sleptAt: Date;
-    providers: string[];
-    labels: string[];
-    left: number;
-  }>`
-    select h.id, h.instance_id as "instanceId", h.slept_at as "sleptAt",
-           coalesce(array_agg(distinct a.provider), '{}') as providers, coalesce(array_agg(a.label), '{}') as labels,
-           (count(*) filter (where a.status <> 'gone'))::integer as left
+): Promise<{ id: string; instanceId: string; providers: ProviderName[]; labels: string[] }[]> {
+  const { rows } = await sql<{ id: string; instanceId: string; providers: ProviderName[]; labels: string[] }>`
+    select h.id, h.instance_id as "instanceId", array_agg(distinct a.provider) as providers, array_agg(a.label) as labels
     from hibernations h join attempts a on a.instance_id = h.instance_id
     where h.status = 'asleep' and h.proven_empty_at is null and h.slept_at < now() - ${ms} * interval '1 millisecond'
     group by h.id
+    having count(*) filter (where a.status <> 'gone') = 0
     limit 500`.execute(executor);
   return rows;
 }

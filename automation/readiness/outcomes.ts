@@ -4,6 +4,7 @@ import { isProvisioning } from '../../domain/instance.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { stayAwake } from '../../db/accept-hibernate.ts';
 import { acceptFailover } from '../../db/accept-failover.ts';
 import { lockAttemptStatus, markAttemptReady, markLost, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
@@ -66,6 +67,8 @@ export async function recordLost(db: Db, queue: Queue, attempt: AttemptRow, deta
       await setInstanceStatus(tx, instance.id, 'creating', change);
       return wakeProvision(tx, queue, attempt);
     }
+    // Nothing of it was given up yet: it is lost as one that is awake.
+    await stayAwake(tx, instance.id, { code: 'lost', detail });
     if (await failOverLost(tx, queue, attempt, detail)) return;
     const failure = { code: 'lost', detail };
     await setInstanceStatus(tx, instance.id, 'lost', { note: detail, failure });
@@ -75,7 +78,12 @@ export async function recordLost(db: Db, queue: Queue, attempt: AttemptRow, deta
 
 /** By its policy it goes on elsewhere, now or when that is allowed (the check-nodes cron asks again). Returns whether it does. */
 async function failOverLost(tx: Tx, queue: Queue, attempt: AttemptRow, detail: string): Promise<boolean> {
-  const order = { instanceId: attempt.instance_id, attemptId: attempt.id, cause: 'detected' as const, reasons: [detail] };
+  const order = {
+    instanceId: attempt.instance_id,
+    attemptId: attempt.id,
+    cause: 'detected' as const,
+    reasons: [detail],
+  };
   const outcome = await acceptFailover(tx, queue, { ...order, actor: SYSTEM });
   if (outcome.kind === 'hold') await updateInstance(tx, attempt.instance_id, { note: `${detail}; ${outcome.reason}` });
   return outcome.kind !== 'none';

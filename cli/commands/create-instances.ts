@@ -43,6 +43,9 @@ export interface CreateOptions {
   maxLifetime?: string;
   overrideReason?: string;
   bootTimeout?: string;
+  /** A duration; true: the server's own. */
+  hibernateWhenIdle?: string | true;
+  idleBelowPercent?: number;
   consumer?: string;
   dryRun?: boolean;
   yes?: boolean;
@@ -95,11 +98,23 @@ async function buildBody(context: Context, options: CreateOptions): Promise<Crea
     maxLifetime: options.maxLifetime === 'none' ? null : options.maxLifetime,
     overrideReason: options.overrideReason,
     bootTimeout: options.bootTimeout,
+    hibernateWhenIdle: readIdle(options),
     consumer: options.consumer,
   };
   const said = Object.entries(given).filter(([, value]) => value !== undefined);
   // Names of providers and strategies are checked by the server, which knows them.
-  return Object.fromEntries(said) as CreateInstancesInput;
+  return Object.fromEntries(said) as unknown as CreateInstancesInput;
+}
+
+function readIdle({
+  hibernateWhenIdle: wish,
+  idleBelowPercent,
+}: CreateOptions): CreateInstancesInput['hibernateWhenIdle'] {
+  if (wish === undefined && idleBelowPercent === undefined) return undefined;
+  return {
+    ...(typeof wish === 'string' ? { for: wish } : {}),
+    ...(idleBelowPercent === undefined ? {} : { belowPercent: idleBelowPercent }),
+  };
 }
 
 /** Suggests a quarter more than the cheapest fitting offer. */

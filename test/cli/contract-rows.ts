@@ -158,6 +158,10 @@ export function makeInstance(id: string, name: string, status: Instance['status'
     failureDetail: null,
     operationId: 'op_createcreatecrea',
     stackId: 'stk_aaaaaaaaaaaaaaaa',
+    hibernateWhenIdle: null,
+    hibernateSchedule: null,
+    hibernation: null,
+    savings: null,
     consumer: null,
   };
 }
