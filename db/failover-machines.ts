@@ -11,10 +11,11 @@ import { markDestroying } from './attempts.ts';
 import type { Executor, Tx } from './database.ts';
 import { findFailoverPolicy } from './failover-policies.ts';
 import { findRunningFailover, updateFailover, type FailoverRow } from './failovers.ts';
-import { findInstance, lockInstance, setInstanceStatus, type InstanceRow } from './instances.ts';
+import { findInstance, lockInstance, setInstanceStatus, updateInstance, type InstanceRow } from './instances.ts';
 import { beginReplacement } from './interruptible.ts';
 import { acceptOperation } from './operations.ts';
 import type { Queue } from './queue.ts';
+import { latestVerified } from './snapshots.ts';
 
 /**
  * The machine does not stand for the instance any more and is to be destroyed; the instance belongs to the failover, which accepts that
@@ -49,6 +50,9 @@ export async function beginProvision(tx: Tx, queue: Queue, failover: FailoverRow
     createdBy: failover.operation_id ?? 'fail_over',
   });
   await beginReplacement(tx, instance.id, operation.id);
+  // Held until the standby has given what it has: which snapshot it is will be said then.
+  const newest = failover.mode === 'standby' ? await latestVerified(tx, instance.id) : undefined;
+  if (newest) await updateInstance(tx, instance.id, { restoreSnapshotId: newest.id });
   await adaptRequest(tx, instance);
   return operation;
 }
@@ -100,4 +104,10 @@ export async function findGivenBack(executor: Executor, provisionId: string): Pr
     .executeTakeFirst();
   const instance = row && (await findInstance(executor, null, row.instance_id));
   return instance && instance.operation_id !== provisionId ? (row?.note ?? 'no machine was found') : undefined;
+}
+
+/** Whether its new machine must wait with its files: a standby serves still, and has newer ones. */
+export async function isRestoreHeld(executor: Executor, instanceId: string): Promise<boolean> {
+  const failover = await findRunningFailover(executor, instanceId);
+  return failover?.mode === 'standby' && failover.phase === 'provisioning' && failover.serving_at !== null;
 }

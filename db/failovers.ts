@@ -121,6 +121,7 @@ export type FailoverChange = Partial<
     | 'serving_at'
     | 'replaced_at'
     | 'failback_requested_at'
+    | 'failback_snapshot_id'
     | 'note'
     | 'failure_code'
     | 'failure_detail'

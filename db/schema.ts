@@ -806,6 +806,7 @@ export interface Schema {
     reasons: ColumnType<string[], string | undefined, string>;
     failback: Failback;
     failback_requested_at: NullableTime;
+    failback_snapshot_id: string | null;
     lost_attempt_id: string | null;
     lost_node_id: string | null;
     lost_at: Time;

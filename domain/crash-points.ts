@@ -27,6 +27,8 @@ export const CRASH_POINTS = [
   'restore_applied',
   // worker, failover
   'failover_fenced',
+  'failover_promoted',
+  'failover_released',
   'failover_provisioned',
   'failover_switched',
   'failover_destroy_accepted',

@@ -4,7 +4,7 @@
  *
  *   detected      accepted → fencing
  *   fencing       what the lost machine may still do is ended: it may write no snapshot, and is handed to its destroy → promoting | provisioning
- *   promoting     the standby is started and restored → serving | provisioning (it failed)
+ *   promoting     the standby is started and restored → serving | fencing (it could not: another machine, directly)
  *   serving       the standby has the work → provisioning (at once, or when the failback is asked for)
  *   provisioning  another machine is bought → restoring
  *   restoring     the workspace is put onto it → switching
@@ -28,7 +28,7 @@ export type FailoverPhase = (typeof FAILOVER_PHASES)[number];
 export const FAILOVER_NEXT: Record<FailoverPhase, readonly FailoverPhase[]> = {
   detected: ['fencing', 'failed', 'canceled'],
   fencing: ['promoting', 'provisioning', 'failed', 'canceled'],
-  promoting: ['serving', 'provisioning', 'failed', 'canceled'],
+  promoting: ['serving', 'fencing', 'failed', 'canceled'],
   serving: ['provisioning', 'failed', 'canceled'],
   provisioning: ['restoring', 'switching', 'serving', 'failed', 'canceled'],
   restoring: ['switching', 'serving', 'provisioning', 'failed', 'canceled'],

@@ -20,6 +20,7 @@ import { recordObservation } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { inTransaction } from '../../db/database.ts';
 import { countWatched, forgetWatches, listWatched, saveWatch, type WatchedNode } from '../../db/node-watches.ts';
+import { rescheduleLost } from '../../db/place-pods.ts';
 import { readListening } from '../../db/pulses.ts';
 import { recordBelief, takeListing } from '../readiness/list-instances.ts';
 import { probeSsh } from '../readiness/probe-ssh.ts';
@@ -95,6 +96,7 @@ async function checkNodes(options: CheckNodesOptions, lateMs: number, signal: Ab
     if (watch.verdict === 'suspect') counts.suspect++;
     if (watch.verdict !== 'dead') continue;
     counts.dead++;
+    if (!dead(node)) await inTransaction(db, (tx) => rescheduleLost(tx, node.nodeId, reasons.join('; ')));
     const begun = await failOver(options, node, reasons);
     if (begun !== null) counts[begun]++;
   }

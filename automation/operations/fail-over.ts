@@ -9,45 +9,41 @@ import type { ProviderName } from '../../domain/provider.ts';
 import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { beginSnapshot } from '../../db/accept-snapshot.ts';
 import { listAttemptsById } from '../../db/attempts.ts';
-import { retryWhileAway, type Tx } from '../../db/database.ts';
+import type { Tx } from '../../db/database.ts';
 import { fenceNode } from '../../db/desired.ts';
 import { pointToAttempt } from '../../db/endpoints.ts';
 import { beginProvision, takeFromInstance } from '../../db/failover-machines.ts';
 import {
   findFailover,
   lockFailover,
-  measureFailoverCost,
-  movePhase,
   updateFailover,
   type FailoverChange,
   type FailoverRow,
 } from '../../db/failovers.ts';
-import { findInstance, lockInstance, updateInstance, type InstanceRow } from '../../db/instances.ts';
+import { findInstance, lockInstance, updateInstance } from '../../db/instances.ts';
 import { recordOutcome } from '../../db/machines.ts';
 import { findNode } from '../../db/nodes.ts';
-import { appendEvents, findOperation, finishOperation, withClaim } from '../../db/operations.ts';
+import { findOperation, finishOperation } from '../../db/operations.ts';
+import { rescheduleLost } from '../../db/place-pods.ts';
 import { findSnapshot, latestVerified, type SnapshotRow } from '../../db/snapshots.ts';
 import { findWorkspace, setWriter } from '../../db/workspaces.ts';
+import { fetchFromStandby, leaveStandby, promote, restStandby, shouldFailBack } from './fail-over-standby.ts';
+import { applyTo, enter, wait, type Episode } from './fail-over-step.ts';
 import type { StepContext, StepResult } from './step.ts';
 
 /** How soon to look again at what other operations do for it: nothing wakes it when a machine becomes ready. */
 const RECHECK_MS = 1_000;
+const SERVING_RECHECK_MS = 15_000;
 /** The engine buys first: the destroy of a machine that does not answer may hold the stack for long. Then it is destroyed all the same. */
 const DESTROY_PATIENCE_MS = 30_000;
 /** Between two tries to find a machine. */
 const MIN_RETRY_MS = 5_000;
 const MAX_RETRY_MS = 300_000;
-const APPLY_PATIENCE_MS = 10_000;
 /** A heartbeat that young is of a machine that lives: then a snapshot is worth asking for. */
 const LIVING_MS = 30_000;
 const LAST_SNAPSHOT_PATIENCE_MS = 10 * 60_000;
 /** Steps that need no waiting between them. */
 const MAX_ROUNDS = 12;
-
-interface Episode {
-  failover: FailoverRow;
-  instance: InstanceRow;
-}
 
 /** Kind `fail_over`, target `instance`. */
 export async function failOver(context: StepContext): Promise<StepResult> {
@@ -69,13 +65,19 @@ async function takeStep(context: StepContext, episode: Episode): Promise<StepRes
   const { failover, instance } = episode;
   if (failover.finished_at !== null) return end(failover);
   if (['destroying', 'destroyed', 'lost'].includes(instance.status)) {
+    const waiting = failover.mode === 'standby' ? await leaveStandby(context, episode) : null;
+    if (waiting) return waiting;
     return finish(context, episode, 'canceled', { code: 'canceled', detail: `the instance is ${instance.status}` });
   }
   switch (failover.phase) {
     case 'detected':
       return detected(context, episode);
     case 'fencing':
-      return provision(context, episode);
+      return failover.mode === 'standby' ? move(context, episode, 'promoting') : provision(context, episode);
+    case 'promoting':
+      return promote(context, episode);
+    case 'serving':
+      return serve(context, episode);
     case 'provisioning':
     case 'restoring':
       return replace(context, episode);
@@ -114,7 +116,7 @@ async function saveFirst(context: StepContext, { failover }: Episode): Promise<S
   const isAlive = context.now().getTime() - (node?.heartbeat_at?.getTime() ?? 0) < LIVING_MS;
   if (!node || !isAlive || !(await findWorkspace(context.db, failover.instance_id))) return null;
   try {
-    await apply(context, async (tx) => {
+    await applyTo(context, async (tx) => {
       const snapshotId = await beginSnapshot(tx, context.queue, {
         instanceId: failover.instance_id,
         nodeId: node.id,
@@ -135,13 +137,16 @@ async function saveFirst(context: StepContext, { failover }: Episode): Promise<S
  * destroyed. Only from then on may anybody else begin.
  */
 function fence(context: StepContext, { failover, instance }: Episode): Promise<void> {
-  return apply(context, async (tx) => {
+  return applyTo(context, async (tx) => {
     const now = await lockInstance(tx, instance.id);
     const held = await lockFailover(tx, failover.id);
     if (held?.phase !== 'detected' || now?.status !== 'ready' || now.winner_attempt_id !== held.lost_attempt_id) return;
     const snapshot = await fenceWorkspace(tx, instance.id);
-    if (held.lost_node_id !== null) await fenceNode(tx, held.lost_node_id);
     const reason = `failed over: ${held.reasons[0] ?? held.cause}`;
+    if (held.lost_node_id !== null) {
+      await fenceNode(tx, held.lost_node_id);
+      await rescheduleLost(tx, held.lost_node_id, reason);
+    }
     await takeFromInstance(tx, now, {
       operationId: context.operation.id,
       reason,
@@ -174,7 +179,7 @@ async function countForMachine(context: StepContext, tx: Tx, failover: FailoverR
 
 /** Another machine is asked for, by an ordinary provision. */
 async function provision(context: StepContext, { failover }: Episode): Promise<StepResult | null> {
-  await apply(context, async (tx) => {
+  await applyTo(context, async (tx) => {
     await lockInstance(tx, failover.instance_id);
     const held = await lockFailover(tx, failover.id);
     if (!held || held.phase !== failover.phase) return;
@@ -186,6 +191,13 @@ async function provision(context: StepContext, { failover }: Episode): Promise<S
   });
   context.crashPoint('failover_provisioned');
   return null;
+}
+
+/** The standby has the work. */
+async function serve(context: StepContext, episode: Episode): Promise<StepResult | null> {
+  await destroyLost(context, episode);
+  if (await shouldFailBack(context, episode)) return provision(context, episode);
+  return wait(context, SERVING_RECHECK_MS, 'the standby serves until the failback is asked for');
 }
 
 /** Follows the provision until its machine is ready, or has it tried again. */
@@ -200,6 +212,9 @@ async function replace(context: StepContext, episode: Episode): Promise<StepResu
   // The provision gave it back: it found nothing, and says why.
   if (instance.operation_id === context.operation.id) return tryAgain(context, episode);
   const isRestoring = instance.phase === 'restoring' && bought !== null;
+  if (isRestoring && failover.mode === 'standby' && failover.phase === 'provisioning') {
+    return fetchFromStandby(context, episode);
+  }
   if (isRestoring && failover.phase === 'provisioning') {
     return move(context, episode, 'restoring', { replacement_attempt_id: bought });
   }
@@ -216,7 +231,7 @@ async function tryAgain(context: StepContext, { failover }: Episode): Promise<St
   const due = endedAt + Math.min(MAX_RETRY_MS, Math.max(MIN_RETRY_MS, spentMs));
   const leftMs = due - context.now().getTime();
   if (leftMs > 0) return wait(context, leftMs, `${failover.note ?? 'no machine was found'}; it is looked for again`);
-  await apply(context, async (tx) => {
+  await applyTo(context, async (tx) => {
     await lockInstance(tx, failover.instance_id);
     const held = await lockFailover(tx, failover.id);
     if (!held || held.provision_id !== failover.provision_id || held.finished_at !== null) return;
@@ -231,7 +246,7 @@ async function switchOver(context: StepContext, episode: Episode): Promise<StepR
   const { failover, instance } = episode;
   const attemptId = instance.winner_attempt_id;
   if (attemptId !== null && failover.replaced_at === null) {
-    await apply(context, async (tx) => {
+    await applyTo(context, async (tx) => {
       const now = await lockInstance(tx, instance.id);
       if (now?.winner_attempt_id !== attemptId) return;
       await pointToAttempt(tx, instance.id, attemptId);
@@ -242,6 +257,8 @@ async function switchOver(context: StepContext, episode: Episode): Promise<StepR
     return null;
   }
   await destroyLost(context, episode);
+  const waiting = failover.mode === 'standby' ? await restStandby(context, episode) : null;
+  if (waiting) return waiting;
   return finish(context, episode, 'complete', null);
 }
 
@@ -263,7 +280,9 @@ async function destroyLost(context: StepContext, { failover }: Episode): Promise
   const asked = await findDestroy(context, attempt.id);
   if (asked) return;
   const failure = { code: 'lost' satisfies ErrorCode, detail: failover.note ?? 'failed over' };
-  await apply(context, (tx) => acceptAttemptDestroy(tx, context.queue, attempt, { failure, by: context.operation.id }));
+  await applyTo(context, (tx) =>
+    acceptAttemptDestroy(tx, context.queue, attempt, { failure, by: context.operation.id }),
+  );
   context.crashPoint('failover_destroy_accepted');
 }
 
@@ -283,27 +302,11 @@ async function move(
   phase: FailoverPhase,
   change: FailoverChange = {},
 ): Promise<null> {
-  await apply(context, async (tx) => {
+  await applyTo(context, async (tx) => {
     const held = await lockFailover(tx, failover.id);
     if (held) await enter(context, tx, held, phase, change);
   });
   return null;
-}
-
-async function enter(
-  context: StepContext,
-  tx: Tx,
-  failover: FailoverRow,
-  phase: FailoverPhase,
-  change: FailoverChange = {},
-): Promise<boolean> {
-  const costMicroUsd = await measureFailoverCost(tx, failover);
-  if (!(await movePhase(tx, failover.id, phase, { ...change, costMicroUsd }))) return false;
-  const { instance_id: instanceId, id: failoverId } = failover;
-  await appendEvents(tx, context.operation.id, [
-    { type: 'failover', data: { instanceId, failoverId, phase, costMicroUsd: Number(costMicroUsd) } },
-  ]);
-  return true;
 }
 
 async function finish(
@@ -313,7 +316,7 @@ async function finish(
   failure: { code: ErrorCode; detail: string } | null,
 ): Promise<StepResult> {
   const { failover, instance } = episode;
-  await apply(context, async (tx) => {
+  await applyTo(context, async (tx) => {
     await lockInstance(tx, instance.id);
     const held = await lockFailover(tx, failover.id);
     if (!held || held.finished_at !== null) return;
@@ -345,12 +348,4 @@ function end(failover: FailoverRow): StepResult {
 function fencedAt(failover: FailoverRow): number {
   const at = failover.phase_at.fencing;
   return at === undefined ? failover.detected_at.getTime() : Date.parse(at);
-}
-
-function wait(context: StepContext, afterMs: number, note: string): StepResult {
-  return { kind: 'wait', until: new Date(context.now().getTime() + afterMs), note };
-}
-
-function apply<T>(context: StepContext, work: Parameters<typeof withClaim<T>>[2]): Promise<T> {
-  return retryWhileAway(() => withClaim(context.db, context.claim, work), APPLY_PATIENCE_MS);
 }

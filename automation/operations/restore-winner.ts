@@ -9,6 +9,7 @@ import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { beginRestore } from '../../db/accept-snapshot.ts';
 import { listAttemptsById } from '../../db/attempts.ts';
 import { retryWhileAway } from '../../db/database.ts';
+import { isRestoreHeld } from '../../db/failover-machines.ts';
 import { findOpenHibernation, markWoken } from '../../db/hibernations.ts';
 import { lockInstance, setInstanceStatus, updateInstance, type InstanceRow } from '../../db/instances.ts';
 import { findNodeOfAttempt } from '../../db/nodes.ts';
@@ -42,7 +43,9 @@ export async function restoreWinners(context: StepContext, view: StackView): Pro
     if (!awaitsFiles(instance)) continue;
     const restore =
       instance.restore_operation_id && (await findOperation(context.db, null, instance.restore_operation_id));
-    if (!restore) restoring.isChanged = (await beginFor(context, instance)) || restoring.isChanged;
+    if (!restore && (await isRestoreHeld(context.db, instance.id)))
+      restoring.note = 'the standby that serves gives what it has first';
+    else if (!restore) restoring.isChanged = (await beginFor(context, instance)) || restoring.isChanged;
     else if (isFinished(restore.status)) {
       restoring.isChanged = true;
       if (restore.status === 'succeeded') await becomeReady(context, instance);

@@ -71,6 +71,8 @@ const STATEMENTS = [
      snapshot_id text,
      recovery_point_at timestamptz(3),
      rpo_ms bigint not null,
+     -- What the standby had last: its replacement begins with that.
+     failback_snapshot_id text,
      -- Somebody serves again: the standby, or where there is none the replacement.
      serving_at timestamptz(3),
      replaced_at timestamptz(3),
