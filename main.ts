@@ -168,10 +168,11 @@ async function startApi(
   log: Logger,
   stops: Stop[],
 ): Promise<number> {
-  const [{ createApp }, { ensureFirstAdmin }, { startPulse }] = await Promise.all([
+  const [{ createApp }, { ensureFirstAdmin }, { startPulse }, { createFilesOpener }] = await Promise.all([
     import('./api/app.ts'),
     import('./api/first-admin.ts'),
     import('./api/pulse.ts'),
+    import('./api/repository/open-files.ts'),
   ]);
   const signingKey = await ensureSealedSecret(database.kysely, envelope, 'token_signing_key', makeTokenSigningKey);
   const adminKey = await ensureFirstAdmin(database.kysely, config.access.adminApiKey?.reveal() ?? null);
