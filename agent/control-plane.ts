@@ -1,5 +1,6 @@
 /** The control plane as the agent sees it: a few calls over HTTP. What to do about their failures is not known here. */
 import type { IncomingMessage, RequestOptions } from 'node:http';
+import type { LogBatch, LogBatchReply } from '../api/contract/pods.ts';
 import type {
   DesiredReply,
   HeartbeatBody,
@@ -20,6 +21,8 @@ export interface ControlPlane {
   /** Answered when there is another revision than `after`, or at the end of the wait. */
   desired(key: string, ask: { after: number; waitMs: number; signal: AbortSignal }): Promise<DesiredReply>;
   report(key: string, body: ReportsBody): Promise<ReportsReply>;
+  /** Lines of a pod's log. The answer waits while whoever reads them is slow. */
+  podLogs(key: string, batch: LogBatch): Promise<LogBatchReply>;
   /** The agent that it hands out. */
   agent(): Promise<string>;
 }
@@ -45,7 +48,7 @@ export class CallError extends Error {
   }
 }
 
-const TIMEOUT_MS = 15_000;
+const TIMEOUT_MS = 10_000;
 const MAX_REPLY = 65_536;
 /** Pods and orders. */
 const MAX_DESIRED = 4_000_000;
@@ -87,6 +90,11 @@ export function createControlPlane(url: string): ControlPlane {
     async report(key, body) {
       const reply = await call(`${nodes}/reports`, { credential: key, body });
       return { acknowledgedOrders: readIds((reply as Partial<ReportsReply>).acknowledgedOrders) };
+    },
+    async podLogs(key, batch) {
+      const reply = await call(`${nodes}/pod-logs`, { credential: key, body: batch });
+      const { isWanted, isTaken } = reply as Partial<LogBatchReply>;
+      return { isWanted: isWanted === true, isTaken: isTaken === true };
     },
     async agent() {
       const { status, headers, text } = await send(`${nodes}/agent.mjs`, { maxReply: MAX_AGENT, timeoutMs: 120_000 });

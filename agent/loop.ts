@@ -56,6 +56,8 @@ const DESIRED_WAIT_MS = 25_000;
 /** Where the wait for something new is not kept by whoever answers. */
 const DESIRED_PAUSE_MS = 1_000;
 const POWER_OFF_AGAIN_MS = 60_000;
+/** Nobody has answered for long: the last word waits for no answer. */
+const LAST_WORD_MS = 2_000;
 
 const NOT_READ: GpuReading = {
   verdict: 'unknown',
@@ -194,7 +196,8 @@ async function switchOff(parts: AgentParts, link: Link, signal: AbortSignal): Pr
   parts.log(`${reason} for the declared time: this machine stops its pods and switches itself off`);
   await link.duties.abandon(reason);
   while (!signal.aborted) {
-    await parts.controlPlane.report(link.key.key, { poweringOff: { reason } }).catch(() => {});
+    const told = parts.controlPlane.report(link.key.key, { poweringOff: { reason } }).catch(() => {});
+    await Promise.race([told, parts.sleep(LAST_WORD_MS, signal)]);
     await parts.powerOff().catch((error: unknown) => {
       parts.log(`the machine cannot be switched off: ${error instanceof Error ? error.message : String(error)}`);
     });

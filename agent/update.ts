@@ -6,7 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { readIfThere, readJson, writePrivately } from './private-file.ts';
 
 export interface Updates {
@@ -52,6 +52,8 @@ export function createUpdates(parts: UpdateParts): Updates | null {
   if (program === null) return { consider: () => Promise.resolve(false), confirm: () => {}, complain: () => false };
   const stateFile = join(directory, 'update.json');
   const previousFile = `${program}.previous`;
+  // By its name Node knows what it is.
+  const nextFile = join(dirname(program), 'next.agent.mjs');
   const own = digest(readIfThere(program) ?? '');
   let state = readState(stateFile);
   let seen = { sha256: own, times: 0, dueAtMs: 0 };
@@ -103,7 +105,7 @@ export function createUpdates(parts: UpdateParts): Updates | null {
       seen.times++;
       if (isBusy || seen.times < SEEN_BEFORE || now < seen.dueAtMs) return false;
       isUnderWay = true;
-      const file = `${program}.next`;
+      const file = nextFile;
       try {
         return await replace(sha256, file);
       } catch (error) {

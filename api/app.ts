@@ -61,11 +61,10 @@ export function createApp(deps: ApiDeps): App {
 /** Of the bundle as soon as it is there: a heartbeat must not wait for a bundler. */
 function createAgentDigest(bundle: ApiDeps['agents']['bundle']): () => string | null {
   let known: string | null = null;
-  let asked: Promise<void> | null = null;
   return () => {
-    asked ??= bundle().then(
+    bundle().then(
       ({ sha256 }) => void (known = sha256),
-      () => void (asked = null),
+      () => {},
     );
     return known;
   };

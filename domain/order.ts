@@ -13,7 +13,7 @@ export type OrderStatus = (typeof ORDER_STATUSES)[number];
 export const ORDER_REPORT_STATUSES = ['running', 'done', 'failed'] as const;
 export type OrderReportStatus = (typeof ORDER_REPORT_STATUSES)[number];
 
-export const ORDER_KINDS = ['update_agent', 'take_snapshot', 'restore_snapshot', 'stream_pod_logs'] as const;
+export const ORDER_KINDS = ['take_snapshot', 'restore_snapshot', 'stream_pod_logs'] as const;
 export type OrderKind = (typeof ORDER_KINDS)[number];
 
 /** Of a result in JSON. What is larger travels another way. */

@@ -14,7 +14,7 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 const ID = ['ord_aaaaaaaaaaaaaaaa', 'ord_bbbbbbbbbbbbbbbb', 'ord_cccccccccccccccc'] as const;
 const make = (id: string, change: Partial<Order> = {}): Order => ({
   id,
-  kind: 'update_agent',
+  kind: 'restore_snapshot',
   input: { password: 'open sesame' },
   remainingMs: 60_000,
   ...change,
@@ -37,7 +37,7 @@ function scripted(isRepeatable = false) {
 
 function start(handler: OrderHandler, other?: OrderHandler): { orders: Orders; log: string[] } {
   const log: string[] = [];
-  const handlers = { update_agent: handler, ...(other ? { take_snapshot: other } : {}) };
+  const handlers = { restore_snapshot: handler, ...(other ? { take_snapshot: other } : {}) };
   return { orders: createOrders({ directory, handlers, changed: () => {}, log: (line) => log.push(line) }), log };
 }
 

@@ -89,7 +89,7 @@ describe('an agent that is handed out anew', () => {
     await seeThrice(start(failing).updates);
     expect(trials).toBe(1);
     expect(readFileSync(program, 'utf8')).toBe(OLD);
-    expect(existsSync(`${program}.next`)).toBe(false);
+    expect(existsSync(join(directory, 'next.agent.mjs'))).toBe(false);
   });
 
   it('that starts again and again without being answered puts the old one back', async () => {

@@ -60,7 +60,7 @@ function order(change: Partial<NewOrder> = {}): Promise<string> {
     const given = {
       orgId,
       nodeId,
-      kind: 'update_agent',
+      kind: 'restore_snapshot',
       input: { what: 1 },
       deadlineMs: 60_000,
       createdBy: 'system',
@@ -99,7 +99,7 @@ describe('what a node shall do', () => {
     expect(body).toEqual({
       revision: 1,
       isFenced: false,
-      orders: [{ id, kind: 'update_agent', input: { what: 1 }, remainingMs: expect.any(Number) }],
+      orders: [{ id, kind: 'restore_snapshot', input: { what: 1 }, remainingMs: expect.any(Number) }],
       pods: [],
     });
     expect(body.orders[0].remainingMs).toBeGreaterThan(50_000);

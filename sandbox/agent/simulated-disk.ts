@@ -1,0 +1,53 @@
+/** What lies on a simulated machine's disk, as a folder: programs, what its kernel tells, and files by which it is played with. */
+import { createHash } from 'node:crypto';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { RunningMachine } from '../vendor.ts';
+import { renderFakeSmi } from './fake-smi.ts';
+
+/** Paths below the folder. */
+export const DISK = {
+  agent: 'agent.mjs',
+  state: 'state',
+  proc: 'proc',
+  bin: 'bin',
+  workspace: 'workspace',
+  /** Where a Docker engine of this machine listens, if there is one. */
+  docker: 'docker.sock',
+  /** What is wrong with its GPUs (fake-smi.ts). */
+  trouble: 'trouble',
+  /** How busy its GPUs are, in percent; absent: idle. */
+  utilization: 'utilization',
+  /** The machine has switched itself off. */
+  poweredOff: 'powered-off',
+  /** What its workloads touch to say that they are busy. */
+  activity: 'workspace/.muster/active',
+} as const;
+
+export function prepareDisk(home: string, machine: RunningMachine): void {
+  const at = (...parts: string[]) => join(home, ...parts);
+  const bootId = createHash('sha256').update(`${machine.provider}/${machine.instanceId}/${machine.boot}`).digest('hex');
+  mkdirSync(at(DISK.bin), { recursive: true });
+  mkdirSync(at(DISK.workspace), { recursive: true });
+  mkdirSync(at(DISK.proc, 'sys', 'kernel', 'random'), { recursive: true });
+  rmSync(at(DISK.poweredOff), { force: true });
+  if (machine.gpus) writeFileSync(at(DISK.bin, 'nvidia-smi'), renderFakeSmi(machine.gpus), { mode: 0o755 });
+  writeFileSync(at(DISK.proc, 'sys', 'kernel', 'random', 'boot_id'), `${bootId.slice(0, 32)}\n`);
+  // Seconds that go on: the sequences of an agent that is started again in one boot go on rising.
+  writeFileSync(at(DISK.proc, 'uptime'), `${((Date.now() % 1e12) / 1_000).toFixed(2)} 0\n`);
+}
+
+/** The agent's environment on that machine. */
+export function agentEnvironment(home: string, machine: RunningMachine, url: string): Record<string, string> {
+  return {
+    PATH: `${join(home, DISK.bin)}:/usr/bin:/bin`,
+    MUSTER_AGENT_URL: url,
+    MUSTER_AGENT_TOKEN: machine.env['MUSTER_AGENT_TOKEN'] ?? '',
+    MUSTER_AGENT_DIR: join(home, DISK.state),
+    MUSTER_AGENT_PROC: join(home, DISK.proc),
+    MUSTER_AGENT_WORKSPACE: join(home, DISK.workspace),
+    MUSTER_AGENT_DOCKER: join(home, DISK.docker),
+    MUSTER_AGENT_POWEROFF: `: > '${join(home, DISK.poweredOff)}'`,
+    MUSTER_AGENT_UPDATE_SPREAD: '2',
+  };
+}
