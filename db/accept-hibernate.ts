@@ -13,6 +13,7 @@ import { findInstance, lockInstance, setInstanceStatus, type InstanceRow } from 
 import { findNodeOfAttempt } from './nodes.ts';
 import { acceptOperation, appendEvents, findOperation, lockOperation, type OperationRow } from './operations.ts';
 import type { Queue } from './queue.ts';
+import { putPodsToSleep } from './sleeping-pods.ts';
 import { findWorkspace, isWriterNode } from './workspaces.ts';
 
 export interface HibernateOrder {
@@ -40,7 +41,7 @@ export async function acceptHibernate(
     const open = (await findOpenHibernation(tx, instance.id)) as HibernationRow;
     return { operation: (await findOperation(tx, null, open.operation_id)) as OperationRow, instance };
   }
-  const attempt = await assertMaySleep(tx, instance);
+  const { attempt, nodeId } = await assertMaySleep(tx, instance);
   const operation = await acceptOperation(tx, queue, {
     orgId: instance.org_id,
     kind: 'hibernate_instance',
@@ -61,6 +62,8 @@ export async function acceptHibernate(
   });
   await setInstanceStatus(tx, instance.id, 'hibernating', { phase: 'snapshotting', note: order.reason });
   await giveToOperation(tx, instance.id, operation.id);
+  // What they write after the snapshot would be lost.
+  await putPodsToSleep(tx, nodeId, instance.id);
   await appendEvents(tx, operation.id, [
     { type: 'instance', data: { instanceId: instance.id, status: 'hibernating', detail: order.reason } },
   ]);
@@ -75,7 +78,7 @@ export async function acceptHibernate(
   return { operation, instance: (await findInstance(tx, null, instance.id)) as InstanceRow };
 }
 
-/** Its machine. */
+/** Its machine, and the node on it. */
 async function assertMaySleep(tx: Tx, instance: InstanceRow) {
   const refuse = (detail: string, facts: Record<string, unknown> = {}) =>
     new MusterError('conflict', `${instance.id} ${detail}`, { facts: { state: instance.status, ...facts } });
@@ -102,7 +105,7 @@ async function assertMaySleep(tx: Tx, instance: InstanceRow) {
     );
   if (!(await isWriterNode(tx, workspace, node.id)))
     throw refuse(`does not write its workspace now: another machine does, or it was fenced`);
-  return attempt;
+  return { attempt, nodeId: node.id };
 }
 
 /** The operation to which it belongs from now on: whoever destroys it supersedes that. */

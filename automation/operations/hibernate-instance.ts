@@ -23,6 +23,7 @@ import { lockInstance, setInstanceStatus, updateInstance, type InstanceRow } fro
 import { findNodeOfAttempt } from '../../db/nodes.ts';
 import { appendEvents, findOperation, finishOperation, withClaim } from '../../db/operations.ts';
 import { findSnapshot, lockSnapshot, type SnapshotRow } from '../../db/snapshots.ts';
+import { countLeaving } from '../../db/sleeping-pods.ts';
 import { lockWorkspace, setWriter } from '../../db/workspaces.ts';
 import type { StepContext, StepResult } from './step.ts';
 
@@ -32,6 +33,9 @@ const RECHECK_MS = 15_000;
 const MAX_SILENCE_MS = 2 * 60_000;
 /** A snapshot that cannot begin now, because another one is under way, is tried again for so long. */
 const BEGIN_PATIENCE_MS = 30 * 60_000;
+/** Longer than the grace that containers are given. */
+const PODS_PATIENCE_MS = 3 * 60_000;
+const PODS_RECHECK_MS = 1_000;
 const APPLY_PATIENCE_MS = 10_000;
 
 interface Failure {
@@ -84,6 +88,8 @@ async function begin(context: StepContext, sleep: HibernationRow): Promise<StepR
       code: 'snapshot_store_unreachable',
       detail: 'its machine carries no agent any more',
     });
+  const pods = await countLeaving(context.db, node.id);
+  if (pods > 0) return awaitPods(context, sleep, pods);
   try {
     await apply(context, async (tx) => {
       if (!(await lockSleeping(tx, sleep))) return;
@@ -106,6 +112,15 @@ async function begin(context: StepContext, sleep: HibernationRow): Promise<StepR
   }
   context.crashPoint('snapshot_ordered');
   return wait(context, 'its snapshot is taken');
+}
+
+/** What they write after the snapshot would be lost: it begins when they have ended. */
+async function awaitPods(context: StepContext, sleep: HibernationRow, pods: number): Promise<StepResult> {
+  const now = context.now().getTime();
+  const what = `${pods} ${pods === 1 ? 'pod has' : 'pods have'} not ended`;
+  if (now - sleep.began_at.getTime() > PODS_PATIENCE_MS)
+    return stay(context, sleep, { code: 'snapshot_failed', detail: `${what} in time` });
+  return { kind: 'wait', until: new Date(now + PODS_RECHECK_MS), note: `${what} yet` };
 }
 
 /** The one place where a machine that holds files is given up: everything that must be so is looked at again under the locks. */

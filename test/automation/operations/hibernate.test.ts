@@ -2,6 +2,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { findWorkspace, setWriter } from '../../../db/workspaces.ts';
 import { listEventsAfter } from '../../../db/operations.ts';
+import { leaveNode } from '../../../db/place-pods.ts';
+import { insertPod, type PodRow } from '../../../db/pods.ts';
+import type { PodSpec } from '../../../domain/pods/pod.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 import { createSleepingFleet, type SleepingFleet } from '../../support/sleeping-fleet.ts';
 import { RTX_4090, startSshMachine, type SshMachine } from '../../support/ssh-machine.ts';
@@ -22,6 +25,22 @@ beforeEach(async () => {
   await automation.startWorker();
 });
 afterEach(() => automation.close());
+
+const POD_SPEC: PodSpec = {
+  image: 'example/trainer:1',
+  command: null,
+  args: null,
+  env: {},
+  workingDir: null,
+  user: null,
+  ports: [],
+  mounts: [],
+  restartPolicy: 'never',
+  maxRestarts: null,
+  healthCheck: null,
+  resources: { memoryMib: null, cpus: null, shmMib: null, maxProcesses: 4096 },
+  stopGraceSeconds: 10,
+};
 
 const statusesTold = async (operationId: string) =>
   (await listEventsAfter(automation.db, operationId, 0)).flatMap((event) => {
@@ -117,6 +136,40 @@ describe('an instance that is hibernated', () => {
       error_detail: 'another machine has written its workspace since',
     });
     expect(automation.vendor.live()).toEqual([attempt.label]);
+  });
+
+  it('is copied only when its pods have ended, which wait for it then', async () => {
+    const { instance, nodeId } = await fleet.makeReady();
+    const pod = await automation.db.transaction().execute(async (tx) => {
+      const requirements = { nodeId, instanceId: null, gpuCount: 0, gpuModel: null, minGpuMemoryGib: null, labels: {} };
+      const made = await insertPod(tx, automation.services.envelope, {
+        orgId: automation.orgId,
+        name: 'trainer',
+        spec: POD_SPEC,
+        requirements,
+        secretEnv: {},
+        credentialId: null,
+        onNodeLost: 'stop',
+        createdBy: 'test',
+      });
+      const on = { status: 'running' as const, node_id: nodeId };
+      await tx.updateTable('pods').set(on).execute();
+      return { ...(made as PodRow), ...on };
+    });
+    const operation = await fleet.hibernate(instance.id);
+    await automation.untilWaiting(operation.id);
+    expect((await automation.operation(operation.id)).note).toBe('1 pod has not ended yet');
+    expect(await automation.db.selectFrom('snapshots').select('id').execute()).toEqual([]);
+    await automation.db.transaction().execute((tx) => leaveNode(tx, pod));
+    await fleet.endSnapshot(instance.id, 'verified');
+    expect(await automation.untilFinished(operation.id)).toMatchObject({ status: 'succeeded' });
+    const left = await automation.db.selectFrom('pods').selectAll().executeTakeFirstOrThrow();
+    expect(left).toMatchObject({
+      status: 'pending',
+      node_id: null,
+      is_leaving: false,
+      requirements: { nodeId: null, instanceId: instance.id },
+    });
   });
 
   it('stays awake when that is canceled before it is verified', async () => {
