@@ -1,18 +1,17 @@
 /** Failovers, with real workers and Postgres over a scripted vendor: what they do, and what a worker that dies in the middle leaves behind. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { recordLost } from '../../../automation/readiness/outcomes.ts';
-import { createWorker } from '../../../automation/operations/worker.ts';
 import { acceptFailover, type FailoverAcceptance } from '../../../db/accept-failover.ts';
 import { beginSnapshot } from '../../../db/accept-snapshot.ts';
 import { SYSTEM } from '../../../db/audit.ts';
-import { inTransaction, openDatabase } from '../../../db/database.ts';
+import { inTransaction } from '../../../db/database.ts';
 import { findEndpoint } from '../../../db/endpoints.ts';
 import { saveFailoverPolicy } from '../../../db/failover-policies.ts';
 import { findFailover, type FailoverRow } from '../../../db/failovers.ts';
-import { expireLeases } from '../../../db/operations.ts';
 import { findWorkspace } from '../../../db/workspaces.ts';
 import { CRASH_POINTS, type CrashPointName } from '../../../domain/crash-points.ts';
 import type { FailoverPolicy } from '../../../domain/failover.ts';
+import { runDoomedWorker } from '../../support/doomed-worker.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 import { createSleepingFleet, type SleepingFleet } from '../../support/sleeping-fleet.ts';
 import { RTX_4090, startSshMachine, type SshMachine } from '../../support/ssh-machine.ts';
@@ -25,7 +24,6 @@ const POLICY: FailoverPolicy = {
   maxPerDay: 100,
   failback: 'automatic',
 };
-const OWNER = 'doomed';
 
 let ssh: SshMachine;
 let automation: ScriptedAutomation;
@@ -168,27 +166,6 @@ describe('a failover', () => {
 });
 
 describe('a worker killed in a failover', () => {
-  /** Runs a worker until it passes `point` and is dead; then another process finds that out. */
-  async function dieAt(point: CrashPointName, meanwhile: () => Promise<void>): Promise<void> {
-    const database = openDatabase({ url: automation.url, applicationName: OWNER, poolSize: 6 });
-    let isDead = false;
-    const connect = database.pool.connect.bind(database.pool);
-    database.pool.connect = ((...args: Parameters<typeof connect>) =>
-      isDead ? Promise.reject(new Error(`killed at ${point}`)) : connect(...args)) as typeof database.pool.connect;
-    const crashPoint = (name: CrashPointName) => {
-      if (name === point) isDead = true;
-      if (isDead) throw new Error(`killed at ${point}`);
-    };
-    const services = { ...automation.services, db: database.kysely, crashPoint };
-    const worker = createWorker({ services, database, owner: OWNER, concurrency: 6 });
-    await worker.start();
-    await meanwhile();
-    await automation.until(() => isDead, `it passes ${point}`);
-    await worker.drain();
-    await database.close();
-    await expireLeases(automation.db, OWNER);
-  }
-
   /** Of a failover with a standby: fail-over-standby.test.ts. */
   const STANDBY_POINTS: readonly CrashPointName[] = ['failover_promoted', 'failover_released'];
 
@@ -205,7 +182,7 @@ describe('a worker killed in a failover', () => {
         return second;
       };
       const isEarly = point === 'failover_fenced' || point === 'failover_provisioned';
-      await dieAt(point, async () => void (isEarly ? undefined : await bring()));
+      await runDoomedWorker(automation, point, async () => void (isEarly ? undefined : await bring()));
       await automation.startWorker();
       if (isEarly) await bring();
       const over = await untilOver(failover);
