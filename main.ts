@@ -258,7 +258,7 @@ async function startAutomation(
     backendUrl: config.work.pulumiBackendUrl,
     concurrency: config.work.concurrency,
     providers: accountsOf(config, sandbox?.urls ?? {}, documentedRateLimits),
-    ...(sandbox ? { cloudPorts: sandbox.cloudPorts } : {}),
+    ...(sandbox ? { cloudPorts: sandbox.cloudPorts, sandboxUrl: sandbox.urls.control } : {}),
     cloudCredentials: cloudCredentialsOf(config),
     cloudEnvironment: Object.fromEntries(
       Object.entries(config.clouds.environment).map(([name, value]) => [name, value.reveal()]),
@@ -269,7 +269,11 @@ async function startAutomation(
       reconcileMs: config.work.reconcileMs,
     },
     orphans: { policy: config.safety.orphanPolicy, graceMs: config.safety.orphanGraceMs },
-    nodes: { intervalMs: config.agents.intervalMs, stormLimit: config.safety.failoverStormLimit },
+    nodes: {
+      intervalMs: config.agents.intervalMs,
+      stormLimit: config.safety.failoverStormLimit,
+      deadManMs: config.agents.deadManMs,
+    },
     bootTimeoutMs: config.work.bootTimeoutMs,
     sourcing: {
       ...config.sourcing,

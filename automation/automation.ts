@@ -25,11 +25,13 @@ import { createCheckNodesCron } from './cron/check-nodes.ts';
 import { createDeliverWebhooksCron } from './cron/deliver-webhooks.ts';
 import { createInterruptibleCron } from './cron/check-interruptible.ts';
 import { createCheckIdleCron } from './cron/check-idle.ts';
+import { createDrillCron } from './cron/drill.ts';
 import { createExpireCron } from './cron/expire.ts';
 import { createExpireOrdersCron } from './cron/expire-orders.ts';
 import { createKeepSnapshotsCron } from './cron/keep-snapshots.ts';
 import { createMeterUsageCron } from './cron/meter-usage.ts';
 import { createPruneCron } from './cron/prune.ts';
+import { createReapSilentCron } from './cron/reap-silent.ts';
 import { createReconcileCron } from './cron/reconcile-fleet.ts';
 import { createPlacePodsCron } from './cron/place-pods.ts';
 import { createRefillPoolsCron } from './cron/refill-pools.ts';
@@ -75,6 +77,8 @@ export interface AutomationOptions {
   backendUrl: string | null;
   concurrency: number;
   providers: Partial<Record<ProviderName, ProviderAccount>>;
+  /** Of the sandbox's control page. Absent: nothing is simulated. */
+  sandboxUrl?: string;
   /** The sandbox's simulated clouds; absent: the official plugins. */
   cloudPorts?: CloudPorts;
   /** For short-lived tokens of clusters. @default none: clusters of clouds are made, but not looked into */
@@ -84,7 +88,7 @@ export interface AutomationOptions {
   intervals: { offerSyncMs: number; readinessMs: number; reconcileMs: number };
   orphans: { policy: 'destroy' | 'alert'; graceMs: number };
   /** Between two heartbeats, and how many failovers may begin by themselves in ten minutes. @default 10 s, 10 */
-  nodes?: { intervalMs: number; stormLimit: number };
+  nodes?: { intervalMs: number; stormLimit: number; deadManMs?: number | null };
   /** How long a machine may take to become ready, where no request says it. */
   bootTimeoutMs: number;
   sourcing: { mode: SourcingMode } & SourcingBounds;
@@ -166,6 +170,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       envelope: options.envelope,
       kubernetes,
       ...(options.snapshots ? { snapshots: options.snapshots } : {}),
+      ...(options.sandboxUrl === undefined ? {} : { sandboxUrl: options.sandboxUrl }),
       agentUrl: options.agentUrl,
       labelMac: options.labelMac,
       deploymentId: options.deploymentId,
@@ -199,6 +204,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createInterruptibleCron(shared),
       createCheckIdleCron(shared),
       createCheckNodesCron({ ...shared, ...(options.nodes ?? NODES), sshPrivateKey: options.sshKey.privateKey }),
+      createReapSilentCron({ ...shared, deadManMs: options.nodes?.deadManMs ?? null }),
       createExpireCron(db, queue, now),
       createExpireOrdersCron(db, queue),
       createResolveStuckCron(db, queue, log),
@@ -212,6 +218,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createTakeSnapshotsCron(db, queue, now),
       createKeepSnapshotsCron(db, queue, now),
       createSyncStandbyCron({ db, queue, now, log }),
+      createDrillCron({ db, queue, now, log }),
       createPruneCron(db),
     ];
   }

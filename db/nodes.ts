@@ -171,6 +171,8 @@ export async function recordHeartbeat(executor: Executor, beat: SentHeartbeat): 
         sequence = ${sequence},
         agent_version = ${beat.agentVersion},
         heartbeat_at = now(),
+        powering_off_at = null,
+        powering_off_reason = null,
         is_activity_known = ${beat.activity !== undefined},
         activity_declared_at = now() - ${declaredAgoMs}::float8 * interval '1 millisecond',
         system = ${JSON.stringify(beat.system)}::jsonb,
