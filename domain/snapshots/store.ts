@@ -53,7 +53,6 @@ export function parseStoreUrl(text: string): SnapshotStore | undefined {
     kind === 's3' ? ['region', 'endpoint'] : kind === 'r2' ? ['account', 'endpoint'] : ['region', 'endpoint'];
   if ([...url.searchParams.keys()].some((name) => !known.includes(name))) return undefined;
   if (!BUCKET.test(url.hostname) || url.port !== '' || (prefix !== '' && !PREFIX.test(prefix))) return undefined;
-  if (prefix.split('/').some((part) => part === '.' || part === '..')) return undefined;
   const account = url.searchParams.get('account');
   if (account !== null && !ACCOUNT.test(account)) return undefined;
   const region = url.searchParams.get('region') ?? (kind === 's3' ? 'us-east-1' : kind === 'r2' ? 'auto' : null);
