@@ -3,12 +3,16 @@ import { writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readActivity } from './activity.ts';
-import { createControlPlane } from './control-plane.ts';
+import type { LogBatch } from '../api/contract/pods.ts';
+import { createEngine } from './containers/engine.ts';
+import { createPodLogOrder } from './containers/pod-logs.ts';
+import { createPods } from './containers/pods.ts';
+import { createControlPlane, type ControlPlane } from './control-plane.ts';
 import { createDeadMan } from './dead-man.ts';
-import { createDuties, type Pods } from './duties.ts';
+import { createDuties } from './duties.ts';
 import { createGpuReader } from './gpu/gpu-reader.ts';
 import { createSmiRunner } from './gpu/run-smi.ts';
-import { createKeyStore } from './key-store.ts';
+import { createKeyStore, type KeyStore } from './key-store.ts';
 import { runAgent, type AgentWork } from './loop.ts';
 import { createOrders, type OrderHandler } from './orders.ts';
 import { createPowerOff } from './power-off.ts';
@@ -60,7 +64,7 @@ async function run(settings: AgentSettings): Promise<void> {
       controlPlane,
       keys,
       gpus: createGpuReader(createSmiRunner({ env: settings.programEnvironment }), () => new Date()),
-      work: (changed) => createWork(settings, changed),
+      work: (changed) => createWork(settings, { controlPlane, keys, changed }),
       deadMan: createDeadMan({
         file: join(directory, 'dead-man.json'),
         bootId: knownBootId,
@@ -86,13 +90,26 @@ async function run(settings: AgentSettings): Promise<void> {
   );
 }
 
+interface WorkParts {
+  controlPlane: ControlPlane;
+  keys: KeyStore;
+  changed: Reporter['changed'];
+}
+
 /** What the agent does besides reporting. Each kind of order has its handler here. */
-function createWork(settings: AgentSettings, changed: Reporter['changed']): AgentWork {
-  const { url, directory, workspace, programEnvironment } = settings;
+function createWork(settings: AgentSettings, { controlPlane, keys, changed }: WorkParts): AgentWork {
+  const { url, directory, workspace, dockerSocket, programEnvironment } = settings;
   const searchPath = programEnvironment['PATH'] ?? '';
   const handlers: Record<string, OrderHandler> = { ...createSnapshotOrders({ url, directory, workspace, searchPath }) };
+  const engine = dockerSocket === null ? null : createEngine(dockerSocket);
+  const pods =
+    engine && createPods({ engine, directory, workspace, monotonicMs: () => performance.now(), changed, log });
+  if (engine && pods) {
+    // Read anew each time: keys are replaced.
+    const send = (batch: LogBatch) => controlPlane.podLogs(keys.read()?.key ?? '', batch);
+    handlers['stream_pod_logs'] = createPodLogOrder({ engine, pods, send, sleep });
+  }
   const orders = createOrders({ directory, handlers, changed, log });
-  const pods: Pods | null = null;
   const duties = createDuties({ pods, orders, endWrites: [], log });
   return { orders, pods, duties };
 }

@@ -212,24 +212,3 @@ export function applyPodReport(pod: KnownPod, nodeId: string, said: SaidOfPod): 
   if (said.status === 'stopped' || said.status === 'stopping') return pod.isLeaving ? pod.status : null;
   return said.status;
 }
-
-/** Whether a container that ended is started again. */
-export function isStartedAgain(
-  policy: { restartPolicy: RestartPolicy; maxRestarts: number | null },
-  exitCode: number,
-  restarts: number,
-): boolean {
-  if (policy.restartPolicy === 'never') return false;
-  if (policy.restartPolicy === 'on_failure' && exitCode === 0) return false;
-  return policy.maxRestarts === null || restarts < policy.maxRestarts;
-}
-
-const FIRST_DELAY_MS = 1_000;
-const LONGEST_DELAY_MS = 300_000;
-/** A run that lasted so long was a good one: the next delay is the first again. */
-export const GOOD_RUN_MS = 600_000;
-
-/** Before a container that ended is started again: doubled each time. */
-export function restartDelayMs(restartsInARow: number): number {
-  return Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** Math.min(restartsInARow, 20));
-}

@@ -4,11 +4,9 @@ import {
   allowedPodActions,
   applyPodReport,
   isHolding,
-  isStartedAgain,
   POD_DESIRED_STATES,
   POD_REPORT_STATUSES,
   POD_STATUSES,
-  restartDelayMs,
   type KnownPod,
 } from '../../../domain/pods/pod.ts';
 import { planDrain, planLoss, type PodOnNode } from '../../../domain/pods/leave.ts';
@@ -76,26 +74,6 @@ describe('what an agent says', () => {
         },
       ),
     );
-  });
-});
-
-describe('restarts', () => {
-  it.each([
-    ['never', 1, false],
-    ['on_failure', 0, false],
-    ['on_failure', 1, true],
-    ['always', 0, true],
-  ] as const)('%s after %i: %s', (restartPolicy, exitCode, again) => {
-    expect(isStartedAgain({ restartPolicy, maxRestarts: null }, exitCode, 99)).toBe(again);
-  });
-
-  it('end at their maximum', () => {
-    expect(isStartedAgain({ restartPolicy: 'always', maxRestarts: 2 }, 1, 1)).toBe(true);
-    expect(isStartedAgain({ restartPolicy: 'always', maxRestarts: 2 }, 1, 2)).toBe(false);
-  });
-
-  it('come after longer and longer, up to five minutes', () => {
-    expect([0, 1, 2, 50].map(restartDelayMs)).toEqual([1_000, 2_000, 4_000, 300_000]);
   });
 });
 
