@@ -7,6 +7,7 @@ import { createRateLimit } from '../db/rate-limits.ts';
 import { createAccessTokens } from './access-token.ts';
 import type { ApiContext, ApiDeps } from './api-deps.ts';
 import { createAuthenticator } from './authentication.ts';
+import { addBootMetrics } from './boot-metrics.ts';
 import { createEventHub } from './event-hub.ts';
 import { addFleetMetrics } from './fleet-metrics.ts';
 import { createGpuCatalogue } from './gpu-catalogue.ts';
@@ -37,6 +38,7 @@ export function createApp(deps: ApiDeps): App {
     agentSha256: createAgentDigest(deps.agents.bundle),
   };
   addFleetMetrics(deps.metrics, kysely);
+  addBootMetrics(deps.metrics, kysely);
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag'); // replies are live; hashing each costs more than it saves

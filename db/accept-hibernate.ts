@@ -113,6 +113,25 @@ async function giveToOperation(tx: Tx, instanceId: string, operationId: string):
   await tx.updateTable('instances').set({ operation_id: operationId }).where('id', '=', instanceId).execute();
 }
 
+/** One whose machine is given up and whose operation is lost gets another, which brings it to its end. */
+export async function resumeHibernation(tx: Tx, queue: Queue, instanceId: string): Promise<void> {
+  const instance = await lockInstance(tx, instanceId);
+  const open = instance && (await findOpenHibernation(tx, instanceId));
+  if (instance?.status !== 'hibernating' || open?.status !== 'releasing') return;
+  const operation = await acceptOperation(tx, queue, {
+    orgId: instance.org_id,
+    kind: 'hibernate_instance',
+    targetKind: 'instance',
+    targetId: instanceId,
+    stackId: instance.stack_id,
+    input: { cause: open.cause, resumes: open.operation_id },
+    deterministicKey: `hibernate:${instanceId}`,
+    createdBy: SYSTEM.id,
+  });
+  await tx.updateTable('hibernations').set({ operation_id: operation.id }).where('id', '=', open.id).execute();
+  await giveToOperation(tx, instanceId, operation.id);
+}
+
 /** Nothing was destroyed: it is ready as it was, and says why it is awake. The caller holds the operation. */
 export async function stayAwake(
   tx: Tx,

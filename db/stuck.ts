@@ -23,6 +23,18 @@ export async function listStuckInstances(executor: Executor): Promise<InstanceRo
     .execute();
 }
 
+/** On the way to sleep or back, and nothing works on it: it has files that are not to be given up. */
+export async function listStuckSleepers(executor: Executor): Promise<InstanceRow[]> {
+  return executor
+    .selectFrom('instances')
+    .selectAll()
+    .where('status', 'in', ['hibernating', 'waking'])
+    .where(sql<boolean>`updated_at < now() - ${UNDRIVEN_MS} * interval '1 millisecond'`)
+    .where(isUndriven('instances'))
+    .limit(MAX_ROWS)
+    .execute();
+}
+
 /** May exist at the provider, and is neither the machine of a ready instance nor worked on. */
 export async function listStuckAttempts(executor: Executor): Promise<AttemptRow[]> {
   return executor

@@ -9,7 +9,7 @@ import type { ProvisionRequest } from '../../domain/provision-request.ts';
 import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { stayAwake } from '../../db/accept-hibernate.ts';
 import { beginSnapshot, cancelSnapshot } from '../../db/accept-snapshot.ts';
-import { listAttemptsById, listAttemptsOfInstances } from '../../db/attempts.ts';
+import { listAttemptsById, listAttemptsOfInstances, lockAttemptStatus, type AttemptRow } from '../../db/attempts.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
 import {
   findHibernationOf,
@@ -196,8 +196,11 @@ async function findActivity(tx: Tx, sleep: HibernationRow, instance: InstanceRow
 async function release(context: StepContext, sleep: HibernationRow): Promise<StepResult> {
   if (context.kill.aborted) return { kind: 'release' };
   const attempts = await listAttemptsOfInstances(context.db, [sleep.instance_id]);
-  const left = attempts.filter((attempt) => attempt.status !== 'gone').length;
-  if (left > 0) return wait(context, `${left} ${left === 1 ? 'machine is' : 'machines are'} being destroyed`);
+  const left = attempts.filter((attempt) => attempt.status !== 'gone');
+  if (left.length > 0) {
+    await keepDestroying(context, sleep, left);
+    return wait(context, `${left.length} ${left.length === 1 ? 'machine is' : 'machines are'} being destroyed`);
+  }
   await apply(context, async (tx) => {
     const instance = await lockInstance(tx, sleep.instance_id);
     if (instance?.status !== 'hibernating' || !(await markAsleep(tx, sleep.id, instance.expires_at))) return;
@@ -208,6 +211,18 @@ async function release(context: StepContext, sleep: HibernationRow): Promise<Ste
   });
   context.crashPoint('hibernate_applied');
   return { kind: 'done', note: 'hibernated: nothing is rented, its snapshot stays' };
+}
+
+/** Each has its destroy under way; one that was lost with its operation gets another. */
+async function keepDestroying(context: StepContext, sleep: HibernationRow, left: AttemptRow[]): Promise<void> {
+  const failure = { code: 'hibernated', detail: `${sleep.instance_id} hibernates` };
+  for (const attempt of left) {
+    await apply(context, async (tx) => {
+      const status = await lockAttemptStatus(tx, attempt.id);
+      if (status === undefined || status === 'gone') return;
+      await acceptAttemptDestroy(tx, context.queue, attempt, { failure, by: context.operation.id });
+    });
+  }
 }
 
 /** Nothing was destroyed. */

@@ -1,5 +1,8 @@
 /** Waking what sleeps, with real workers and Postgres over a scripted vendor. */
+import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { createResolveStuckCron } from '../../../automation/cron/resolve-stuck.ts';
+import { readBootFigures, readWakeFigure } from '../../../db/boot-figures.ts';
 import { findWorkspace } from '../../../db/workspaces.ts';
 import { makeOffer } from '../../support/fleet-database.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
@@ -120,6 +123,51 @@ describe('an instance that is woken', () => {
     expect(second.id).not.toBe(first.id);
     await fleet.endRestore(instance.id, 'succeeded');
     await automation.until(async () => (await automation.instance(instance.id)).status === 'ready', 'it is ready');
+  });
+
+  it('is measured: how fast machines boot, and how fast it is ready with its files', async () => {
+    const { instance } = await fleet.makeReady();
+    await fleet.putToSleep(instance.id);
+    expect(await readWakeFigure(automation.db)).toBeNull();
+    await fleet.wake(instance.id);
+    await fleet.boot(instance.id);
+    await fleet.endRestore(instance.id, 'succeeded');
+    await automation.until(async () => (await automation.instance(instance.id)).status === 'ready', 'it is ready');
+    expect(await readWakeFigure(automation.db)).toMatchObject({ count: 1, p50Seconds: expect.any(Number) as number });
+    expect(await readBootFigures(automation.db)).toMatchObject([
+      { provider: 'vastai', strategy: 'coldstart', count: 2, p95Seconds: expect.any(Number) as number },
+    ]);
+  });
+
+  it('and on which nothing works any more sleeps on; one whose machine is gone goes on to sleep', async () => {
+    const { instance } = await fleet.makeReady();
+    const forget = () =>
+      automation.asOwner(`update operations set status = 'succeeded', lease_owner = null, lease_expires_at = null,
+        wait_until = null, finished_at = now() where status in ('queued', 'running')`);
+    const tick = () =>
+      createResolveStuckCron(automation.db, automation.queue, pino({ level: 'silent' })).run(
+        new AbortController().signal,
+      );
+    automation.vendor.outage = 'destroy';
+    const operation = await fleet.hibernate(instance.id);
+    await fleet.endSnapshot(instance.id, 'verified');
+    await automation.until(() => automation.vendor.destroyCalls > 0, 'its machine is destroyed');
+    await automation.untilWaiting(operation.id);
+    await forget();
+    automation.vendor.outage = 'none';
+    await automation.passTime(180_000);
+    expect(await tick()).toMatchObject({ instances: 1 });
+    await automation.until(async () => (await automation.instance(instance.id)).status === 'hibernated', 'it sleeps');
+    expect(automation.vendor.live()).toEqual([]);
+    await fleet.wake(instance.id);
+    const machine = await fleet.boot(instance.id);
+    await automation.until(async () => (await automation.instance(instance.id)).restore_operation_id, 'it is restored');
+    await automation.untilWaiting((await automation.instance(instance.id)).operation_id);
+    await forget();
+    await automation.passTime(180_000);
+    expect(await tick()).toMatchObject({ instances: 1 });
+    expect((await automation.instance(instance.id)).status).toBe('hibernated');
+    await automation.untilGone(machine.id);
   });
 
   it('sleeps on when that is canceled: what was bought is destroyed', async () => {
