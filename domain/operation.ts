@@ -29,6 +29,7 @@ export const OPERATION_KINDS = [
   'restore_workspace',
   'delete_snapshot',
   'fail_over',
+  'run_drill',
 ] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 
@@ -50,6 +51,7 @@ const CANCELABLE: readonly OperationKind[] = [
   'wake_instance',
   'take_snapshot',
   'verify_snapshot',
+  'run_drill',
 ];
 
 /** The target is a stack that people made. */

@@ -1,6 +1,6 @@
 /** Standbys on the wire: what takes over for an instance, and how old the data is that it would serve. */
 import { z } from 'zod';
-import { DRILL_MODES } from '../../domain/drill.ts';
+import { DRILL_MODES, DRILL_PHASES, DRILL_STATUSES } from '../../domain/drill.ts';
 import { STACK_NAME_PATTERN, STACK_NAME_RULE } from '../../domain/stack-kind.ts';
 import { TAG_VALUE_PATTERN, TAG_VALUE_RULE } from '../../domain/stack-tags.ts';
 import { MAX_RPO_MS, MIN_RPO_MS, STANDBY_ACTIONS, STANDBY_STATES, STANDBY_STATUSES } from '../../domain/standby.ts';
@@ -148,3 +148,71 @@ export const standbyAccepted = z
   })
   .meta({ id: 'StandbyAccepted' });
 export type StandbyAccepted = z.infer<typeof standbyAccepted>;
+
+const ms = milliseconds.nullable();
+
+export const createDrillBody = z
+  .strictObject({
+    standbyId: id('standby'),
+    mode: z.enum(DRILL_MODES).default('sandbox').meta({
+      description:
+        'sandbox: the simulated machine is killed, and has to be missed by itself. consented: a real one is fenced and destroyed, as by a manual failover',
+    }),
+    consent,
+    targets: drillTargets.optional(),
+  })
+  .refine((body) => body.mode === 'sandbox' || body.consent === true, {
+    path: ['consent'],
+    message: 'must be true: the machine of a real workload is taken away',
+  })
+  .meta({ id: 'CreateDrill' });
+export type CreateDrillInput = z.infer<typeof createDrillBody>;
+
+export const drill = z
+  .object({
+    id: id('drill'),
+    standbyId: id('standby'),
+    instanceId: id('instance'),
+    failoverId: id('failover').nullable(),
+    mode: z.enum(DRILL_MODES),
+    status: z.enum(DRILL_STATUSES),
+    phase: z.enum(DRILL_PHASES),
+    targets: z
+      .object({ detectionMs: ms, rtoMs: ms, rpoMs: ms, costMicroUsd: microUsd.nullable() })
+      .meta({ description: 'null members are not judged' }),
+    measures: z
+      .object({
+        detectionMs: ms.meta({
+          description: 'From the loss until it was noticed; null: not measured, likewise the others',
+        }),
+        rtoMs: ms.meta({ description: 'From the loss until the workload was served again' }),
+        rpoMs: ms.meta({ description: 'How old the data was that was served then' }),
+        restoredMs: ms.meta({ description: 'From the loss until its replacement had the workload' }),
+        costMicroUsd: microUsd.nullable(),
+      })
+      .nullable()
+      .meta({ description: 'null: not over' }),
+    failures: z.array(z.string()).meta({ description: 'Targets that were missed, and whatever else went wrong' }),
+    moments: z.object({
+      begun: time.optional(),
+      recoveryPoint: time.optional().meta({ description: 'That what was served shows' }),
+      lost: time.optional(),
+      detected: time.optional(),
+      serving: time.optional(),
+      complete: time.optional(),
+    }),
+    operationId: id('operation').nullable(),
+    createdAt: time,
+    finishedAt: time.nullable(),
+  })
+  .meta({ id: 'Drill' });
+export type DrillReply = z.infer<typeof drill>;
+export const drillPage = pageOf(drill).meta({ id: 'DrillPage' });
+
+export const drillListQuery = pageQuery.extend({
+  standbyId: id('standby').optional(),
+  status: commaList(DRILL_STATUSES).optional(),
+});
+
+export const drillAccepted = z.object({ operation: operationRef, drill }).meta({ id: 'DrillAccepted' });
+export type DrillAccepted = z.infer<typeof drillAccepted>;

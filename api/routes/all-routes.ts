@@ -6,6 +6,7 @@ import { authRoutes } from './auth.ts';
 import { clusterRoutes } from './clusters.ts';
 import { costRoutes } from './costs.ts';
 import { credentialRoutes } from './credentials.ts';
+import { drillRoutes } from './drills.ts';
 import { failoverRoutes } from './failovers.ts';
 import { findingRoutes } from './findings.ts';
 import { fleetRoutes } from './fleet.ts';
@@ -57,6 +58,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...stackRoutes,
   ...clusterRoutes,
   ...failoverRoutes,
+  ...drillRoutes,
   // After those whose paths begin with /standby/ and a word.
   ...standbyRoutes,
   ...costRoutes,

@@ -32,6 +32,8 @@ export interface StepServices {
   kubernetes: KubernetesReader;
   /** Absent: this process has no store of snapshots. */
   snapshots?: SnapshotServices;
+  /** Of the sandbox's control page, where drills make losses. Absent: nothing is simulated. */
+  sandboxUrl?: string;
   /** Where agents reach us; null: machines carry none. */
   agentUrl: string | null;
   labelMac: LabelMac;

@@ -42,6 +42,7 @@ import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
 import { refreshOffers } from './refresh-offers.ts';
 import { registerCluster } from './register-cluster.ts';
+import { runDrill } from './run-drill.ts';
 import { checkStackDrift, destroyStack, previewStack, refreshStack, upStack } from './stack-update.ts';
 import type { StepContext, StepHandler, StepResult, StepServices } from './step.ts';
 
@@ -52,6 +53,7 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   adopt_machine: adoptMachine,
   change_bid: changeBid,
   fail_over: failOver,
+  run_drill: runDrill,
   hibernate_instance: hibernateInstance,
   wake_instance: provisionInstance,
   refresh_offers: refreshOffers,
