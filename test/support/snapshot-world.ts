@@ -61,8 +61,6 @@ export interface SnapshotWorld {
   finished(operationId: string, boundMs?: number): Promise<OperationRow>;
   /** What the worker's restic is told before it runs: to break it in the middle. */
   beforeRestic: (args: readonly string[]) => Promise<void>;
-  /** A worker that hangs for ever is not waited for at the close. */
-  forget(worker: Worker): void;
   /** What nodes report at the end of an order: to let them lie. */
   alterResult: (result: Record<string, unknown>) => Record<string, unknown>;
   close(): Promise<void>;
@@ -241,7 +239,6 @@ export async function startSnapshotWorld(options: SnapshotWorldOptions = {}): Pr
       });
       return { instanceId, node };
     },
-    forget: (worker) => void workers.splice(workers.indexOf(worker), 1),
     makeNode: insertMachine,
     begin: (instanceId, cause = 'request') =>
       inTransaction(db, (tx) => beginSnapshot(tx, queue, { instanceId, cause })),

@@ -34,9 +34,10 @@ describe.skipIf(resticMissing !== null)('whoever dies on the way', { timeout: 60
     const { instanceId, node } = await world.makeInstance();
     fill(node);
     let readings = 0;
+    let end = (_reason: Error) => {};
     // The first worker reads for ever, as one that is killed there.
     world.beforeRestic = (args) =>
-      args.includes('ls') && ++readings === 1 ? new Promise<void>(() => {}) : Promise.resolve();
+      args.includes('ls') && ++readings === 1 ? new Promise<void>((_, reject) => (end = reject)) : Promise.resolve();
     const first = await world.startWorker();
     const id = await world.begin(instanceId);
     await until(
@@ -44,13 +45,14 @@ describe.skipIf(resticMissing !== null)('whoever dies on the way', { timeout: 60
       'it is read',
       20_000,
     );
-    void first.drain();
+    const drained = first.drain();
     await killWorker();
     await world.startWorker();
     expect(await world.settled(id, 30_000)).toMatchObject({ status: 'verified', verified_files: 40n });
     const orders = await world.db.selectFrom('node_orders').selectAll().where('node_id', '=', node.nodeId).execute();
     expect(orders.map(({ kind }) => kind)).toEqual(['take_snapshot']);
-    world.forget(first);
+    end(new Error('the process is gone'));
+    await drained;
   });
 
   it('an agent in the middle of a snapshot: it is failed, restic with it, and the next one is whole', async () => {
