@@ -8,10 +8,11 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { startSimulatedEngine, type SimulatedEngine } from '../docker/engine.ts';
 import type { AgentChange, AgentSeat, MachineWatch, RunningMachine } from '../vendor.ts';
 import type { HostOrder, HostReport } from './agent-host.ts';
 import type { GpuTrouble } from './fake-smi.ts';
-import { agentEnvironment, DISK, prepareDisk } from './simulated-disk.ts';
+import { agentEnvironment, DISK, engineSocket, prepareDisk } from './simulated-disk.ts';
 import { openUplink, type Uplink } from './uplink.ts';
 
 /** Each takes some 11 MB. Machines beyond it run without an agent, as if it could not be installed. */
@@ -41,6 +42,8 @@ interface Seat {
   home: string;
   /** null: not there yet. */
   uplink: Uplink | null;
+  /** null: not there yet. */
+  engine: SimulatedEngine | null;
   timer: NodeJS.Timeout | null;
   isRunning: boolean;
   isEnded: boolean;
@@ -70,6 +73,7 @@ export function createAgentRunner(dir: string | null): AgentRunner {
     seats.delete(key);
     stop(key, found.seat);
     found.seat.uplink?.close();
+    void found.seat.engine?.close();
   }
 
   function lookForPowerOff(): void {
@@ -85,6 +89,12 @@ export function createAgentRunner(dir: string | null): AgentRunner {
     try {
       const { home } = seat;
       prepareDisk(home, machine);
+      seat.engine ??= await startSimulatedEngine({
+        socket: engineSocket(home),
+        file: join(home, DISK.containers),
+        boot: String(machine.boot),
+      });
+      if (seat.isEnded) return void seat.engine.close();
       seat.uplink ??= await openUplink(machine.env['MUSTER_AGENT_URL'] ?? '');
       if (seat.isEnded) return seat.uplink.close();
       const program = await download(seat.uplink.url, join(home, DISK.agent));
@@ -111,7 +121,7 @@ export function createAgentRunner(dir: string | null): AgentRunner {
       end(key);
       if (!hasAgent || seats.size >= MAX_AGENTS) return;
       const home = join(root, `${machine.provider}-${machine.filesOf ?? machine.instanceId}`);
-      const seat: Seat = { home, uplink: null, timer: null, isRunning: false, isEnded: false };
+      const seat: Seat = { home, uplink: null, engine: null, timer: null, isRunning: false, isEnded: false };
       seats.set(key, { machine, seat });
       void start(machine, seat);
     },

@@ -1,6 +1,7 @@
 /** What lies on a simulated machine's disk, as a folder: programs, what its kernel tells, and files by which it is played with. */
 import { createHash } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RunningMachine } from '../vendor.ts';
 import { renderFakeSmi } from './fake-smi.ts';
@@ -12,8 +13,10 @@ export const DISK = {
   proc: 'proc',
   bin: 'bin',
   workspace: 'workspace',
-  /** Where a Docker engine of this machine listens, if there is one. */
+  /** Where its container engine listens. */
   docker: 'docker.sock',
+  /** What its container engine has. */
+  containers: 'docker.json',
   /** What is wrong with its GPUs (fake-smi.ts). */
   trouble: 'trouble',
   /** How busy its GPUs are, in percent; absent: idle. */
@@ -37,6 +40,15 @@ export function prepareDisk(home: string, machine: RunningMachine): void {
   writeFileSync(at(DISK.proc, 'uptime'), `${((Date.now() % 1e12) / 1_000).toFixed(2)} 0\n`);
 }
 
+/** A socket's path has room for 107 characters: below a folder that is deep it lies elsewhere. */
+export function engineSocket(home: string): string {
+  const path = join(home, DISK.docker);
+  if (path.length <= MAX_SOCKET_PATH) return path;
+  return join(tmpdir(), `muster-docker-${createHash('sha256').update(home).digest('hex').slice(0, 16)}.sock`);
+}
+
+const MAX_SOCKET_PATH = 100;
+
 /** The agent's environment on that machine. */
 export function agentEnvironment(home: string, machine: RunningMachine, url: string): Record<string, string> {
   return {
@@ -46,7 +58,7 @@ export function agentEnvironment(home: string, machine: RunningMachine, url: str
     MUSTER_AGENT_DIR: join(home, DISK.state),
     MUSTER_AGENT_PROC: join(home, DISK.proc),
     MUSTER_AGENT_WORKSPACE: join(home, DISK.workspace),
-    MUSTER_AGENT_DOCKER: join(home, DISK.docker),
+    MUSTER_AGENT_DOCKER: engineSocket(home),
     MUSTER_AGENT_POWEROFF: `: > '${join(home, DISK.poweredOff)}'`,
     MUSTER_AGENT_UPDATE_SPREAD: '2',
   };
