@@ -34,6 +34,8 @@ export interface CheckNodesOptions extends Omit<FleetCronOptions, 'everyMs'> {
   sshPrivateKey: string;
   /** Failovers that may begin by themselves within domain/failover.ts's STORM_WINDOW_MS, in the whole deployment. */
   stormLimit: number;
+  /** Bound on a try of SSH. @default 2500 */
+  probeMs?: number;
   /** @default 2000 */
   everyMs?: number;
 }
@@ -183,8 +185,9 @@ async function askSsh(
 }
 
 async function trySsh(options: CheckNodesOptions, target: NonNullable<WatchedNode['ssh']>): Promise<SshWord> {
-  if (!target.isRented) return (await readSshBanner(target, PROBE_MS)) ? 'answers' : 'silent';
-  const probe = await probeSsh(target, options.sshPrivateKey, PROBE_MS);
+  const probeMs = options.probeMs ?? PROBE_MS;
+  if (!target.isRented) return (await readSshBanner(target, probeMs)) ? 'answers' : 'silent';
+  const probe = await probeSsh(target, options.sshPrivateKey, probeMs);
   return probe.authenticated ? 'authenticated' : probe.reached ? 'answers' : 'silent';
 }
 

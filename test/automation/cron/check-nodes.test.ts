@@ -100,6 +100,8 @@ function check(stormLimit = 10) {
     log: pino({ level: 'silent' }),
     intervalMs: INTERVAL_MS,
     sshPrivateKey: SSH_KEY.private,
+    // A handshake may take long where many tests run.
+    probeMs: 20_000,
     stormLimit,
   });
 }
