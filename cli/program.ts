@@ -7,7 +7,8 @@ import { addFailovers } from './failover-program.ts';
 import { CliError, EXIT } from './exit-code.ts';
 import { addMarket } from './market-program.ts';
 import type { Environment } from './profiles.ts';
-import { integer, list, paged, type Attach, type Handler } from './program-options.ts';
+import { addPods } from './pods-program.ts';
+import { collect, integer, list, paged, type Attach, type Handler } from './program-options.ts';
 import { addSnapshots } from './snapshot-program.ts';
 
 /** Runs one command line and tells the exit code; everything it has to say is said. */
@@ -67,6 +68,7 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
   addSessions(program, attach);
   addStacks(program, attach);
   addNodes(program, attach);
+  addPods(program, attach);
   addClusters(program, attach);
   addCosts(program, attach);
   addMarket(program, attach);
@@ -502,18 +504,21 @@ function addNodes(program: Command, attach: Attach): void {
   const verbs = {
     cordon: ['keeps new work away', 'cordonNode'],
     uncordon: ['lets it take work again', 'uncordonNode'],
-    drain: ['keeps work away and ends what runs', 'drainNode'],
+    drain: ['keeps work away and moves its pods elsewhere', 'drainNode'],
   } as const;
   for (const [verb, [description, handler]] of Object.entries(verbs))
     attach(nodes.command(verb).description(description).argument('<id>'), async () => (await load())[handler]);
-  const credentials = program.command('credentials').description('what opens machines of your own');
+  const credentials = program
+    .command('credentials')
+    .description('what opens machines of your own, and what fetches images');
   const loadCredentials = () => import('./commands/credentials.ts');
   attach(paged(credentials.command('list')), async () => (await loadCredentials()).listCredentials);
   const keep = credentials
     .command('add')
-    .description('keeps an SSH private key, sealed')
-    .requiredOption('--name <name>', 'by which hosts refer to it')
-    .requiredOption('--file <path>', 'the key, without a passphrase; - for standard input');
+    .description('keeps an SSH private key, or with --registry a login of a registry, sealed')
+    .requiredOption('--name <name>', 'by which hosts and pods refer to it')
+    .requiredOption('--file <path>', 'the key, without a passphrase, or user:password; - for standard input')
+    .option('--registry <host>', 'whose login it is, such as ghcr.io or docker.io');
   attach(keep, async () => (await loadCredentials()).addCredential);
   attach(credentials.command('delete').argument('<id>'), async () => (await loadCredentials()).deleteCredential);
 }
@@ -559,10 +564,6 @@ function share(text: string): number {
   if (text.trim() === '' || !(value >= 0 && value <= 1))
     throw new InvalidArgumentError('It must be a number from 0 to 1.');
   return value;
-}
-
-function collect(text: string, before: string[] | undefined): string[] {
-  return [...(before ?? []), text];
 }
 
 /** Tells what went wrong on standard error; with `--json` the problem document of the API, as it came. */

@@ -1,6 +1,7 @@
 /** What nodes have room for: the facts that pods are placed by (domain/pods/schedule.ts). */
 import { sql } from 'kysely';
-import { judgeFreshness, judgeHealth, type NodeVerdict } from '../domain/node.ts';
+import type { FailureVerdict } from '../domain/failure.ts';
+import { judgeFreshness, judgeHealth, type NodeStatus, type NodeVerdict } from '../domain/node.ts';
 import { isHolding } from '../domain/pods/pod.ts';
 import { hostPortsOf, type NodeGpuFacts, type NodeRoom, type Taken } from '../domain/pods/schedule.ts';
 import type { Executor } from './database.ts';
@@ -32,6 +33,7 @@ export async function listRooms(executor: Executor, orgId: string, intervalMs: n
     .leftJoin('attempts', 'attempts.id', 'nodes.attempt_id')
     .leftJoin('instances', 'instances.id', 'attempts.instance_id')
     .leftJoin('hosts', 'hosts.node_id', 'nodes.id')
+    .leftJoin('node_watches', 'node_watches.node_id', 'nodes.id')
     .select([
       'nodes.id',
       'attempts.instance_id',
@@ -50,6 +52,7 @@ export async function listRooms(executor: Executor, orgId: string, intervalMs: n
       'attempts.gpu',
       'attempts.gpu_count',
       'attempts.gpu_memory_gib',
+      'node_watches.verdict',
       'hosts.labels',
       'hosts.removed_at',
     ])
@@ -78,14 +81,14 @@ export async function listRooms(executor: Executor, orgId: string, intervalMs: n
       id: row.id,
       instanceId: row.instance_id,
       labels: row.labels ?? labelsOf(row),
-      status: judgeFreshness({
+      status: statusOf(row.verdict, {
         lastHeartbeatAt: row.heartbeat_at?.getTime() ?? null,
         registeredAt: row.key_hash === null ? null : row.registered_at.getTime(),
         isMachineGone: row.attempt_status === 'gone',
         isRemoved: row.removed_at !== null,
         intervalMs,
         now: Number(row.now),
-      }).value,
+      }),
       health: judgeHealth(reading, promised).value,
       isCordoned: row.cordoned_at !== null,
       isFenced: row.fenced_at !== null || row.powering_off_at !== null,
@@ -96,6 +99,12 @@ export async function listRooms(executor: Executor, orgId: string, intervalMs: n
       taken: taken.get(row.id) ?? NOTHING,
     };
   });
+}
+
+/** Whoever looks after nodes may know before they are overdue that one is dead: nothing is placed on one that is suspected. */
+function statusOf(verdict: FailureVerdict | null, facts: Parameters<typeof judgeFreshness>[0]): NodeStatus {
+  const { value } = judgeFreshness(facts);
+  return value === 'online' && verdict !== null && verdict !== 'alive' ? 'stale' : value;
 }
 
 const NOTHING: Taken = { gpuIndexes: [], memoryMib: 0, cpus: 0, hostPorts: [] };

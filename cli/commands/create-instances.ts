@@ -155,7 +155,7 @@ async function readSshKeys(context: Context, options: CreateOptions): Promise<st
 }
 
 /** `NAME` takes the value from our own environment, so that a secret need not be an argument; `NAME=value` says it. */
-function readEnv(pairs: string[], own: Environment): Record<string, string> {
+export function readEnv(pairs: string[], own: Environment): Record<string, string> {
   return Object.fromEntries(
     pairs.map((pair) => {
       const equals = pair.indexOf('=');

@@ -322,7 +322,20 @@ describe('a node that is lost', () => {
     expect((await nodes[0].desired()).pods).toEqual([]);
     await nodes[0].beat([{ podId: moved.id, run: 1, status: 'running' }]);
     expect(await get(moved.id)).toMatchObject({ status: 'scheduled', nodeId: nodes[1].id });
-    expect((await audited(orgId)).slice(-2)).toEqual(['pod.reschedule', 'pod.lose']);
+    expect((await audited(orgId)).slice(-2).sort()).toEqual(['pod.lose', 'pod.reschedule']);
+  });
+
+  it('by the word of whoever looks after nodes gets none before its heartbeats are overdue', async () => {
+    const { nodes, make } = await org({});
+    const watch = {
+      node_id: nodes[0].id,
+      verdict: 'suspect' as const,
+      since: new Date(),
+      is_silent: true,
+      heard_at: new Date(),
+    };
+    await server.database.kysely.insertInto('node_watches').values(watch).execute();
+    expect(await make()).toMatchObject({ status: 'pending', reason: 'no node fits: 1 not heard of' });
   });
 
   it('because its host was removed is found by the cron', async () => {
