@@ -202,6 +202,8 @@ function addCreate(instances: Command, attach: Attach): void {
     .option('--boot-timeout <duration>', 'how long a machine may take to become ready')
     .option('--hibernate-when-idle [duration]', 'put to sleep after so long without work (3 minutes)')
     .option('--idle-below-percent <n>', 'what counts as no work of its GPUs (5)', Number)
+    .addOption(new Option('--failover <mode>', 'when its machine is lost').choices(['off', 'replace', 'standby']))
+    .option('--rpo <duration>', 'with --failover: how old its files may be then ("5 minutes")')
     .option('--consumer <label>', 'to whom the cost is attributed')
     .option('--dry-run', 'show the plan and rent nothing')
     .option('-y, --yes', 'do not ask')

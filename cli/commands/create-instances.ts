@@ -45,6 +45,8 @@ export interface CreateOptions {
   bootTimeout?: string;
   /** A duration; true: the server's own. */
   hibernateWhenIdle?: string | true;
+  failover?: 'off' | 'replace' | 'standby';
+  rpo?: string;
   idleBelowPercent?: number;
   consumer?: string;
   dryRun?: boolean;
@@ -99,11 +101,18 @@ async function buildBody(context: Context, options: CreateOptions): Promise<Crea
     overrideReason: options.overrideReason,
     bootTimeout: options.bootTimeout,
     hibernateWhenIdle: readIdle(options),
+    failover: readFailover(options),
     consumer: options.consumer,
   };
   const said = Object.entries(given).filter(([, value]) => value !== undefined);
   // Names of providers and strategies are checked by the server, which knows them.
   return Object.fromEntries(said) as unknown as CreateInstancesInput;
+}
+
+function readFailover({ failover: mode, rpo }: CreateOptions): CreateInstancesInput['failover'] {
+  if (mode === undefined && rpo !== undefined)
+    throw new CliError('--rpo is said of a failover: say --failover replace or standby too.', EXIT.wrongUse);
+  return mode === undefined ? undefined : { mode, ...(rpo === undefined ? {} : { rpo }) };
 }
 
 function readIdle({
