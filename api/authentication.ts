@@ -59,20 +59,23 @@ export function agentCredentialOf(request: Request, prefix: string): string {
 }
 
 export function hasRepositoryToken(request: Request): boolean {
-  return /^Basic /i.test(request.headers.authorization ?? '');
+  return readRepositoryToken(request) !== null;
 }
 
 /** As restic sends it: the password of HTTP's basic authentication. Throws MusterError `unauthenticated`. */
 export function repositoryTokenOf(request: Request): string {
+  const token = readRepositoryToken(request);
+  if (token !== null) return token;
+  throw new MusterError(
+    'unauthenticated',
+    `the password must be a token of a repository (${REPOSITORY_TOKEN_PREFIX}…)`,
+  );
+}
+
+function readRepositoryToken(request: Request): string | null {
   const encoded = /^Basic +([A-Za-z0-9+/=_-]{1,1024})$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
-  const [, token = ''] = /^[^:]*:(.*)$/s.exec(Buffer.from(encoded, 'base64').toString('utf8')) ?? [];
-  if (!token.startsWith(REPOSITORY_TOKEN_PREFIX)) {
-    throw new MusterError(
-      'unauthenticated',
-      `the password must be a token of a repository (${REPOSITORY_TOKEN_PREFIX}…)`,
-    );
-  }
-  return token;
+  const token = /^[^:]*:(.*)$/s.exec(Buffer.from(encoded, 'base64').toString('utf8'))?.[1] ?? '';
+  return token.startsWith(REPOSITORY_TOKEN_PREFIX) ? token : null;
 }
 
 async function findKeyCaller(db: Db, key: string, touchedAt: Map<string, number>): Promise<Caller | null> {
