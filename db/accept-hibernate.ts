@@ -2,6 +2,7 @@
  * Accepting a hibernation, whoever asks (a person, its idleness, its schedule), and taking it back while nothing is destroyed. Only what
  * can be brought back is put to sleep: it has a workspace, and a node that can write its snapshot.
  */
+import { sql } from 'kysely';
 import type { HibernationCause } from '../domain/hibernation.ts';
 import { MusterError } from '../domain/error-table.ts';
 import { appendAudit, SYSTEM, type Actor } from './audit.ts';
@@ -10,7 +11,7 @@ import type { Tx } from './database.ts';
 import { findRunningFailover } from './failovers.ts';
 import { insertHibernation, findOpenHibernation, markFailed, type HibernationRow } from './hibernations.ts';
 import { findInstance, lockInstance, setInstanceStatus, type InstanceRow } from './instances.ts';
-import { findNodeOfAttempt } from './nodes.ts';
+import { findNodeOfAttempt, type NodeRow } from './nodes.ts';
 import { acceptOperation, appendEvents, findOperation, lockOperation, type OperationRow } from './operations.ts';
 import type { Queue } from './queue.ts';
 import { putPodsToSleep } from './sleeping-pods.ts';
@@ -97,15 +98,37 @@ async function assertMaySleep(tx: Tx, instance: InstanceRow) {
       },
     );
   const node = await findNodeOfAttempt(tx, attempt.id);
-  if (!node || node.heartbeat_at === null)
-    throw new MusterError(
-      'snapshot_store_unreachable',
-      `${instance.id} has no agent that has reported: nothing on it can reach the snapshot store`,
-      { facts: { state: instance.status } },
-    );
+  const unreachable = await describeUnreachable(tx, instance.id, node);
+  if (!node || unreachable !== null) {
+    const detail = `nothing of ${instance.id} could be kept: ${unreachable}`;
+    throw new MusterError('snapshot_store_unreachable', detail, { facts: { state: instance.status } });
+  }
   if (!(await isWriterNode(tx, workspace, node.id)))
     throw refuse(`does not write its workspace now: another machine does, or it was fenced`);
   return { attempt, nodeId: node.id };
+}
+
+/** Heartbeats are seconds apart: by then it is the agent, the machine or the way to us. */
+const MAX_SILENCE_MS = 2 * 60_000;
+/** After that it is worth another try. */
+const UNREACHABLE_FOR = '10 minutes';
+
+/** Why its node cannot reach the snapshot store, as far as that is known; null: nothing speaks against it. */
+async function describeUnreachable(tx: Tx, instanceId: string, node: NodeRow | undefined): Promise<string | null> {
+  if (!node) return 'its machine carries no agent that has registered';
+  const silentMs = Date.now() - (node.heartbeat_at?.getTime() ?? 0);
+  if (silentMs > MAX_SILENCE_MS) return 'its agent is silent';
+  const last = await tx
+    .selectFrom('snapshots')
+    .select(['failure_code', 'failure_detail'])
+    .where('instance_id', '=', instanceId)
+    .where('node_id', '=', node.id)
+    .where('created_at', '>', sql<Date>`now() - ${UNREACHABLE_FOR}::interval`)
+    .orderBy('created_at', 'desc')
+    .limit(1)
+    .executeTakeFirst();
+  if (last?.failure_code !== 'store_unreachable') return null;
+  return `its node could not reach the snapshot store: ${last.failure_detail ?? 'no answer'}`;
 }
 
 /** The operation to which it belongs from now on: whoever destroys it supersedes that. */

@@ -94,6 +94,11 @@ async function resumeLifetime(tx: Tx, instanceId: string, open: HibernationRow):
     })
     .where('id', '=', instanceId)
     .execute();
+  await tx
+    .updateTable('sessions')
+    .set({ expires_at: sql<Date>`expires_at + ${sinceMs} * interval '1 millisecond'`, updated_at: sql<Date>`now()` })
+    .where('instance_id', '=', instanceId)
+    .execute();
 }
 
 /**

@@ -64,7 +64,7 @@ export type InstanceAction = (typeof INSTANCE_ACTIONS)[number];
 const ACTION_FROM: Record<InstanceAction, readonly InstanceStatus[]> = {
   destroy: ['requested', 'creating', 'booting', 'ready', 'hibernating', 'hibernated', 'waking', 'lost'],
   ssh: ['ready'],
-  extend: ['requested', 'creating', 'booting', 'ready'],
+  extend: ['requested', 'creating', 'booting', 'ready', 'hibernating', 'waking'],
   hibernate: ['ready'],
   wake: ['hibernated'],
 };

@@ -349,6 +349,9 @@ export const instanceSsh = z
     port: z.int(),
     user: z.string(),
     command: z.string().meta({ example: 'ssh -p 41022 root@203.0.113.7' }),
+    attemptId: id('attempt')
+      .optional()
+      .meta({ description: 'Whose host key to expect: an instance that was woken or replaced is another machine' }),
   })
   .meta({ id: 'InstanceSsh' });
 export type InstanceSsh = z.infer<typeof instanceSsh>;

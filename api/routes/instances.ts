@@ -185,7 +185,8 @@ export const instanceRoutes: Route[] = [
             facts: { state: row.status },
           });
         }
-        const acceptedAt = row.created_at.getTime();
+        // Its lifetime stood still while it slept.
+        const acceptedAt = row.created_at.getTime() + Number(row.asleep_ms);
         const wantedMs = extendedLifetimeMs(acceptedAt, row.expires_at.getTime(), parseDuration(body.by) as number);
         const { lifetimeMs, overrideReason } = resolveLifetime(wantedMs, {
           maxLifetimeMs: deps.maxLifetimeMs,
@@ -222,13 +223,15 @@ export const instanceRoutes: Route[] = [
     handle: async ({ params, caller, deps }) => {
       const db = deps.database.kysely;
       const row = await requireInstance(db, caller.orgId, params.id);
-      const ssh = sshOf(attemptShown(row, await listAttemptsOfInstances(db, [row.id])));
-      if (!allowedActions(row.status).includes('ssh') || ssh === null) {
+      const shown = attemptShown(row, await listAttemptsOfInstances(db, [row.id]));
+      const ssh = sshOf(shown);
+      if (!allowedActions(row.status).includes('ssh') || ssh === null || shown === undefined) {
         throw new MusterError('conflict', `${row.id} is ${row.status}: it answers SSH once it is ready`, {
           facts: { state: row.status },
         });
       }
-      return { status: 200, body: { ...ssh, command: `ssh -p ${ssh.port} ${ssh.user}@${ssh.host}` } };
+      const command = `ssh -p ${ssh.port} ${ssh.user}@${ssh.host}`;
+      return { status: 200, body: { ...ssh, command, attemptId: shown.id } };
     },
   }),
   route({

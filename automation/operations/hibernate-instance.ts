@@ -4,7 +4,7 @@
  * it sleeps is not decided here, and waking is provision-instance.ts's.
  */
 import { judgeIdle } from '../../domain/idle.ts';
-import { MusterError } from '../../domain/error-table.ts';
+import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
 import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { stayAwake } from '../../db/accept-hibernate.ts';
@@ -72,7 +72,7 @@ async function copy(context: StepContext, sleep: HibernationRow): Promise<StepRe
   if (sleep.snapshot_id === null) return begin(context, sleep);
   const snapshot = await findSnapshot(context.db, null, sleep.snapshot_id);
   if (!snapshot || ['failed', 'deleting', 'deleted'].includes(snapshot.status))
-    return stay(context, sleep, { code: 'snapshot_failed', detail: describeSnapshot(snapshot) });
+    return stay(context, sleep, failureOf(snapshot));
   if (snapshot.status === 'verified') return giveUpMachine(context, sleep);
   const node = await findNodeOfAttempt(context.db, sleep.attempt_id);
   const silentMs = context.now().getTime() - (node?.heartbeat_at?.getTime() ?? 0);
@@ -249,6 +249,12 @@ async function lockSleeping(tx: Tx, sleep: HibernationRow): Promise<InstanceRow 
 async function findCancel(context: StepContext): Promise<string | null> {
   const row = await findOperation(context.db, null, context.operation.id);
   return row?.cancel_requested_at == null ? null : (row.cancel_reason ?? 'canceled');
+}
+
+function failureOf(snapshot: SnapshotRow | undefined): Failure {
+  const isUnreachable = snapshot?.failure_code === 'store_unreachable';
+  const code: ErrorCode = isUnreachable ? 'snapshot_store_unreachable' : 'snapshot_failed';
+  return { code, detail: describeSnapshot(snapshot) };
 }
 
 function describeSnapshot(snapshot: SnapshotRow | undefined): string {

@@ -28,7 +28,7 @@ export interface SleepingFleet {
   /** As an agent that registers. */
   addNode(attempt: AttemptRow): Promise<string>;
   /** Waits for the snapshot under way and ends it. */
-  endSnapshot(instanceId: string, status: 'verified' | 'failed'): Promise<SnapshotRow>;
+  endSnapshot(instanceId: string, status: 'verified' | 'failed', failureCode?: string): Promise<SnapshotRow>;
   /** Waits for the restore under way and ends it; returns the machine. */
   endRestore(instanceId: string, status: 'succeeded' | 'failed'): Promise<string>;
   /** Lets what was bought for the instance boot, with an agent. */
@@ -88,7 +88,7 @@ export async function createSleepingFleet(automation: ScriptedAutomation): Promi
         .execute();
       return id;
     },
-    async endSnapshot(instanceId, status) {
+    async endSnapshot(instanceId, status, failureCode = 'snapshot_damaged') {
       const taking = await automation.until(
         () =>
           db
@@ -107,7 +107,7 @@ export async function createSleepingFleet(automation: ScriptedAutomation): Promi
               ? { status, verified_at: new Date(), data_at: new Date(), source_bytes: 1_000n }
               : {
                   status,
-                  failure_code: 'snapshot_corrupt',
+                  failure_code: failureCode,
                   failure_detail: 'what was read back is not what was written',
                 },
           )

@@ -1,5 +1,8 @@
 /** Hibernation, with real workers and Postgres over a scripted vendor. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { acceptFailover } from '../../../db/accept-failover.ts';
+import { allowedActions } from '../../../domain/instance.ts';
+import { ACTOR } from '../../support/fleet-database.ts';
 import { findWorkspace, setWriter } from '../../../db/workspaces.ts';
 import { listEventsAfter } from '../../../db/operations.ts';
 import { leaveNode } from '../../../db/place-pods.ts';
@@ -172,6 +175,43 @@ describe('an instance that is hibernated', () => {
     });
   });
 
+  it('whose node cannot reach the store stays awake, and is refused for a while', async () => {
+    const { instance, attempt } = await fleet.makeReady();
+    const operation = await fleet.hibernate(instance.id);
+    await fleet.endSnapshot(instance.id, 'failed', 'store_unreachable');
+    expect(await automation.untilFinished(operation.id)).toMatchObject({
+      status: 'failed',
+      error_code: 'snapshot_store_unreachable',
+    });
+    await expect(fleet.hibernate(instance.id)).rejects.toMatchObject({ code: 'snapshot_store_unreachable' });
+    expect(await automation.instance(instance.id)).toMatchObject({ status: 'ready', winner_attempt_id: attempt.id });
+  });
+
+  it('is extended on the way, and interrupted or failed over only when it is awake', async () => {
+    const { instance } = await fleet.makeReady();
+    const operation = await fleet.hibernate(instance.id);
+    expect(allowedActions('hibernating')).toContain('extend');
+    expect(await automation.tick('interruptible')).toEqual({});
+    const asked = { instanceId: instance.id, cause: 'requested' as const, reasons: ['test'], actor: ACTOR };
+    const failover = await automation.db.transaction().execute((tx) => acceptFailover(tx, automation.queue, asked));
+    expect(failover).toMatchObject({ kind: 'none', reason: 'the instance is hibernating' });
+    await automation.untilWaiting(operation.id);
+  });
+
+  it('whose machine vanishes while it is copied is lost as one that is awake', async () => {
+    const { instance, attempt } = await fleet.makeReady();
+    const operation = await fleet.hibernate(instance.id);
+    await automation.untilWaiting(operation.id);
+    automation.vendor.vanish(attempt.label);
+    for (let tick = 0; tick < 3; tick++) {
+      await automation.tick('reconcile');
+      await automation.passTime(400_000);
+    }
+    expect((await automation.untilFinished(operation.id)).status).not.toBe('succeeded');
+    expect(await automation.untilDestroyed(instance.id)).toMatchObject({ failure_code: 'lost' });
+    expect(['failed', 'ended']).toContain((await fleet.sleepOf(instance.id)).status);
+  });
+
   it('stays awake when that is canceled before it is verified', async () => {
     const { instance, attempt } = await fleet.makeReady();
     const operation = await fleet.hibernate(instance.id);
@@ -221,6 +261,9 @@ describe('an instance that is hibernated', () => {
   it('is refused without a workspace, without an agent, and where another machine writes', async () => {
     const { instance, nodeId } = await fleet.makeReady();
     await automation.db.updateTable('nodes').set({ heartbeat_at: null }).where('id', '=', nodeId).execute();
+    await expect(fleet.hibernate(instance.id)).rejects.toMatchObject({ code: 'snapshot_store_unreachable' });
+    const silent = new Date(Date.now() - 180_000);
+    await automation.db.updateTable('nodes').set({ heartbeat_at: silent }).where('id', '=', nodeId).execute();
     await expect(fleet.hibernate(instance.id)).rejects.toMatchObject({ code: 'snapshot_store_unreachable' });
     await automation.db.updateTable('nodes').set({ heartbeat_at: new Date() }).where('id', '=', nodeId).execute();
     await automation.db.transaction().execute((tx) => setWriter(tx, instance.id, null));
