@@ -4,11 +4,12 @@ import type { OptionValues } from 'commander';
 import type { ApiError } from './api-client.ts';
 import type { GlobalOptions } from './context.ts';
 import { addFailovers } from './failover-program.ts';
+import { addStandbys } from './standby-program.ts';
 import { CliError, EXIT } from './exit-code.ts';
 import { addMarket } from './market-program.ts';
 import type { Environment } from './profiles.ts';
 import { addPods } from './pods-program.ts';
-import { collect, integer, list, paged, type Attach, type Handler } from './program-options.ts';
+import { asking, collect, integer, list, paged, type Attach, type Handler } from './program-options.ts';
 import { addSnapshots } from './snapshot-program.ts';
 
 /** Runs one command line and tells the exit code; everything it has to say is said. */
@@ -70,6 +71,7 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
   addNodes(program, attach);
   addPods(program, attach);
   addClusters(program, attach);
+  addStandbys(program, attach);
   addCosts(program, attach);
   addMarket(program, attach);
   program
@@ -387,10 +389,6 @@ function stackOptions(command: Command): Command {
     .option('--ceiling-usd-per-hour <usd>', 'what costs more is refused')
     .option('--no-protect', 'let it be destroyed')
     .option('--on-drift <policy>', 'report or repair (report)');
-}
-
-function asking(command: Command): Command {
-  return command.option('-y, --yes', 'do not ask').option('--watch', 'show progress until it has ended');
 }
 
 function addClusters(program: Command, attach: Attach): void {

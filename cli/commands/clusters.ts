@@ -1,5 +1,4 @@
 /** `muster clusters …`: Kubernetes clusters. The plan with its price comes before what is made, and what was shown is what is made. */
-import { readFile } from 'node:fs/promises';
 import type { z } from 'zod';
 import type {
   ClusterAccepted,
@@ -10,14 +9,15 @@ import type {
   ClusterReply,
   clusterStorageClasses,
 } from '../../api/contract/clusters.ts';
-import type { StackPlanReply } from '../../api/contract/stacks.ts';
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../exit-code.ts';
 import type { ExitCode } from '../exit-code.ts';
-import { formatAge, formatMicroUsd, formatSum, orDash } from '../format.ts';
+import { formatAge, orDash } from '../format.ts';
 import { reportEnd, watchOperation } from '../watch-operation.ts';
+import { readJson, readText } from './input-file.ts';
 import { showPage } from './page.ts';
 import type { PageOptions } from './page.ts';
+import { confirmPlan, planOf } from './stack-plan.ts';
 
 const HEAD = ['CLUSTER', 'NAME', 'KIND', 'STATUS', 'PLATFORM', 'KUBERNETES', 'NODES', 'GPUS', 'CHECKED'];
 
@@ -70,17 +70,11 @@ export async function createCluster(
   _args: string[],
   options: CreateClusterOptions,
 ): Promise<ExitCode> {
-  const { terminal, api } = context;
   const body = await bodyOf(options);
-  const plan = await planOf(context, body);
-  if (terminal.isJson && options.dryRun) terminal.printJson(plan);
-  else if (!terminal.isJson) await showPlan(context, plan);
-  if (plan.violations.length > 0) throw new CliError('Nothing was made: a policy would be broken.', EXIT.wrongUse);
-  if (options.dryRun) return EXIT.done;
-  const question = `Make it, for ${formatMicroUsd(plan.priceMicroUsdPerHour)} an hour?`;
-  if (!options.yes && !(await terminal.confirm(question, 'Say --yes, or --dry-run to see the plan only.')))
-    throw new CliError('Nothing was made.', EXIT.failed);
-  return follow(context, await api.post<ClusterAccepted>('/clusters', { ...body, planHash: plan.planHash }), options);
+  const plan = await planOf(context, '/clusters', body);
+  if (!(await confirmPlan(context, plan, options))) return EXIT.done;
+  const accepted = await context.api.post<ClusterAccepted>('/clusters', { ...body, planHash: plan.planHash });
+  return follow(context, accepted, options);
 }
 
 export async function registerCluster(
@@ -281,32 +275,6 @@ async function follow(
   return EXIT.done;
 }
 
-async function planOf({ api, terminal }: Context, body: Record<string, unknown>): Promise<StackPlanReply> {
-  const reply = await api.post<StackPlanReply | ClusterAccepted>('/clusters', { ...body, dryRun: true });
-  if ('planHash' in reply) return reply;
-  terminal.say(`The plan takes long; waiting for ${reply.operation.id}.`);
-  const ended = await watchOperation(api, terminal, reply.operation.id);
-  if (ended.status !== 'succeeded') throw new CliError(`The plan failed: ${orDash(ended.error?.detail)}`, EXIT.failed);
-  return api.get<StackPlanReply>(`/stacks/${ended.targetId}/plans/${ended.id}`);
-}
-
-async function showPlan({ terminal }: Context, plan: StackPlanReply): Promise<void> {
-  await terminal.printTable(
-    ['WHAT', 'NAME', 'TYPE', 'USD/HOUR'],
-    plan.changes.map(({ op, name, type, after }) => [
-      op,
-      name,
-      type,
-      after === null ? '-' : formatMicroUsd(after.microUsdPerHour),
-    ]),
-  );
-  terminal.print(
-    `${formatMicroUsd(plan.priceMicroUsdPerHour)} an hour, ${formatSum(plan.priceMicroUsdPer30Days)} in 30 days.`,
-  );
-  for (const { urn, why } of plan.unpriced) terminal.print(`not in it: ${urn.split('::').at(-1) ?? urn}: ${why}`);
-  for (const { resource, message } of plan.violations) terminal.print(`policy: ${orDash(resource)}: ${message}`);
-}
-
 async function bodyOf(options: CreateClusterOptions): Promise<Record<string, unknown>> {
   const { name, kind, costCentre, owner, ceilingUsdPerHour, protect } = options;
   const config = options.config === undefined ? {} : await readJson(options.config);
@@ -389,27 +357,6 @@ function gpusOf({ nodes }: ClusterReply): string {
   if (nodes === null) return '-';
   const known = nodes.accelerators.map((one) => `${one.gpus}x ${one.gpuModel ?? one.hardwareType}`).join(', ') || '0';
   return nodes.withUnknownGpuCount === 0 ? known : `${known} +?`;
-}
-
-async function readJson(file: string): Promise<Record<string, unknown>> {
-  const text = await readText(file);
-  try {
-    return JSON.parse(text) as Record<string, unknown>;
-  } catch (error) {
-    throw new CliError(`${file} is no JSON: ${(error as Error).message}`, EXIT.wrongUse);
-  }
-}
-
-/** @param file `-` is standard input */
-async function readText(file: string): Promise<string> {
-  if (file !== '-') {
-    return readFile(file, 'utf8').catch((error: Error) => {
-      throw new CliError(`It could not be read: ${error.message}`, EXIT.wrongUse);
-    });
-  }
-  const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 function pathOf(id: string | undefined): string {
