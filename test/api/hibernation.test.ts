@@ -1,13 +1,7 @@
 /** Putting to sleep, waking and their prices over the API. No worker runs: what one would do is done to the rows. */
-import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { insertAttempt, markAttemptReady, markGone, recordPurchase } from '../../db/attempts.ts';
-import { markAsleep, markReleasing, setSnapshot } from '../../db/hibernations.ts';
-import { setInstanceStatus } from '../../db/instances.ts';
-import { newId } from '../../db/new-id.ts';
-import { finishOperation } from '../../db/operations.ts';
-import { claimFirstWriter, ensureWorkspace, recordRepository, recordStoredBytes } from '../../db/workspaces.ts';
-import { listOffers, OFFER, ORDER, startApiServer, type ApiServer } from '../support/api-server.ts';
+import { listOffers, ORDER, startApiServer, type ApiServer } from '../support/api-server.ts';
+import { recordReadyInstance, recordSleep } from '../support/sleeping-record.ts';
 
 const HOUR = 3_600_000;
 let server: ApiServer;
@@ -23,94 +17,8 @@ afterAll(() => server?.stop());
 const post = (path: string, body: unknown = {}) => server.call('POST', `/api/v1${path}`, { key, body });
 const shown = async (id: string) => (await server.call('GET', `/api/v1/instances/${id}`, { key })).body;
 
-/** Ready on a machine with an agent; with a workspace that it writes, unless it has none. */
-async function makeReady(body: Record<string, unknown> = {}): Promise<{ id: string; attemptId: string }> {
-  const { instances } = (await post('/instances', { ...ORDER, ...body })).body;
-  const { id, stackId, operationId } = instances[0] as { id: string; stackId: string; operationId: string };
-  const attemptId = newId('attempt');
-  await server.database.kysely.transaction().execute(async (tx) => {
-    const offer = { ...OFFER, providerOfferId: attemptId };
-    const label = `muster-${attemptId}`;
-    await insertAttempt(tx, {
-      id: attemptId,
-      orgId,
-      instanceId: id,
-      stackId,
-      label,
-      offer,
-      priceMicroUsdPerHour: 400_000n,
-    });
-    await recordPurchase(
-      tx,
-      attemptId,
-      { providerInstanceId: attemptId, machineId: null, priceMicroUsdPerHour: null },
-      1,
-    );
-    await markAttemptReady(tx, attemptId);
-    await tx
-      .insertInto('nodes')
-      .values({
-        id: newId('node'),
-        org_id: orgId,
-        attempt_id: attemptId,
-        instance_id: id,
-        key_hash: randomBytes(32),
-        agent_version: 'test',
-        heartbeat_at: new Date(),
-      })
-      .execute();
-    await setInstanceStatus(tx, id, 'creating');
-    await setInstanceStatus(tx, id, 'booting');
-    await setInstanceStatus(tx, id, 'ready', { phase: 'active', winnerAttemptId: attemptId });
-    await claimFirstWriter(tx, id, attemptId);
-    await finishOperation(tx, server.queue, operationId, 'succeeded', {});
-  });
-  return { id, attemptId };
-}
-
-/** As the operation does: copied, released, gone; an hour ago, with a repository of 40 GB at Backblaze. */
-async function putToSleep(id: string, attemptId: string): Promise<void> {
-  const accepted = await post(`/instances/${id}/hibernate`, { reason: 'over the weekend' });
-  expect(accepted.status).toBe(202);
-  const sleepId = (await shown(id)).hibernation.id as string;
-  const snapshotId = newId('snapshot');
-  await server.database.kysely.transaction().execute(async (tx) => {
-    await ensureWorkspace(tx, { instanceId: id, orgId });
-    await recordRepository(tx, id, { passwordSealed: 'sealed', storeUrl: 'b2://bucket?region=us-west-004' });
-    await recordStoredBytes(tx, id, 40_000_000_000n, { isMeasured: true });
-    await tx
-      .insertInto('snapshots')
-      .values({
-        id: snapshotId,
-        org_id: orgId,
-        instance_id: id,
-        node_id: 'nod_abcdefghijklmnop',
-        epoch: 1,
-        generation: 1,
-        cause: 'hibernate',
-        status: 'verified',
-        source_bytes: 41_000_000_000n,
-        data_at: new Date(),
-        created_by: 'test',
-      })
-      .execute();
-    await setSnapshot(tx, sleepId, snapshotId);
-    await markReleasing(tx, sleepId);
-    await markGone(tx, [attemptId]);
-    await markAsleep(tx, sleepId, new Date(Date.now() + 2 * HOUR));
-    await setInstanceStatus(tx, id, 'hibernated', {
-      phase: 'asleep',
-      winnerAttemptId: null,
-      restoreSnapshotId: snapshotId,
-    });
-    await finishOperation(tx, server.queue, accepted.body.operation.id as string, 'succeeded', {});
-    await tx
-      .updateTable('hibernations')
-      .set({ slept_at: new Date(Date.now() - HOUR) })
-      .where('id', '=', sleepId)
-      .execute();
-  });
-}
+const makeReady = (body: Record<string, unknown> = {}) => recordReadyInstance(server, { key, orgId }, body);
+const putToSleep = (id: string, attemptId: string) => recordSleep(server, { key, orgId }, id, attemptId);
 
 describe('POST /instances/:id/hibernate', () => {
   it('answers 202, the same operation again, and shows that it goes to sleep', async () => {
