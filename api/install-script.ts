@@ -141,14 +141,25 @@ stop_agent() {
   done
 }
 
+# Its pods' containers, which would go on without it.
+remove_containers() {
+  for engine in docker podman; do
+    command -v "$engine" >/dev/null 2>&1 || continue
+    ids=$("$engine" ps -aq --filter "label=io.muster.agent=$dir" 2>/dev/null) || continue
+    # One argument for each.
+    [ -z "$ids" ] || "$engine" rm -f $ids >/dev/null 2>&1 || say "containers of pods are left: $engine ps -a --filter label=io.muster.agent=$dir"
+  done
+}
+
 uninstall() {
   stop_agent
+  remove_containers
   if [ -f "$unit" ] && uses_systemd; then
     rm -f "$unit"
     systemctl daemon-reload || true
   fi
   rm -rf "$dir/agent.mjs" "$dir/agent.env" "$dir/agent.key" "$dir/registration.nonce" "$dir/agent.log" "$dir/keep.sh" "$dir/node" "$dir/node.gz" "$dir/node.new"
-  rm -rf "$dir/orders" "$dir/pods" "$dir/restic-cache"
+  rm -rf "$dir/orders" "$dir/containers" "$dir/restic-cache"
   rm -f "$dir/dead-man.json" "$dir/update.json" "$dir/agent.mjs.previous" "$dir/next.agent.mjs" "$dir"/restic-[0-9a-f]* "$dir/restic.pid"
   # What an installation or a write that was cut off left.
   rm -f "$dir/agent.mjs.new" "$dir/agent.env.new" "$dir"/agent.key.[0-9]* "$dir"/registration.nonce.[0-9]*

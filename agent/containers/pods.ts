@@ -145,7 +145,7 @@ export function createPods(parts: PodsParts): NodePods {
     apply(desired: DesiredPod[]) {
       isWanted = true;
       const ids = new Set(desired.map(({ podId }) => podId));
-      for (const id of [...lives.keys()]) if (!ids.has(id)) lives.delete(id);
+      for (const id of lives.keys()) if (!ids.has(id)) lives.delete(id);
       for (const pod of desired) {
         const life = lives.get(pod.podId);
         if (life) life.want(pod);
