@@ -54,6 +54,14 @@ export async function countWatched(executor: Executor, lateAfterMs: number): Pro
   return { watched: Number(row?.watched), late: Number(row?.late), remembered: Number(row?.remembered) };
 }
 
+/** When each late node was heard of last. */
+export async function listLateTimes(executor: Executor, lateAfterMs: number): Promise<number[]> {
+  const { rows } = await sql<{ heardAt: Date }>`
+    select ${HEARD_AT} as "heardAt" from ${FROM_WATCHED}
+      and ${HEARD_AT} < now() - ${lateAfterMs} * interval '1 millisecond'`.execute(executor);
+  return rows.map((row) => row.heardAt.getTime());
+}
+
 /** Those that are late, those with a row, and those whose provider last said that they do not run. @param ids only these, as they are now */
 export async function listWatched(
   executor: Executor,

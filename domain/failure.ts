@@ -73,6 +73,8 @@ const MAX_FLAP_FACTOR = 4;
 const MIN_LATENESS_MS = 500;
 /** Two silent nodes of a few are a coincidence that hardly happens. */
 const MIN_MASS = 2;
+/** Some heartbeats of jitter and of outages that begin slowly. */
+const MASS_WINDOW_MS = 60_000;
 
 /** A heartbeat that is not there by then is late: the other sources are asked. A tenth of the interval is jitter. */
 export function lateAfterMs(intervalMs: number): number {
@@ -89,9 +91,16 @@ export function isLate(node: { heardAt: number; intervalMs: number }, now: numbe
   return now - node.heardAt > lateAfterMs(node.intervalMs);
 }
 
-/** Whether so many nodes fell silent at once that the reason is probably with us. @param silent late ones among `watched` */
-export function isMassSilence(silent: number, watched: number): boolean {
-  return silent >= MIN_MASS && silent * 2 >= watched;
+/**
+ * Whether so many nodes fell silent at once that the reason is probably with us. Those that fell silent long before or after are no part of
+ * it, and not among those that could be heard either.
+ * @param heardAt of the node that is judged
+ * @param late when each late node was heard of last, itself included
+ * @param watched how many nodes there are, late ones included
+ */
+export function isMassSilence(heardAt: number, late: readonly number[], watched: number): boolean {
+  const together = late.filter((at) => Math.abs(at - heardAt) <= MASS_WINDOW_MS).length;
+  return together >= MIN_MASS && together * 2 >= watched - (late.length - together);
 }
 
 export function judgeFailure(previous: NodeWatch | null, evidence: NodeEvidence): NodeJudgement {

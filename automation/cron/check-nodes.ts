@@ -19,7 +19,14 @@ import { acceptFailover } from '../../db/accept-failover.ts';
 import { recordObservation } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { inTransaction } from '../../db/database.ts';
-import { countWatched, forgetWatches, listWatched, saveWatch, type WatchedNode } from '../../db/node-watches.ts';
+import {
+  countWatched,
+  forgetWatches,
+  listLateTimes,
+  listWatched,
+  saveWatch,
+  type WatchedNode,
+} from '../../db/node-watches.ts';
 import { rescheduleLost } from '../../db/place-pods.ts';
 import { readListening } from '../../db/pulses.ts';
 import { recordBelief, takeListing } from '../readiness/list-instances.ts';
@@ -76,10 +83,11 @@ async function checkNodes(options: CheckNodesOptions, lateMs: number, signal: Ab
   const counts = { looked: nodes.length, suspect: 0, dead: 0, failovers: 0, held: 0 };
   if (signal.aborted) return counts;
   // Read again, with the time: a heartbeat may have come while the others were asked, and asking took a while.
-  const [after, listening, { watched, late }] = await Promise.all([
+  const [after, listening, { watched }, late] = await Promise.all([
     listWatched(db, { ids: nodes.map((node) => node.nodeId) }),
     readListening(db),
     countWatched(db, lateMs),
+    listLateTimes(db, lateMs),
   ]);
   for (const node of after) {
     const judged = judgeFailure(node.watch, {
@@ -88,7 +96,7 @@ async function checkNodes(options: CheckNodesOptions, lateMs: number, signal: Ab
       listeningSince: listening.since?.getTime() ?? null,
       provider: words.get(node.nodeId) ?? 'unknown',
       ssh: ssh.get(node.nodeId) ?? 'unknown',
-      isMassSilence: isMassSilence(late, watched),
+      isMassSilence: isMassSilence(node.heardAt.getTime(), late, watched),
       now: listening.now.getTime(),
     });
     const { watch } = judged;

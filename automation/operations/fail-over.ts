@@ -91,8 +91,8 @@ async function takeStep(context: StepContext, episode: Episode): Promise<StepRes
 /** Of a person's request while the machine lives: what it has is saved first. */
 async function detected(context: StepContext, episode: Episode): Promise<StepResult | null> {
   const { failover, instance } = episode;
-  if (instance.winner_attempt_id !== failover.lost_attempt_id) {
-    const detail = 'the instance stands on another machine by now';
+  if (instance.status !== 'ready' || instance.winner_attempt_id !== failover.lost_attempt_id) {
+    const detail = `the instance is ${instance.status}, or stands on another machine by now`;
     return finish(context, episode, 'canceled', { code: 'canceled', detail });
   }
   const waiting = failover.cause === 'requested' ? await saveFirst(context, episode) : null;

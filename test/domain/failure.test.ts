@@ -265,10 +265,18 @@ describe('what is no death', () => {
     const silent = { beats: [0], ssh: () => 'silent' as const, isMassSilence: true };
     for (const word of LIVING) expect(watch({ ...silent, provider: () => word }, 900_000).deadAt).toBeNull();
     expect(watch({ ...silent, provider: () => 'failed' }, 900_000).deadAt).not.toBeNull();
-    expect(isMassSilence(1, 1)).toBe(false);
-    expect(isMassSilence(2, 2)).toBe(true);
-    expect(isMassSilence(2, 4)).toBe(true);
-    expect(isMassSilence(2, 5)).toBe(false);
+    const at = (...seconds: number[]) => seconds.map((one) => T0 + one * 1_000);
+    expect(isMassSilence(T0, at(0), 1)).toBe(false);
+    expect(isMassSilence(T0, at(0, 9), 2)).toBe(true);
+    expect(isMassSilence(T0, at(0, 9), 4)).toBe(true);
+    expect(isMassSilence(T0, at(0, 9), 5)).toBe(false);
+  });
+});
+
+describe('a node that falls silent beside one whose agent crashed long ago', () => {
+  it('is judged as if that were not there', () => {
+    expect(isMassSilence(T0, [T0, T0 - 3_600_000], 2)).toBe(false);
+    expect(isMassSilence(T0, [T0, T0 + 5_000, T0 - 3_600_000], 3)).toBe(true);
   });
 });
 
