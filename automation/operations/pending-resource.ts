@@ -14,6 +14,8 @@ export function findPendingResource(
   stack: StackRow,
   resource: StackResource,
 ): Promise<string | null> {
+  // A right to join that nobody took up: another one is asked for, and this one is worth nothing then.
+  if (resource.type.startsWith('pulumi-nodejs:dynamic/standby-agent:')) return Promise.resolve(null);
   const onHost = hostOfPending(resource);
   if (onHost !== null) return Promise.resolve(onHost);
   return Promise.reject(
@@ -26,6 +28,6 @@ export function findPendingResource(
 
 /** On a host of ours nothing is made twice: its place is its id, and what was begun there is finished or removed by it. */
 function hostOfPending({ type, inputs }: StackResource): string | null {
-  if (!/^pulumi-nodejs:dynamic\/(ssh-host|k3s|standby-agent):/.test(type)) return null;
+  if (!/^pulumi-nodejs:dynamic\/(ssh-host|k3s):/.test(type)) return null;
   return hostId({ address: String(inputs['address']), port: Number(inputs['port']) });
 }
