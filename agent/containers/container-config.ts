@@ -88,16 +88,14 @@ function hostConfig(pod: DesiredPod, workspace: string, engine: EngineKind): Rec
   };
 }
 
-/** Docker gives GPUs by NVIDIA's runtime; Podman by devices of the Container Device Interface, which it takes as device paths. */
-function gpuConfig({ gpus }: DesiredPod, engine: EngineKind): Record<string, unknown> {
-  if (gpus.length === 0) return {};
-  const ids = gpus.map(({ index, uuid }) => uuid ?? String(index));
-  if (engine === 'docker') {
-    return { DeviceRequests: [{ Driver: 'nvidia', DeviceIDs: ids, Capabilities: [['gpu']] }] };
-  }
-  return {
-    Devices: ids.map((id) => ({ PathOnHost: `nvidia.com/gpu=${id}`, PathInContainer: '', CgroupPermissions: '' })),
-  };
+/** By NVIDIA's runtime. Podman is asked in another way (podman-spec.ts). */
+function gpuConfig(pod: DesiredPod, engine: EngineKind): Record<string, unknown> {
+  if (pod.gpus.length === 0 || engine === 'podman') return {};
+  return { DeviceRequests: [{ Driver: 'nvidia', DeviceIDs: gpuNames(pod), Capabilities: [['gpu']] }] };
+}
+
+export function gpuNames({ gpus }: Pick<DesiredPod, 'gpus'>): string[] {
+  return gpus.map(({ index, uuid }) => uuid ?? String(index));
 }
 
 function healthConfig({ spec: { healthCheck } }: DesiredPod): Record<string, unknown> {

@@ -4,12 +4,14 @@ import {
   AGENT_LABEL,
   containerConfig,
   containerName,
+  gpuNames,
   POD_LABEL,
   RUN_LABEL,
   volumePrefix,
   type EngineKind,
 } from './container-config.ts';
 import { EngineError, type Engine } from './engine.ts';
+import { podmanSpec } from './podman-spec.ts';
 
 export interface Container {
   id: string;
@@ -67,9 +69,16 @@ export function createContainers(
     async create(pod) {
       const name = containerName(owner, pod);
       const body = containerConfig(pod, { owner, workspace, engine: kind() });
-      const make = () => engine.call('POST', `/containers/create?name=${name}`, { body, timeoutMs: 120_000 });
+      const isByPodman = kind() === 'podman' && pod.gpus.length > 0;
+      const [path, sent] = isByPodman
+        ? [
+            '/libpod/containers/create',
+            podmanSpec(name, body as unknown as Parameters<typeof podmanSpec>[1], gpuNames(pod)),
+          ]
+        : [`/containers/create?name=${name}`, body];
+      const make = () => engine.call('POST', path, { body: sent, timeoutMs: 120_000 });
       const made = await make().catch(async (error: unknown) => {
-        if (!(error instanceof EngineError) || error.status !== 409) throw error;
+        if (!isNameTaken(error)) throw error;
         await remove(name); // half made, before a crash: the name is ours alone
         return make();
       });
@@ -166,6 +175,11 @@ function toPort(key: string, hostPort: string | undefined): PodReport['ports'] {
 function toTime(text: string | undefined): string | null {
   const ms = text === undefined || text === NEVER ? Number.NaN : Date.parse(text);
   return Number.isNaN(ms) || ms <= 0 ? null : new Date(ms).toISOString();
+}
+
+/** Podman's own API says so by a 500. */
+function isNameTaken(error: unknown): boolean {
+  return error instanceof EngineError && (error.status === 409 || /name .*already in use/i.test(error.message));
 }
 
 /** What is gone is as it shall be; so is what is stopped already (304). */

@@ -6,6 +6,8 @@ import type { ClientRequest, IncomingMessage } from 'node:http';
 
 /** Which both Docker since 20.10 and Podman since 4 speak. */
 const API = '/v1.41';
+/** Podman's own, below `/libpod/`. */
+const PODMAN_API = '/v4.0.0';
 const TIMEOUT_MS = 30_000;
 /** Lists of some hundred containers. */
 const MAX_REPLY = 8_000_000;
@@ -39,7 +41,7 @@ export interface Engine {
 
 export function createEngine(socketPath: string): Engine {
   async function open(method: string, path: string, call: EngineCall = {}): Promise<IncomingMessage> {
-    const response = await send(socketPath, method, `${API}${path}`, call);
+    const response = await send(socketPath, method, `${path.startsWith('/libpod/') ? PODMAN_API : API}${path}`, call);
     const status = response.statusCode ?? 0;
     if ((status >= 200 && status < 300) || status === 304) return response;
     throw new EngineError(status, readMessage(await readText(response)) ?? `the engine answered ${status}`);

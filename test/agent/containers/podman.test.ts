@@ -1,5 +1,5 @@
 /** The agent's pods on a real engine: Podman with runc. Where there is none, the suite says so and runs nothing. */
-import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createPodLogOrder } from '../../../agent/containers/pod-logs.ts';
@@ -110,6 +110,39 @@ describe.skipIf(missing !== null)('pods on Podman', () => {
     expect(facts.HostConfig).toMatchObject({ Privileged: false, Memory: 64 * 1024 * 1024, NanoCpus: 500_000_000 });
     expect(log.join('\n')).not.toContain('hush');
   }, 30_000);
+
+  it('have the GPUs that they were promised, as devices of the Container Device Interface, or do not run', async () => {
+    const file = '/var/run/cdi/muster-test.json';
+    mkdirSync('/var/run/cdi', { recursive: true });
+    const device = (name: string) => ({ name, containerEdits: { env: [`SEEN_${name.replace('-', '_')}=yes`] } });
+    writeFileSync(
+      file,
+      JSON.stringify({ cdiVersion: '0.3.0', kind: 'nvidia.com/gpu', devices: [device('GPU-a'), device('GPU-b')] }),
+    );
+    try {
+      const [one, none] = [podId(), podId()];
+      const resources = { memoryMib: 64, cpus: 0.5, shmMib: 32 };
+      const mounts: Loose[] = [
+        { kind: 'workspace', path: 'set', target: '/data' },
+        { kind: 'volume', name: 'v', target: '/v' },
+      ];
+      const args = ['sh', '-c', 'echo "$OWN $SEEN_GPU_a $SEEN_GPU_b"; touch /data/out /v/out'];
+      const spec = { args, env: { OWN: 'a=b' }, restartPolicy: 'never', resources, mounts };
+      pods.apply([
+        { ...pod(one, spec), gpus: [{ index: 1, uuid: 'GPU-b' }] },
+        { ...pod(none, spec), gpus: [{ index: 7, uuid: 'GPU-none' }] },
+      ]);
+      await reaches(one, 'exited');
+      expect((await readLog(one)).lines.map(({ text }) => text)).toEqual(['a=b  yes']);
+      expect(existsSync(join(workspace, 'set', 'out'))).toBe(true);
+      await until(
+        () => Promise.resolve(/GPU-none/.test(reportOf(none)?.reason ?? '')),
+        () => JSON.stringify(reportOf(none)),
+      );
+    } finally {
+      rmSync(file, { force: true });
+    }
+  }, 40_000);
 
   it('are started again by their policy, later each time, up to their maximum', async () => {
     const id = podId();
