@@ -27,6 +27,7 @@ interface Shown {
   status: string;
   providerInstanceId: string | null;
   machineId: string | null;
+  phaseAt: Record<string, string>;
   attempts: { id: string; purchasedAt: string | null; runningAt: string | null }[];
 }
 
@@ -54,7 +55,8 @@ const measured: {
 }[] = [];
 const id = await rent();
 for (let round = 1; round <= Number(values.rounds); round++) await loseMachine(round);
-const kept = await surviveOutage(Number(values['outage-seconds']) * 1_000);
+const outageMs = Number(values['outage-seconds']) * 1_000;
+const kept = outageMs > 0 ? await surviveOutage(outageMs) : 'the control plane was left alone';
 report();
 await muster.request('DELETE', `/api/v1/instances/${id}`);
 await waitFor(async () => (await look()).status === 'destroyed', BOUND_MS, 'destroyed', POLL_MS);
@@ -150,9 +152,12 @@ async function loseMachine(round: number): Promise<void> {
   });
   const restored = join(workspaceOf(after), 'work.txt');
   const isSame = existsSync(restored) && readFileSync(restored, 'utf8') === `round ${round}`;
+  const begun = Object.entries(after.phaseAt).sort(([, a], [, b]) => Date.parse(a) - Date.parse(b));
+  const since = begun.map(([phase, at]) => `${phase} ${Date.parse(at) - Date.parse(over.detectedAt)}`);
   const isElsewhere = after.machineId !== before.machineId;
   console.log(
     `  round ${round}: ${over.phases.map(({ phase, durationMs }) => `${phase} ${durationMs ?? '-'}`).join(' · ')}` +
+      `\n    of the machine, after the detection: ${since.join(' · ')} · running ${Date.parse(attempt?.runningAt ?? '') - Date.parse(over.detectedAt)}` +
       `${isSame ? '' : ' · THE WORKSPACE IS NOT BACK'}${isElsewhere ? '' : ' · THE SAME MACHINE'}`,
   );
 }
