@@ -36,6 +36,8 @@ const SIGNAL_ECHO_MS = 2_000;
 
 /** Of one request with its body. */
 const UPLOAD_LIMIT_MS = 3_600_000;
+/** Of snapshots: each is three processes of about 100 MB. */
+const READ_BACKS = 2;
 
 type Stop = () => Promise<void>;
 
@@ -307,7 +309,10 @@ function storeKeyOf({ snapshots: { key } }: Config) {
 
 /** What takes, reads back and removes snapshots. restic is looked for whenever it is needed, so it may be installed later. */
 async function createSnapshots(config: Config): Promise<SnapshotServices> {
-  const { createKeyIssuer } = await import('./automation/snapshots/direct-keys.ts');
+  const [{ createKeyIssuer }, { createSlots }] = await Promise.all([
+    import('./automation/snapshots/direct-keys.ts'),
+    import('./automation/snapshots/restic-port.ts'),
+  ]);
   const { access, url, roleArn, apiToken } = config.snapshots;
   const storeKey = storeKeyOf(config);
   const now = () => new Date();
@@ -331,6 +336,7 @@ async function createSnapshots(config: Config): Promise<SnapshotServices> {
       storeKey && access === 'direct'
         ? createKeyIssuer({ key: storeKey, roleArn, apiToken: apiToken?.reveal() ?? null, now })
         : null,
+    readBacks: createSlots(READ_BACKS),
     resticDigests: () => resticPrograms(config).digests(),
   };
 }

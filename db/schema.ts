@@ -725,6 +725,7 @@ export interface Schema {
     standby_id: string | null;
     desired_revision: Generated<number>;
     fenced_at: NullableTime;
+    sampled_at: NullableTime;
     powering_off_at: NullableTime;
     powering_off_reason: string | null;
     is_activity_known: Generated<boolean>;
@@ -909,7 +910,6 @@ export interface Schema {
     behind_since: NullableTime;
     pruning_operation_id: string | null;
     created_at: MadeTime;
-    purged_at: NullableTime;
   };
   snapshots: {
     id: string;

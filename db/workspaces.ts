@@ -141,7 +141,7 @@ export async function recordRepository(
 export async function recordInitialized(tx: Executor, instanceId: string): Promise<void> {
   await tx
     .updateTable('workspaces')
-    .set({ initialized_at: sql<Date>`coalesce(initialized_at, now())`, purged_at: null })
+    .set({ initialized_at: sql<Date>`coalesce(initialized_at, now())` })
     .where('instance_id', '=', instanceId)
     .execute();
 }

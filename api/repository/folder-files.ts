@@ -1,13 +1,14 @@
 /** A repository in a folder of ours. */
 import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, opendir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, opendir, rename, rm, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { keyOfRepositoryFile } from '../../domain/snapshots/repository-file.ts';
 import type { RepositoryFiles } from './repository-files.ts';
 
 /** What is on its way lies here, beside the repositories: on the same disk, and no part of any. */
 const INCOMING = '.incoming';
+const MIN_FREE_BYTES = 1024 ** 3;
 
 /** @param root of all repositories @param name of this one */
 export function createFolderFiles(root: string, name: string): RepositoryFiles {
@@ -26,6 +27,7 @@ export function createFolderFiles(root: string, name: string): RepositoryFiles {
       const target = pathOf(file);
       const aside = join(root, INCOMING, randomBytes(16).toString('hex'));
       await mkdir(dirname(aside), { recursive: true, mode: 0o700 });
+      await assertRoom(dirname(aside));
       const handle = await open(aside, 'wx', 0o600);
       try {
         try {
@@ -58,6 +60,12 @@ async function* walk(folder: string, depth: number): AsyncGenerator<{ name: stri
       if (found !== null) yield { name: entry.name, size: found.size };
     }
   }
+}
+
+/** A disk that is full to the last byte stops more than snapshots: the database may lie on it. */
+async function assertRoom(folder: string): Promise<void> {
+  const { bavail, bsize } = await statfs(folder);
+  if (bavail * bsize < MIN_FREE_BYTES) throw new Error('the disk of the snapshots is full');
 }
 
 /** Else a rename may be forgotten with the power. */

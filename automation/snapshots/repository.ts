@@ -117,7 +117,7 @@ export function storeOf(storeUrl: string): SnapshotStore {
 }
 
 const PASSING =
-  /connection refused|connection reset|broken pipe|no such host|timed? ?out|timeout|TLS handshake|server misbehaving|SlowDown|InternalError|ServiceUnavailable|bad gateway|\b50[0234]\b|no space left|repository is already locked/i;
+  /connection refused|connection reset|broken pipe|no such host|timed? ?out|timeout|TLS handshake|server misbehaving|SlowDown|InternalError|ServiceUnavailable|(?:status|code|response)\b.{0,30}\b50[0234]\b|\b50[0234] (?:Internal|Bad|Service|Gateway)|no space left|repository is already locked/i;
 
 /** What restic says decides whether the store fails for now, or what it has is broken. */
 export function troubleOf({ ended, trouble, code }: ResticOutcome): Error {

@@ -39,6 +39,8 @@ export interface SnapshotServices {
   access: 'gateway' | 'direct';
   /** Short-lived keys of the bucket for one repository; null: the store gives none. */
   issueKey: ((request: KeyRequest) => Promise<Record<string, string>>) | null;
+  /** Readings at once, each of several processes: the others wait for their turn. */
+  readBacks: Slots;
   /** SHA-256 of the restic for nodes, by platform. */
   resticDigests(): Promise<Record<string, string>>;
 }
@@ -49,4 +51,20 @@ export interface KeyRequest {
   repository: string;
   access: 'read' | 'write';
   lifetimeMs: number;
+}
+
+export interface Slots {
+  /** Does `work` where a slot is free; null: none is. */
+  use<T>(work: () => Promise<T>): Promise<T> | null;
+}
+
+export function createSlots(count: number): Slots {
+  let used = 0;
+  return {
+    use(work) {
+      if (used >= count) return null;
+      used++;
+      return work().finally(() => used--);
+    },
+  };
 }

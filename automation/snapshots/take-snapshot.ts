@@ -2,6 +2,7 @@
  * Taking a snapshot: the repository is made where there is none, the node is ordered, and what it reports is read back by us. The row's
  * status says how far it is, so that whoever goes on after a crash begins there.
  */
+import { MusterError } from '../../domain/error-table.ts';
 import type { TakeSnapshotInput, TakeSnapshotResult } from '../../domain/snapshots/orders.ts';
 import { isSettled } from '../../domain/snapshots/snapshot.ts';
 import { inTransaction, type Tx } from '../../db/database.ts';
@@ -62,7 +63,8 @@ export async function takeSnapshot(context: StepContext): Promise<StepResult> {
       await abandonRepository(context, snapshot);
       return fail(context, snapshot, { code: 'snapshot_damaged', detail: error.message });
     }
-    if (!(error instanceof RepositoryTrouble)) throw error;
+    const isOurs = error instanceof RepositoryTrouble || (error instanceof MusterError && error.code === 'unavailable');
+    if (!isOurs) throw error;
     if (operation.failures < MAX_FAILURES) return { kind: 'retry', afterMs: 0, note: error.message };
     return fail(context, snapshot, { code: 'store_unreachable', detail: error.message });
   }
@@ -174,7 +176,9 @@ async function verify(context: StepContext, snapshot: SnapshotRow): Promise<Step
     files: snapshot.file_count as bigint,
     bytes: snapshot.source_bytes as bigint,
   };
-  const read = await readBack(repository, claimed, signal);
+  const reading = requireSnapshots(context).readBacks.use(() => readBack(repository, claimed, signal));
+  if (reading === null) return waitWhileBusy(context, 'waiting for its turn to be read back');
+  const read = await reading;
   const isMeasured = workspace.measured_at !== null && +context.now() - +workspace.measured_at < MEASURED_FOR_MS;
   const storedBytes = isMeasured ? null : await measureRepository(repository, signal).catch(() => null);
   await withClaim(db, claim, async (tx) => {

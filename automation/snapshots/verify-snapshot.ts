@@ -5,7 +5,7 @@ import { findSnapshot, moveSnapshot } from '../../db/snapshots.ts';
 import { beginGeneration, findWorkspace, type WorkspaceRow } from '../../db/workspaces.ts';
 import type { StepContext, StepResult } from '../operations/step.ts';
 import { DamagedRepository, openRepositoryOf, RepositoryTrouble } from './repository.ts';
-import { requireSnapshots } from './snapshot-step.ts';
+import { requireSnapshots, waitWhileBusy } from './snapshot-step.ts';
 import { readBack, type ReadBack } from './verify.ts';
 
 const MAX_FAILURES = 8;
@@ -30,7 +30,10 @@ export async function verifySnapshot(context: StepContext): Promise<StepResult> 
       files: snapshot.verified_files as bigint,
       bytes: snapshot.verified_bytes as bigint,
     };
-    read = await readBack(repository, claimed, AbortSignal.any([context.cancel, context.kill]));
+    const signal = AbortSignal.any([context.cancel, context.kill]);
+    const reading = requireSnapshots(context).readBacks.use(() => readBack(repository, claimed, signal));
+    if (reading === null) return waitWhileBusy(context, 'waiting for its turn');
+    read = await reading;
   } catch (error) {
     if (context.cancel.aborted || context.kill.aborted) return { kind: 'release' };
     if (error instanceof RepositoryTrouble) {

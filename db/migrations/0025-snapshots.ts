@@ -36,8 +36,6 @@ const STATEMENTS = [
      -- The operation that removes data from the repository: no snapshot begins meanwhile.
      pruning_operation_id text,
      created_at timestamptz(3) not null default now(),
-     -- Nothing of it is stored any more.
-     purged_at timestamptz,
      check (writer_attempt_id is null or writer_standby_id is null)
    )`,
   `create index workspaces_org on workspaces (org_id, created_at desc, instance_id desc)`,

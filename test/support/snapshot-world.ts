@@ -13,7 +13,12 @@ import { createSnapshotOrders } from '../../agent/snapshots/snapshot-orders.ts';
 import { createFilesOpener } from '../../api/repository/open-files.ts';
 import type { StepServices } from '../../automation/operations/step.ts';
 import { createWorker, type Worker } from '../../automation/operations/worker.ts';
-import type { ResticPort, SnapshotServices, StoreKey } from '../../automation/snapshots/restic-port.ts';
+import {
+  createSlots,
+  type ResticPort,
+  type SnapshotServices,
+  type StoreKey,
+} from '../../automation/snapshots/restic-port.ts';
 import { acceptProvision } from '../../db/accept-provision.ts';
 import { beginRestore, beginSnapshot } from '../../db/accept-snapshot.ts';
 import { inTransaction, type Db } from '../../db/database.ts';
@@ -102,6 +107,7 @@ export async function startSnapshotWorld(options: SnapshotWorldOptions = {}): Pr
       storeKey,
       access: options.access ?? 'gateway',
       issueKey: options.issueKey ?? null,
+      readBacks: createSlots(2),
       resticDigests: () => Promise.resolve({}),
     },
   } as unknown as StepServices;
