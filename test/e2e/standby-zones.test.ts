@@ -1,5 +1,6 @@
 /** The stack of a stopped standby on the real engine, where its zone has no room: what a takeover asks of it, step by step. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { summarizeEngineError } from '../../automation/engine/classify-error.ts';
 import { isCapacityRefusal, restConfig, startConfig, type StandbyStackConfig } from '../../domain/standby.ts';
 import { standbyConfigSchema } from '../../stacks/standby/config.ts';
 import type { StackArgs } from '../../stacks/stack-args.ts';
@@ -39,7 +40,9 @@ describe('a stopped standby whose zone has no room', () => {
       ({ complaints }) => complaints.join('\n'),
       (error: Error) => error.message,
     );
-    expect(isCapacityRefusal(refusal), refusal).toBe(true);
+    // As an operation on the stack would say it.
+    const told = summarizeEngineError(refusal);
+    expect(isCapacityRefusal(told), told).toBe(true);
     expect(machine()).toMatchObject({ currentStatus: 'TERMINATED', zone: 'europe-west4-a' });
 
     const elsewhere = startConfig(declared, ['zone'])!;
