@@ -113,6 +113,7 @@ export type FailoverChange = Partial<
   Pick<
     FailoverRow,
     | 'mode'
+    | 'lost_at'
     | 'standby_id'
     | 'replacement_attempt_id'
     | 'provision_id'

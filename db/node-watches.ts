@@ -29,6 +29,8 @@ export interface WatchCounts {
   late: number;
   /** Those of them with a row. */
   remembered: number;
+  /** Those that their provider last said not to run. */
+  doubted: number;
 }
 
 const FROM_WATCHED = sql`
@@ -42,16 +44,25 @@ const FROM_WATCHED = sql`
     and ((a.status in ('ready', 'lost') and i.status = 'ready') or (h.node_id is not null and h.removed_at is null)
          or s.status in ('warm', 'serving'))`;
 
+/** Not where it was taken away by a higher bid: that is the check-interruptible cron's. */
+const IS_DOUBTED = sql`(a.observed_status in ('stopped', 'failed') and a.interrupted_at is null)`;
+
 const HEARD_AT = sql`coalesce(n.heartbeat_at, n.registered_at)`;
 
 export async function countWatched(executor: Executor, lateAfterMs: number): Promise<WatchCounts> {
-  const { rows } = await sql<{ watched: string; late: string; remembered: string }>`
+  const { rows } = await sql<{ watched: string; late: string; remembered: string; doubted: string }>`
     select count(*) as watched,
            count(*) filter (where ${HEARD_AT} < now() - ${lateAfterMs} * interval '1 millisecond') as late,
-           count(*) filter (where w.node_id is not null) as remembered
+           count(*) filter (where w.node_id is not null) as remembered,
+           count(*) filter (where ${IS_DOUBTED}) as doubted
     from ${FROM_WATCHED}`.execute(executor);
   const [row] = rows;
-  return { watched: Number(row?.watched), late: Number(row?.late), remembered: Number(row?.remembered) };
+  return {
+    watched: Number(row?.watched),
+    late: Number(row?.late),
+    remembered: Number(row?.remembered),
+    doubted: Number(row?.doubted),
+  };
 }
 
 /** When each late node was heard of last. */
@@ -71,7 +82,7 @@ export async function listWatched(
     'ids' in which
       ? sql`n.id = any(${which.ids})`
       : sql`(${HEARD_AT} < now() - ${which.lateAfterMs} * interval '1 millisecond' or w.node_id is not null
-             or a.observed_status in ('stopped', 'failed'))`;
+             or ${IS_DOUBTED})`;
   const { rows } = await sql<WatchedRow>`
     select n.id as "nodeId", n.org_id as "orgId", n.instance_id as "instanceId", n.attempt_id as "attemptId",
            a.provider, a.provider_instance_id as "providerInstanceId", a.purchased_at as "purchasedAt",

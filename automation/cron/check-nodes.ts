@@ -65,8 +65,8 @@ export function createCheckNodesCron(options: CheckNodesOptions): Cron {
     name: 'check-nodes',
     everyMs: options.everyMs ?? EVERY_MS,
     hasWork: async () => {
-      const { late, remembered } = await countWatched(options.db, lateMs);
-      return late > 0 || remembered > 0;
+      const { late, remembered, doubted } = await countWatched(options.db, lateMs);
+      return late + remembered + doubted > 0;
     },
     run: (signal) => checkNodes(options, lateMs, signal),
   };

@@ -157,6 +157,8 @@ function fence(context: StepContext, { failover, instance }: Episode): Promise<v
     await enter(context, tx, held, 'fencing', {
       snapshot_id: snapshot?.id ?? null,
       recovery_point_at: snapshot?.data_at ?? null,
+      // Until now it served, and what it did was saved.
+      ...(held.cause === 'requested' && held.snapshot_id !== null ? { lost_at: context.now() } : {}),
       note: reason,
     });
   });

@@ -133,6 +133,16 @@ describe('a node', () => {
     expect(await failovers()).toEqual([]);
   });
 
+  it('that is heard of while its provider says that it failed is a suspicion', async () => {
+    const { nodeId, attempt } = await makeNode();
+    automation.vendor.run(attempt.label, 'failed');
+    await automation.tick('reconcile');
+    await passSilence(1_000, { heard: [nodeId] });
+    expect(await check().hasWork?.()).toBe(true);
+    expect(await tick()).toMatchObject({ suspect: 1, dead: 0 });
+    expect((await watchOf(nodeId))?.reasons).toEqual(['the provider says failed, and its agent reports']);
+  });
+
   it('whose provider says that it failed is dead at the first look after its heartbeat is late, and fails over once', async () => {
     const { nodeId, instanceId, attempt } = await makeNode();
     automation.vendor.run(attempt.label, 'failed');

@@ -122,6 +122,23 @@ describe('a failover', () => {
     expect((await automation.instance(instanceId)).status).not.toMatch(/lost|destr/);
   });
 
+  it('that a person asks for saves what the living machine has before it is fenced', async () => {
+    const { instance, attempt, nodeId } = await fleet.makeReady();
+    const order = { instanceId: instance.id, cause: 'requested' as const, reasons: ['noisy'], actor: SYSTEM };
+    const save = { instanceId: instance.id, nodeId, cause: 'schedule' as const };
+    await inTransaction(automation.db, (tx) => beginSnapshot(tx, automation.queue, save));
+    await fleet.endSnapshot(instance.id, 'verified');
+    const accepted = await inTransaction(automation.db, (tx) => acceptFailover(tx, automation.queue, order));
+    if (accepted.kind !== 'accepted') throw new Error(JSON.stringify(accepted));
+    const last = await fleet.endSnapshot(instance.id, 'verified');
+    await untilPhase(accepted.failover, 'provisioning');
+    await fleet.boot(instance.id);
+    await fleet.endRestore(instance.id, 'succeeded');
+    const over = await untilOver(accepted.failover);
+    expect(over).toMatchObject({ phase: 'complete', snapshot_id: last.id, lost_attempt_id: attempt.id });
+    expect(over.lost_at.getTime()).toBeGreaterThanOrEqual(over.detected_at.getTime());
+  });
+
   it('that finds no machine destroys nothing, tells why, and tries again when there is one', async () => {
     const { instanceId, attempt } = await makeLost();
     const { offers } = automation.vendor;
