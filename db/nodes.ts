@@ -2,7 +2,7 @@
 import { sql, type Selectable } from 'kysely';
 import type { FailureVerdict } from '../domain/failure.ts';
 import { STALE_BEATS, type NodeStatus } from '../domain/node.ts';
-import type { Executor, Tx } from './database.ts';
+import { runPrepared, type Database, type Executor, type Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import { insertDueSample, type NodeSample } from './node-samples.ts';
 import type { Schema } from './schema.ts';
@@ -151,11 +151,14 @@ export interface RecordedHeartbeat {
 }
 
 /** undefined: the key is nobody's. The rule of order is domain/node.ts's placeBeat, the samples are a ring of a day. */
-export async function recordHeartbeat(executor: Executor, beat: SentHeartbeat): Promise<RecordedHeartbeat | undefined> {
+export async function recordHeartbeat(
+  database: Pick<Database, 'kysely' | 'pool'>,
+  beat: SentHeartbeat,
+): Promise<RecordedHeartbeat | undefined> {
   const { keyHash, bootId, sequence, sample } = beat;
   const declaredAgoMs = beat.activity?.declaredAgoMs ?? null;
   const isDue = sql<boolean>`key_made_at <= now() - ${beat.rotateAfterMs} * interval '1 millisecond'`;
-  const { rows } = await sql<RecordedHeartbeat>`
+  const statement = sql<RecordedHeartbeat>`
     with sender as materialized (
       select id, org_id, desired_revision, fenced_at, attempt_id from nodes
       where key_hash = ${keyHash} or next_key_hash = ${keyHash}
@@ -171,6 +174,8 @@ export async function recordHeartbeat(executor: Executor, beat: SentHeartbeat): 
         sequence = ${sequence},
         agent_version = ${beat.agentVersion},
         heartbeat_at = now(),
+        -- Within its minute a sample stays as it is.
+        sampled_at = case when sampled_at > now() - interval '1 minute' then sampled_at else now() end,
         powering_off_at = null,
         powering_off_reason = null,
         is_activity_known = ${beat.activity !== undefined},
@@ -182,16 +187,21 @@ export async function recordHeartbeat(executor: Executor, beat: SentHeartbeat): 
         and (boot_id is null
              or (boot_id = ${bootId} and sequence < ${sequence})
              or (boot_id <> ${bootId} and previous_boot_id is distinct from ${bootId}))
-      returning nodes.id, rebooted_at is not distinct from now() as is_reboot, next_key_hash is not null as is_key_offered
+      returning nodes.id, rebooted_at is not distinct from now() as is_reboot, next_key_hash is not null as is_key_offered,
+                sampled_at = now() as is_sample_due
     ), sample as (
-      ${insertDueSample(sql`select id from beat`, sql`now()`, sample)}
+      ${insertDueSample(sql`select id from beat where is_sample_due`, sql`now()`, sample)}
     )
     select sender.id as "nodeId", sender.org_id as "orgId", beat.id is not null as "isAccepted",
            coalesce(beat.is_reboot, false) as "isReboot", coalesce(beat.is_key_offered, false) as "isKeyOffered",
            sender.desired_revision as "desiredRevision", sender.fenced_at is not null as "isFenced",
-           sender.attempt_id is not null as "isRented"
-    from sender left join beat on beat.id = sender.id`.execute(executor);
-  return rows[0];
+           sender.attempt_id is not null as "isRented",
+           -- A heartbeat that a crash of the server loses is followed by the next one, so its commit waits for no disk. A key that is handed
+           -- out must be known after the crash.
+           set_config('synchronous_commit',
+                      case when beat.is_key_offered then current_setting('synchronous_commit') else 'off' end, true) as "durability"
+    from sender left join beat on beat.id = sender.id`;
+  return (await runPrepared(database, 'record_heartbeat', statement))[0];
 }
 
 export interface NewNodeToken {

@@ -93,7 +93,7 @@ export const agentCallRoutes: Route[] = [
     handle: async ({ body, request, requestId, deps }) => {
       const freshKey = makeToken(AGENT_KEY_PREFIX);
       const { kysely } = deps.database;
-      const recorded = await recordHeartbeat(kysely, {
+      const recorded = await recordHeartbeat(deps.database, {
         keyHash: keyHashOf(request),
         ...body,
         sample: sampleOf(body),

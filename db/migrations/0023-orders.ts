@@ -16,7 +16,11 @@ const STATEMENTS = [
      add column powering_off_reason text,
      -- false: not known whether a workload declared activity.
      add column is_activity_known boolean not null default false,
-     add column activity_declared_at timestamptz`,
+     add column activity_declared_at timestamptz,
+     -- Of its last sample.
+     add column sampled_at timestamptz`,
+  // A row is written at each heartbeat: what it reports stays in it, neither compressed nor put elsewhere.
+  `alter table nodes set (toast_tuple_target = 8160)`,
   `alter table node_samples
      -- The highest of the last minute, so that what was busy between two samples is seen.
      add column gpu_peak_percent real,
