@@ -19,6 +19,8 @@ export interface ResticRun {
   /** Takes its standard output instead. What it throws ends the run and is thrown. */
   consume?: (output: Readable) => Promise<void>;
   onStarted?: (pid: number) => void;
+  /** Everything else on the machine comes first. @default false */
+  isBackground?: boolean;
 }
 
 export interface ResticOutcome {
@@ -63,7 +65,7 @@ export async function runRestic(program: string, run: ResticRun): Promise<Restic
   if (run.signal.aborted) onAbort();
   try {
     if (child.pid !== undefined) {
-      beNice(child.pid);
+      if (run.isBackground === true) beNice(child.pid);
       run.onStarted?.(child.pid);
     }
     if (run.consume) await run.consume(child.stdout);
@@ -146,7 +148,6 @@ async function readLines(output: Readable, onLine: ((line: string) => void) | un
   for await (const line of createInterface({ input: output })) onLine?.(line);
 }
 
-/** The workload comes first. */
 function beNice(pid: number): void {
   try {
     setPriority(pid, NICENESS);

@@ -76,6 +76,7 @@ async function backUp(
         ...(input.uploadLimitKib === null ? [] : [`--limit-upload=${input.uploadLimitKib}`]),
       ],
       cwd: workspace,
+      isBackground: true,
       onLine(line) {
         const message = parse(line);
         if (message?.message_type === 'summary') summary = message as Summary;
