@@ -354,6 +354,21 @@ describe('a node that is lost', () => {
   });
 });
 
+it('webhooks are told of each status', async () => {
+  const { call, make, nodes } = await org({});
+  const webhook = await call('POST', '/webhooks', { url: 'https://example.com/hook', events: ['pod.*'] });
+  expect(webhook.status).toBe(201);
+  const { id } = await make();
+  await nodes[0].obey();
+  const told = await server.database.kysely
+    .selectFrom('webhook_deliveries')
+    .select('type')
+    .where('object_id', '=', id)
+    .orderBy('seq')
+    .execute();
+  expect(told.map((row) => row.type)).toEqual(['pod.pending', 'pod.scheduled', 'pod.running']);
+});
+
 describe('heartbeats', () => {
   it('that say nothing new write nothing of pods', async () => {
     const { make, nodes } = await org({});
