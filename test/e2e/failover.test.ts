@@ -116,6 +116,6 @@ describe.skipIf(resticMissing !== null)('an instance with a policy', () => {
       expect(await episodes()).toHaveLength(1);
       expect(await look()).toMatchObject({ status: 'ready', providerInstanceId: second.providerInstanceId });
     },
-    BOUND_MS,
+    2 * BOUND_MS,
   );
 });
