@@ -2,13 +2,13 @@
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { createPodLogOrder } from '../../../agent/containers/pod-logs.ts';
-import { createPods, type NodePods } from '../../../agent/containers/pods.ts';
-import { podSpec, type DesiredPod, type LogBatch, type PodReport } from '../../../api/contract/pods.ts';
-import { BUSYBOX_IMAGE, findPodman, startPodman, type PodmanService } from '../../support/podman.ts';
+import { createPodLogOrder } from '../../agent/containers/pod-logs.ts';
+import { createPods, type NodePods } from '../../agent/containers/pods.ts';
+import { podSpec, type DesiredPod, type LogBatch, type PodReport } from '../../api/contract/pods.ts';
+import { BUSYBOX_IMAGE, findPodman, startPodman, type PodmanService } from '../support/podman.ts';
 
 const missing = findPodman();
-if (missing !== null) console.warn(`test/agent/containers/podman.test.ts: not run: ${missing}`);
+if (missing !== null) console.warn(`test/e2e/podman.test.ts: not run: ${missing}`);
 
 let podman: PodmanService;
 let directory: string;
