@@ -334,7 +334,7 @@ function addStacks(program: Command, attach: Attach): void {
   const load = () => import('./commands/stacks.ts');
   const list = stacks
     .command('list')
-    .option('--kind <kind>', 'eks, aks, onprem, onprem-node, standby or snapshots')
+    .option('--kind <kind>', 'eks, aks, onprem, onprem-node, standby, snapshots or dns-record')
     .option('--status <list>', 'any of these, such as up,failed');
   attach(paged(list), async () => (await load()).listStacks);
   attach(stacks.command('get').argument('<id>'), async () => (await load()).getStack);
@@ -342,7 +342,7 @@ function addStacks(program: Command, attach: Attach): void {
     .command('create')
     .description('records a stack; nothing is made yet')
     .requiredOption('--name <name>', 'begins the name of everything it makes')
-    .requiredOption('--kind <kind>', 'eks, aks, onprem, onprem-node, standby or snapshots')
+    .requiredOption('--kind <kind>', 'eks, aks, onprem, onprem-node, standby, snapshots or dns-record')
     .requiredOption('--config <file>', "JSON of the kind's configuration; - for standard input")
     .requiredOption('--cost-centre <label>', 'who pays: a tag on everything')
     .option('--owner <label>', 'who answers for it (you)');

@@ -90,6 +90,8 @@ const FREE = [
   'aws:eks/accessPolicyAssociation:',
   'aws:eks/podIdentityAssociation:',
   'aws:kms/alias:',
+  // Queries are paid by use, and little.
+  'aws:route53/record:',
   'aws:s3/bucket',
   'azure-native:resources:ResourceGroup',
   'azure-native:network:VirtualNetwork',
