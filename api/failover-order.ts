@@ -15,11 +15,12 @@ import { changeWorkspace, ensureWorkspace } from '../db/workspaces.ts';
 import type { FailoverPolicyBody } from './contract/failovers.ts';
 
 export function readPolicy(body: FailoverPolicyBody): FailoverPolicy {
-  const { mode, maxPerDay, failback, maxPriceUsdPerHour: price } = body;
+  const { mode, maxPerDay, failback, maxPriceUsdPerHour: price, budgetUsdPerDay: budget } = body;
   return {
     mode,
     rpoMs: parseDuration(body.rpo) as number,
     maxPriceMicroUsdPerHour: price === undefined ? null : (parseUsd(price) as bigint),
+    budgetMicroUsdPerDay: budget === undefined ? null : (parseUsd(budget) as bigint),
     cooldownMs: parseDuration(body.cooldown) as number,
     maxPerDay,
     failback,
@@ -48,7 +49,11 @@ export async function applyPolicy(
       action: 'instance.set_failover_policy',
       targetKind: 'instance',
       targetId: instanceId,
-      detail: { ...policy, maxPriceMicroUsdPerHour: policy.maxPriceMicroUsdPerHour?.toString() ?? null },
+      detail: {
+        ...policy,
+        maxPriceMicroUsdPerHour: policy.maxPriceMicroUsdPerHour?.toString() ?? null,
+        budgetMicroUsdPerDay: policy.budgetMicroUsdPerDay?.toString() ?? null,
+      },
     });
   }
 }

@@ -24,6 +24,7 @@ export function addFailovers(program: Command, instances: Command, attach: Attac
     .addOption(new Option('--mode <mode>').choices(['off', 'replace', 'standby']))
     .option('--rpo <duration>', 'how old the data may be at most ("5 minutes")')
     .option('--max-price-usd-per-hour <usd>', 'of the replacement')
+    .option('--budget-usd-per-day <usd>', 'for failovers that begin by themselves')
     .option('--cooldown <duration>', 'between two failovers ("10 minutes")')
     .option('--max-per-day <n>', 'that begin by themselves (4)', integer)
     .addOption(new Option('--failback <how>', 'from the standby').choices(['automatic', 'manual']));

@@ -82,16 +82,17 @@ export function listFailovers(executor: Executor, filter: FailoverFilter): Promi
   return query.orderBy('created_at', 'desc').orderBy('id', 'desc').limit(filter.limit).execute();
 }
 
-/** When failovers began by themselves: of the instance within a day, of the deployment within STORM_WINDOW_MS. */
+/** When failovers began by themselves, and what they cost: of the instance within a day; of the deployment within STORM_WINDOW_MS. */
 export async function readBegun(
   executor: Executor,
   instanceId: string,
-): Promise<{ begun: number[]; begunAnywhere: number[] }> {
+): Promise<{ begun: number[]; spentMicroUsd: bigint; begunAnywhere: number[] }> {
   const rows = await executor
     .selectFrom('failovers')
     .select([
       'instance_id',
       'created_at',
+      'phase_cost',
       sql<boolean>`created_at > now() - ${STORM_WINDOW_MS} * interval '1 millisecond'`.as('is_recent'),
     ])
     .where('cause', '=', 'detected')
@@ -103,8 +104,12 @@ export async function readBegun(
       ]),
     )
     .execute();
+  const own = rows.filter((row) => row.instance_id === instanceId);
+  // What was counted grows from phase to phase.
+  const costs = own.map((row) => Math.max(0, ...Object.values(row.phase_cost)));
   return {
-    begun: rows.filter((row) => row.instance_id === instanceId).map((row) => row.created_at.getTime()),
+    begun: own.map((row) => row.created_at.getTime()),
+    spentMicroUsd: BigInt(costs.reduce((sum, cost) => sum + cost, 0)),
     begunAnywhere: rows.filter((row) => row.is_recent).map((row) => row.created_at.getTime()),
   };
 }

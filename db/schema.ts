@@ -788,6 +788,7 @@ export interface Schema {
     mode: FailoverMode;
     rpo_ms: bigint;
     max_price_micro_usd_per_hour: bigint | null;
+    budget_micro_usd_per_day: bigint | null;
     cooldown_ms: bigint;
     max_per_day: number;
     failback: Failback;

@@ -11,6 +11,8 @@
  *   switching     it becomes the writer and the endpoint, and the standby goes to rest → complete
  *   complete, failed, canceled   the end
  */
+import { formatUsd } from './money.ts';
+
 export const FAILOVER_PHASES = [
   'detected',
   'fencing',
@@ -59,6 +61,8 @@ export interface FailoverPolicy {
   rpoMs: number;
   /** Of the replacement; null: as the request says. */
   maxPriceMicroUsdPerHour: bigint | null;
+  /** What its failovers that begin by themselves may have cost within a day before another begins. @default null: no bound */
+  budgetMicroUsdPerDay?: bigint | null;
   /** Between the beginnings of two failovers of the instance. */
   cooldownMs: number;
   /** Failovers of the instance that may begin by themselves within a day. */
@@ -82,6 +86,8 @@ export interface FailoverQuestion {
   hasRunning: boolean;
   /** When earlier failovers of the instance began by themselves, epoch ms. */
   begun: readonly number[];
+  /** What those of the last day have cost. */
+  spentMicroUsd: bigint;
   /** Those of the whole deployment within STORM_WINDOW_MS. */
   begunAnywhere: readonly number[];
   stormLimit: number;
@@ -141,6 +147,11 @@ function holdFor(policy: FailoverPolicy, question: FailoverQuestion): FailoverDe
   if (begun.length >= policy.maxPerDay) {
     const reason = `${begun.length} failovers within a day, and its policy allows ${policy.maxPerDay}`;
     return { kind: 'hold', reason, until: (begun[begun.length - policy.maxPerDay] ?? now) + DAY_MS };
+  }
+  const budget = policy.budgetMicroUsdPerDay ?? null;
+  if (budget !== null && question.spentMicroUsd >= budget) {
+    const reason = `its failovers of the last day cost $${formatUsd(question.spentMicroUsd)}, and its budget is $${formatUsd(budget)}`;
+    return { kind: 'hold', reason, until: (begun[0] ?? now) + DAY_MS };
   }
   const storm = question.begunAnywhere.filter((at) => now - at < STORM_WINDOW_MS).sort((a, b) => a - b);
   if (storm.length < question.stormLimit) return null;

@@ -21,6 +21,9 @@ export const failoverPolicyBody = z
     maxPriceUsdPerHour: positiveUsd
       .optional()
       .meta({ description: 'Of the replacement, within the caps. Default: as the instance was asked for' }),
+    budgetUsdPerDay: positiveUsd.optional().meta({
+      description: 'What failovers may have cost within a day before another begins by itself. Default: no bound',
+    }),
     cooldown: duration(0, DAY_MS, 'from 0 seconds to 1 day').default('10 minutes').meta({
       description: 'Between the beginnings of two failovers that begin by themselves',
       example: '10 minutes',
@@ -40,6 +43,7 @@ export const failoverPolicy = z
     mode: z.enum(FAILOVER_MODES),
     rpoMs: z.int(),
     maxPriceMicroUsdPerHour: microUsd.nullable(),
+    budgetMicroUsdPerDay: microUsd.nullable(),
     cooldownMs: z.int(),
     maxPerDay: z.int(),
     failback: z.enum(FAILBACKS),

@@ -58,7 +58,12 @@ function phasesOf(row: FailoverRow): FailoverReply['phases'] {
 }
 
 export function failoverPolicyReply(instanceId: string, policy: FailoverPolicy): FailoverPolicyReply {
-  return { instanceId, ...policy, maxPriceMicroUsdPerHour: microOrNull(policy.maxPriceMicroUsdPerHour) };
+  return {
+    instanceId,
+    ...policy,
+    maxPriceMicroUsdPerHour: microOrNull(policy.maxPriceMicroUsdPerHour),
+    budgetMicroUsdPerDay: microOrNull(policy.budgetMicroUsdPerDay ?? null),
+  };
 }
 
 /** @param row undefined: the instance was never reached anywhere */

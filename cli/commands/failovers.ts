@@ -53,8 +53,8 @@ export async function failoverPolicy(
   [id]: string[],
   options: Partial<FailoverPolicyInput>,
 ): Promise<ExitCode> {
-  const { mode, rpo, maxPriceUsdPerHour, cooldown, maxPerDay, failback } = options;
-  const said = { mode, rpo, maxPriceUsdPerHour, cooldown, maxPerDay, failback };
+  const { mode, rpo, maxPriceUsdPerHour, budgetUsdPerDay, cooldown, maxPerDay, failback } = options;
+  const said = { mode, rpo, maxPriceUsdPerHour, budgetUsdPerDay, cooldown, maxPerDay, failback };
   const given = Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined));
   if (mode === undefined && Object.keys(given).length > 0)
     throw new CliError('A policy is set as a whole: say its --mode too.', EXIT.wrongUse);
@@ -67,6 +67,9 @@ export async function failoverPolicy(
     terminal.print(`rpo        ${formatSpan(policy.rpoMs)}`);
     terminal.print(
       `price      ${policy.maxPriceMicroUsdPerHour === null ? 'as asked for' : formatMicroUsd(policy.maxPriceMicroUsdPerHour)}`,
+    );
+    terminal.print(
+      `budget     ${policy.budgetMicroUsdPerDay === null ? 'no bound' : `${formatMicroUsd(policy.budgetMicroUsdPerDay)} a day`}`,
     );
     terminal.print(`cool-down  ${formatSpan(policy.cooldownMs)}, at most ${policy.maxPerDay} a day`);
     terminal.print(`failback   ${policy.failback}`);

@@ -35,6 +35,8 @@ const STATEMENTS = [
      rpo_ms bigint not null check (rpo_ms > 0),
      -- Of the replacement; null: as the request says.
      max_price_micro_usd_per_hour bigint check (max_price_micro_usd_per_hour > 0),
+     -- Of failovers that begin by themselves; null: no bound.
+     budget_micro_usd_per_day bigint check (budget_micro_usd_per_day > 0),
      cooldown_ms bigint not null check (cooldown_ms >= 0),
      max_per_day integer not null check (max_per_day >= 0),
      -- Whether a replacement takes over from the standby by itself.

@@ -15,6 +15,7 @@ const POLICY = {
   mode: 'standby',
   rpoMs: 60_000,
   maxPriceMicroUsdPerHour: 800_000,
+  budgetMicroUsdPerDay: 2_000_000,
   cooldownMs: 600_000,
   maxPerDay: 4,
   failback: 'manual',
@@ -24,7 +25,13 @@ describe('a failover policy', () => {
   it('is set and shown, and gives the instance a workspace that is saved as often as it promises', async () => {
     const { instanceId } = await fleet.make('warm');
     expect((await call('GET', `/instances/${instanceId}/failover-policy`)).status).toBe(404);
-    const body = { mode: 'standby', rpo: '1 minute', maxPriceUsdPerHour: '0.80', failback: 'manual' };
+    const body = {
+      mode: 'standby',
+      rpo: '1 minute',
+      maxPriceUsdPerHour: '0.80',
+      budgetUsdPerDay: '2',
+      failback: 'manual',
+    };
     expect(await call('POST', `/instances/${instanceId}/failover-policy`, body)).toMatchObject({
       status: 200,
       body: { instanceId, ...POLICY },

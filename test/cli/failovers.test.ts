@@ -25,7 +25,9 @@ describe('muster', () => {
     expect((await muster('instances', 'endpoint', instanceId)).stdout).toBe('root@127.0.0.1:1  (instance)\n');
     const options = ['--mode', 'replace', '--rpo', '1 minute', '--max-per-day', '2'];
     const policy = await muster('instances', 'failover-policy', instanceId, ...options);
-    expect(policy.stdout).toMatch(/mode +replace\nrpo +1m\nprice +as asked for\ncool-down +10m, at most 2 a day/);
+    expect(policy.stdout).toMatch(
+      /mode +replace\nrpo +1m\nprice +as asked for\nbudget +no bound\ncool-down +10m, at most 2 a day/,
+    );
     expect((await muster('instances', 'failover-policy', instanceId, '--rpo', '1 minute')).code).toBe(2);
     await fleet.verified(instanceId, new Date());
     const order = ['instances', 'failover', instanceId, '--reason', 'the host is noisy'];

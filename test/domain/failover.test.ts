@@ -18,6 +18,7 @@ const POLICY: FailoverPolicy = {
   mode: 'replace',
   rpoMs: 5 * MINUTE,
   maxPriceMicroUsdPerHour: null,
+  budgetMicroUsdPerDay: null,
   cooldownMs: 10 * MINUTE,
   maxPerDay: 4,
   failback: 'automatic',
@@ -30,6 +31,7 @@ function ask(change: Partial<FailoverQuestion> = {}) {
     instanceStatus: 'ready',
     hasRunning: false,
     begun: [],
+    spentMicroUsd: 0n,
     begunAnywhere: [],
     stormLimit: 10,
     workspace: { hasVerifiedSnapshot: true },
@@ -80,6 +82,14 @@ describe('a failover that would begin by itself', () => {
     const storm = Array.from({ length: 10 }, (_, index) => ago(STORM_WINDOW_MS - (index + 1) * 1_000));
     expect(ask({ begunAnywhere: storm })).toMatchObject({ kind: 'hold', until: T0 + 1_000 });
     expect(ask({ begunAnywhere: storm.slice(1) })).toMatchObject({ kind: 'begin' });
+  });
+
+  it('waits where the day has cost its budget', () => {
+    const policy = { ...POLICY, cooldownMs: 0, budgetMicroUsdPerDay: 500_000n };
+    const begun = [ago(DAY / 2)];
+    expect(ask({ policy, begun, spentMicroUsd: 500_000n })).toMatchObject({ kind: 'hold', until: T0 + DAY / 2 });
+    expect(ask({ policy, begun, spentMicroUsd: 499_999n })).toMatchObject({ kind: 'begin' });
+    expect(ask({ policy, begun, spentMicroUsd: 9_000_000n, cause: 'requested' })).toMatchObject({ kind: 'begin' });
   });
 
   it('does not where nothing of the workspace was ever verified; without a workspace there is nothing to lose', () => {

@@ -17,6 +17,7 @@ const POLICY: FailoverPolicy = {
   mode: 'replace',
   rpoMs: 300_000,
   maxPriceMicroUsdPerHour: null,
+  budgetMicroUsdPerDay: null,
   cooldownMs: 600_000,
   maxPerDay: 4,
   failback: 'automatic',

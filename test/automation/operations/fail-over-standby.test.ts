@@ -40,7 +40,12 @@ async function begin(failback: Failback) {
   const { instance, attempt, nodeId } = await fleet.makeReady();
   const instanceId = instance.id;
   await inTransaction(automation.db, async (tx) => {
-    const policy = { mode: 'standby' as const, rpoMs: 60_000, maxPriceMicroUsdPerHour: null };
+    const policy = {
+      mode: 'standby' as const,
+      rpoMs: 60_000,
+      maxPriceMicroUsdPerHour: null,
+      budgetMicroUsdPerDay: null,
+    };
     const bounds = { cooldownMs: 0, maxPerDay: 9, failback };
     await saveFailoverPolicy(tx, { id: instanceId, orgId: automation.orgId }, { ...policy, ...bounds }, 'test');
     await beginSnapshot(tx, automation.queue, { instanceId, nodeId, cause: 'schedule' });

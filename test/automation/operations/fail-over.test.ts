@@ -20,6 +20,7 @@ const POLICY: FailoverPolicy = {
   mode: 'replace',
   rpoMs: 300_000,
   maxPriceMicroUsdPerHour: null,
+  budgetMicroUsdPerDay: null,
   cooldownMs: 0,
   maxPerDay: 100,
   failback: 'automatic',
