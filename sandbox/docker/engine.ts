@@ -45,7 +45,10 @@ export async function startSimulatedEngine(options: EngineOptions): Promise<Simu
   rmSync(options.socket, { force: true });
   const server = createServer((request, response) => {
     answer({ store, now, request, response }).catch((error: unknown) => {
-      if (response.headersSent) return response.destroy();
+      if (response.headersSent) {
+        response.destroy();
+        return;
+      }
       const { status, message } = error instanceof Refusal ? error : { status: 500, message: String(error) };
       send(response, status, { message });
     });
