@@ -19,8 +19,10 @@ import {
 import type { Parse, RateLimits, Secret } from './config-values.ts';
 import { DEPLOYMENT_ID_PATTERN } from './domain/label.ts';
 import { parseUsd } from './domain/money.ts';
+import { IMAGE_PATTERN } from './domain/pods/image.ts';
 import type { MicroUsd } from './domain/money.ts';
 import { PROVIDER_FACTS, PROVIDER_NAMES, type ProviderName } from './domain/provider.ts';
+import { parseStoreUrl } from './domain/snapshots/store.ts';
 
 export const PROJECT_DIR = dirname(fileURLToPath(import.meta.url));
 /** Where the vendors answer; the adapters add their paths. */
@@ -146,6 +148,25 @@ export const VARIABLES = {
     parse: duration(SECOND, 5 * MINUTE),
     default: '10 seconds',
   }),
+  MUSTER_AGENT_DEAD_MAN: defaulted({
+    section: 'Agents',
+    meaning:
+      'A rented machine whose agent heard nothing of us for so long stops its pods and switches itself off, for nobody else would. Hosts of your own never do.',
+    allowed: '"off", or a duration from 5 seconds to 30 days',
+    parse: (text) => (text === 'off' ? null : duration(5 * SECOND, 30 * DAY)(text)),
+    default: '1 hour',
+  }),
+  MUSTER_POD_IMAGES: defaulted({
+    section: 'Agents',
+    meaning:
+      'Images that pods may have: whole names with or without a tag (`docker.io/library/busybox`), everything below a place (`ghcr.io/acme/*`), or `*` for any.',
+    allowed: 'patterns of images, separated by commas',
+    parse: (text) => {
+      const patterns = text.split(',').map((pattern) => pattern.trim());
+      return patterns.every((pattern) => IMAGE_PATTERN.test(pattern)) ? patterns : undefined;
+    },
+    default: '*',
+  }),
   MUSTER_AGENT_KEY_LIFETIME: defaulted({
     section: 'Agents',
     meaning: "Age at which an agent's key is replaced. The old one works until the new one is used.",
@@ -166,6 +187,68 @@ export const VARIABLES = {
     allowed: 'the path of a Linux program for arm64',
     parse: (text) => resolve(PROJECT_DIR, text),
     unset: 'the Node that runs us, where it is one for arm64; else machines on arm64 need a Node of their own',
+  }),
+  MUSTER_SNAPSHOT_URL: optional({
+    section: 'Snapshots',
+    meaning:
+      'Where the snapshots of workspaces are stored. Workspaces that have a repository already stay where it is.',
+    allowed:
+      'file:///folder, s3://bucket/prefix?region=…&endpoint=…, r2://bucket/prefix?account=…, b2://bucket/prefix?region=… or wasabi://bucket/prefix?region=…',
+    parse: (text) => (parseStoreUrl(text) === undefined ? undefined : text),
+    unset: 'the folder `snapshots` in the data directory',
+  }),
+  MUSTER_SNAPSHOT_ACCESS_KEY_ID: optional({
+    section: 'Snapshots',
+    meaning: "The bucket's access key.",
+    allowed: '3 to 128 letters, digits and "._/-"',
+    parse: matching(/^[A-Za-z0-9._/-]{3,128}$/),
+    unset: 'none; needed for a bucket',
+  }),
+  MUSTER_SNAPSHOT_SECRET_ACCESS_KEY: optional({
+    section: 'Snapshots',
+    meaning: 'The secret of that key.',
+    allowed: '8 to 256 printable characters',
+    parse: secret((text) => /^[\x21-\x7e]{8,256}$/.test(text)),
+    unset: 'none; needed for a bucket',
+    isSecret: true,
+  }),
+  MUSTER_SNAPSHOT_ACCESS: defaulted({
+    section: 'Snapshots',
+    meaning:
+      '`gateway`: nodes reach the store through us, and can only add. `direct`: nodes go to the bucket themselves, with keys for one prefix that live an hour; see docs/snapshots.md for what each store can.',
+    allowed: '"gateway" or "direct"',
+    parse: oneOf('gateway', 'direct'),
+    default: 'gateway',
+  }),
+  MUSTER_SNAPSHOT_ROLE_ARN: optional({
+    section: 'Snapshots',
+    meaning: 'With `direct` at S3 and Wasabi: the role that short-lived keys are of.',
+    allowed: 'an ARN of a role',
+    parse: matching(/^arn:aws[a-z-]*:iam::\d{12}:role\/[A-Za-z0-9+=,.@_/-]{1,512}$/),
+    unset: 'none; needed for `direct` there',
+  }),
+  MUSTER_SNAPSHOT_API_TOKEN: optional({
+    section: 'Snapshots',
+    meaning: "With `direct` at R2: Cloudflare's API token that may make temporary credentials.",
+    allowed: '8 to 256 printable characters',
+    parse: secret((text) => /^[\x21-\x7e]{8,256}$/.test(text)),
+    unset: 'none; needed for `direct` there',
+    isSecret: true,
+  }),
+  MUSTER_RESTIC_PATH: optional({
+    section: 'Snapshots',
+    meaning:
+      'The restic program (0.14 or newer) that reads snapshots back here, and that nodes without one get from us.',
+    allowed: 'the path of a program',
+    parse: (text) => resolve(PROJECT_DIR, text),
+    unset: 'restic on the PATH; without it no snapshot can be taken',
+  }),
+  MUSTER_RESTIC_ARM64: optional({
+    section: 'Snapshots',
+    meaning: 'The same for nodes on arm64.',
+    allowed: 'the path of a Linux program for arm64',
+    parse: (text) => resolve(PROJECT_DIR, text),
+    unset: 'the one above, where it is one for arm64; else nodes on arm64 need a restic of their own',
   }),
   MUSTER_REGISTRATION: defaulted({
     section: 'Access',
@@ -285,6 +368,14 @@ export const VARIABLES = {
     allowed: '"public" or "any"',
     parse: oneOf('public', 'any'),
     default: { sandbox: 'any', live: 'public' },
+  }),
+  MUSTER_FAILOVER_STORM_LIMIT: defaulted({
+    section: 'Safety',
+    meaning:
+      'Failovers that may begin by themselves within 10 minutes, over all orgs: so many losses at once have one cause. The others wait; a person may begin them.',
+    allowed: 'an integer from 0 to 1000',
+    parse: integer(0, 1_000),
+    default: '10',
   }),
   MUSTER_MAX_INSTANCES: defaulted({
     section: 'Safety',

@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { parseEnv } from 'node:util';
 import { isLoopback, isRemoteWithoutTls, Secret } from './config-values.ts';
 import type { RateLimits } from './config-values.ts';
@@ -14,6 +15,7 @@ import type { Mode, Role, Variable, VariableName } from './config-variables.ts';
 import type { MicroUsd } from './domain/money.ts';
 import { PROVIDER_FACTS, PROVIDER_NAMES, type ProviderName } from './domain/provider.ts';
 import { reachOfHost } from './domain/public-address.ts';
+import { parseStoreUrl } from './domain/snapshots/store.ts';
 
 export { Secret } from './config-values.ts';
 export type { RateLimits } from './config-values.ts';
@@ -52,8 +54,24 @@ export interface Config {
     readonly isOn: boolean;
     readonly intervalMs: number;
     readonly rotateKeyAfterMs: number;
+    /** null: never. */
+    readonly deadManMs: number | null;
+    /** Images that pods may have, as patterns. */
+    readonly podImages: readonly string[];
     /** Node for machines that have none, as far as the operator has named it. */
     readonly nodePrograms: Readonly<Record<'linux-x64' | 'linux-arm64', string | null>>;
+  };
+  readonly snapshots: {
+    /** domain/snapshots/store.ts reads it. */
+    readonly url: string;
+    /** null: a folder. */
+    readonly key: { readonly accessKeyId: string; readonly secretAccessKey: Secret } | null;
+    readonly access: 'gateway' | 'direct';
+    readonly roleArn: string | null;
+    readonly apiToken: Secret | null;
+    /** null: the one on the PATH. */
+    readonly resticPath: string | null;
+    readonly resticArm64: string | null;
   };
   readonly access: {
     readonly registration: 'closed' | 'invite' | 'open';
@@ -74,6 +92,7 @@ export interface Config {
     readonly orphanPolicy: 'destroy' | 'alert';
     readonly webhookTargets: 'public' | 'any';
     readonly orphanGraceMs: number;
+    readonly failoverStormLimit: number;
     readonly maxInstances: number;
     readonly maxBurnMicroUsdPerHour: MicroUsd;
     readonly maxLifetimeMs: number;
@@ -161,6 +180,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
   }
   const providers = readProviders(env, values, mode, problems);
   const ca = readCertificate(values.MUSTER_DATABASE_CA_FILE, readFile, problems);
+  checkSnapshots(values, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   const config: Config = {
     mode,
@@ -178,8 +198,11 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
       isOn: values.MUSTER_AGENT === 'on' && (isSandbox || agentTrouble(env, values)?.isOff !== true),
       intervalMs: values.MUSTER_AGENT_INTERVAL,
       rotateKeyAfterMs: values.MUSTER_AGENT_KEY_LIFETIME,
+      deadManMs: values.MUSTER_AGENT_DEAD_MAN,
+      podImages: values.MUSTER_POD_IMAGES,
       nodePrograms: { 'linux-x64': values.MUSTER_AGENT_NODE_X64, 'linux-arm64': values.MUSTER_AGENT_NODE_ARM64 },
     },
+    snapshots: readSnapshots(values),
     access: {
       registration: values.MUSTER_REGISTRATION,
       adminApiKey: values.MUSTER_ADMIN_API_KEY,
@@ -198,6 +221,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
       orphanPolicy: values.MUSTER_ORPHAN_POLICY,
       webhookTargets: values.MUSTER_WEBHOOK_TARGETS,
       orphanGraceMs: values.MUSTER_ORPHAN_GRACE,
+      failoverStormLimit: values.MUSTER_FAILOVER_STORM_LIMIT,
       maxInstances: values.MUSTER_MAX_INSTANCES,
       maxBurnMicroUsdPerHour: values.MUSTER_MAX_BURN_USD_PER_HOUR,
       maxLifetimeMs: values.MUSTER_MAX_LIFETIME,
@@ -282,6 +306,38 @@ function tryRead(
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
     problems.push({ variable, message: `the file ${JSON.stringify(path)} cannot be read (${code})` });
     return undefined;
+  }
+}
+
+function readSnapshots(values: Values): Config['snapshots'] {
+  const { MUSTER_SNAPSHOT_ACCESS_KEY_ID: accessKeyId, MUSTER_SNAPSHOT_SECRET_ACCESS_KEY: secretAccessKey } = values;
+  return {
+    url: values.MUSTER_SNAPSHOT_URL ?? pathToFileURL(join(values.MUSTER_DATA_DIR, 'snapshots')).href,
+    key: accessKeyId === null || secretAccessKey === null ? null : { accessKeyId, secretAccessKey },
+    access: values.MUSTER_SNAPSHOT_ACCESS,
+    roleArn: values.MUSTER_SNAPSHOT_ROLE_ARN,
+    apiToken: values.MUSTER_SNAPSHOT_API_TOKEN,
+    resticPath: values.MUSTER_RESTIC_PATH,
+    resticArm64: values.MUSTER_RESTIC_ARM64,
+  };
+}
+
+function checkSnapshots(values: Values, problems: ConfigProblem[]): void {
+  const store = values.MUSTER_SNAPSHOT_URL === null ? undefined : parseStoreUrl(values.MUSTER_SNAPSHOT_URL);
+  if (store === undefined || store.kind === 'file') return;
+  const isDirect = values.MUSTER_SNAPSHOT_ACCESS === 'direct';
+  const needed = [
+    'MUSTER_SNAPSHOT_ACCESS_KEY_ID',
+    'MUSTER_SNAPSHOT_SECRET_ACCESS_KEY',
+    ...(isDirect && (store.kind === 's3' || store.kind === 'wasabi') ? ['MUSTER_SNAPSHOT_ROLE_ARN'] : []),
+    ...(isDirect && store.kind === 'r2' ? ['MUSTER_SNAPSHOT_API_TOKEN'] : []),
+  ] as VariableName[];
+  for (const variable of needed) {
+    if (values[variable] !== null || problems.some((problem) => problem.variable.startsWith(variable))) continue;
+    const why =
+      isDirect && variable !== needed[0] && variable !== needed[1] ? ' with MUSTER_SNAPSHOT_ACCESS=direct' : '';
+    const message = `is required for ${store.kind}://${why}; allowed: ${VARIABLES[variable].allowed}`;
+    problems.push({ variable, message });
   }
 }
 

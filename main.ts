@@ -9,15 +9,19 @@ import pino, { type Logger } from 'pino';
 import { Registry } from 'prom-client';
 import { ConfigError, loadConfig, PROJECT_DIR, readEnvironment, type Config, type RateLimits } from './config.ts';
 import { createBundleCache } from './agent/bundle-cache.ts';
-import { createNodePrograms } from './agent/node-programs.ts';
+import { createNodePrograms, createResticPrograms } from './agent/node-programs.ts';
+import { findProgram } from './agent/snapshots/obtain-restic.ts';
+import { isResticNewEnough, readResticVersion, runRestic } from './agent/snapshots/run-restic.ts';
 import type { Automation, ProviderAccount } from './automation/automation.ts';
 import type { CloudCredentials } from './automation/clusters/cloud-token.ts';
 import type { EngineStateService } from './automation/engine/state-backend.ts';
 import type { SandboxProcess } from './automation/sandbox-process.ts';
+import type { SnapshotServices } from './automation/snapshots/restic-port.ts';
 import { openDatabase, type Database } from './db/database.ts';
 import { registerDeployment } from './db/deployment.ts';
 import { migrateDatabase } from './db/migrate.ts';
 import { registerProvider } from './db/providers.ts';
+import { MusterError } from './domain/error-table.ts';
 import { PROVIDER_NAMES, type ProviderName } from './domain/provider.ts';
 import { createQueue, type Queue } from './db/queue.ts';
 import { ensureSealedSecret } from './db/sealed-secrets.ts';
@@ -30,6 +34,11 @@ import { ensureMasterKey, parseMasterKey } from './secrets/key-file.ts';
 const STOP_LIMIT_MS = 9_500;
 /** A second signal of the same kind within this time is the terminal's and npm's copy of the first. */
 const SIGNAL_ECHO_MS = 2_000;
+
+/** Of one request with its body. */
+const UPLOAD_LIMIT_MS = 3_600_000;
+/** Of snapshots: each is three processes of about 100 MB. */
+const READ_BACKS = 2;
 
 type Stop = () => Promise<void>;
 
@@ -166,9 +175,11 @@ async function startApi(
   log: Logger,
   stops: Stop[],
 ): Promise<number> {
-  const [{ createApp }, { ensureFirstAdmin }] = await Promise.all([
+  const [{ createApp }, { ensureFirstAdmin }, { startPulse }, { createFilesOpener }] = await Promise.all([
     import('./api/app.ts'),
     import('./api/first-admin.ts'),
+    import('./api/pulse.ts'),
+    import('./api/repository/open-files.ts'),
   ]);
   const signingKey = await ensureSealedSecret(database.kysely, envelope, 'token_signing_key', makeTokenSigningKey);
   const adminKey = await ensureFirstAdmin(database.kysely, config.access.adminApiKey?.reveal() ?? null);
@@ -186,21 +197,28 @@ async function startApi(
         configured: config.agents.nodePrograms,
         packagesDir: join(PROJECT_DIR, 'node_modules'),
       }),
+      resticPrograms: resticPrograms(config),
       intervalMs: config.agents.intervalMs,
       rotateKeyAfterMs: config.agents.rotateKeyAfterMs,
+      deadManMs: config.agents.deadManMs,
     },
+    openRepositoryFiles: createFilesOpener(storeKeyOf(config)),
     registration: config.access.registration,
     rateLimitPerSecond: config.http.requestsPerSecond,
     maxLifetimeMs: config.safety.maxLifetimeMs,
     webhookTargets: config.safety.webhookTargets,
     bootTimeoutMs: config.work.bootTimeoutMs,
+    podImages: config.agents.podImages,
     sourcingMode: config.sourcing.mode,
     logger: log,
     metrics: new Registry(),
   });
-  const server = createServer(api.express);
+  // A pack comes slowly over a thin line; whoever falls silent is cut off by the route itself.
+  const server = createServer({ requestTimeout: UPLOAD_LIMIT_MS }, api.express);
   await listen(server, config);
+  const pulse = startPulse(database.kysely);
   stops.unshift(async () => {
+    await pulse.stop();
     const closed = closeServer(server);
     await api.close();
     await closed;
@@ -263,7 +281,7 @@ async function startAutomation(
     dataDir: config.dataDir,
     concurrency: config.work.concurrency,
     providers: accountsOf(config, sandbox?.urls ?? {}, documentedRateLimits),
-    ...(sandbox ? { cloudPorts: sandbox.cloudPorts } : {}),
+    ...(sandbox ? { cloudPorts: sandbox.cloudPorts, sandboxUrl: sandbox.urls.control } : {}),
     cloudCredentials: {
       ...cloudCredentialsOf(config),
       ...(sandbox ? { sandboxAzureUrl: `${sandbox.urls.control}/arm` } : {}),
@@ -277,18 +295,74 @@ async function startAutomation(
       reconcileMs: config.work.reconcileMs,
     },
     orphans: { policy: config.safety.orphanPolicy, graceMs: config.safety.orphanGraceMs },
+    nodes: {
+      intervalMs: config.agents.intervalMs,
+      stormLimit: config.safety.failoverStormLimit,
+      deadManMs: config.agents.deadManMs,
+    },
     bootTimeoutMs: config.work.bootTimeoutMs,
     sourcing: {
       ...config.sourcing,
       maxLifetimeMs: config.safety.maxLifetimeMs,
       bootTimeoutMs: config.work.bootTimeoutMs,
     },
+    snapshots: await createSnapshots(config),
     webhookTargets: config.safety.webhookTargets,
     log,
     crashPoint,
   });
   await automation.start();
   return automation;
+}
+
+function resticPath(config: Config): string | null {
+  return config.snapshots.resticPath ?? findProgram('restic', config.childEnvironment['PATH'] ?? '');
+}
+
+function resticPrograms(config: Config) {
+  return createResticPrograms({
+    cacheDir: join(cacheDir(config), 'agent'),
+    own: resticPath(config),
+    arm64: config.snapshots.resticArm64,
+  });
+}
+
+function storeKeyOf({ snapshots: { key } }: Config) {
+  return key && { accessKeyId: key.accessKeyId, secretAccessKey: key.secretAccessKey.reveal() };
+}
+
+/** What takes, reads back and removes snapshots. restic is looked for whenever it is needed, so it may be installed later. */
+async function createSnapshots(config: Config): Promise<SnapshotServices> {
+  const [{ createKeyIssuer }, { createSlots }] = await Promise.all([
+    import('./automation/snapshots/direct-keys.ts'),
+    import('./automation/snapshots/restic-port.ts'),
+  ]);
+  const { access, url, roleArn, apiToken } = config.snapshots;
+  const storeKey = storeKeyOf(config);
+  const now = () => new Date();
+  return {
+    async restic() {
+      const program = resticPath(config);
+      const version = program === null ? null : await readResticVersion(program);
+      if (program !== null && version !== null && isResticNewEnough(version)) {
+        return { version, run: (run) => runRestic(program, run) };
+      }
+      const found = version === null ? 'there is none that runs' : `there is ${version}`;
+      throw new MusterError(
+        'unavailable',
+        `restic 0.14 or newer is needed on the PATH or as MUSTER_RESTIC_PATH; ${found}`,
+      );
+    },
+    storeUrl: url,
+    storeKey,
+    access,
+    issueKey:
+      storeKey && access === 'direct'
+        ? createKeyIssuer({ key: storeKey, roleArn, apiToken: apiToken?.reveal() ?? null, now })
+        : null,
+    readBacks: createSlots(READ_BACKS),
+    resticDigests: () => resticPrograms(config).digests(),
+  };
 }
 
 /** For short-lived tokens of clusters. The simulated clusters take the sandbox's key, as its vendors do. */

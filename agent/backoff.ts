@@ -1,6 +1,7 @@
 /** How long to wait after a call that failed: exponential with full jitter, so that many agents do not come back in step. */
 const BASE_MS = 1_000;
-const CAP_MS = 60_000;
+/** Twice the usual interval: a control plane that returns knows within it which nodes live. */
+const CAP_MS = 20_000;
 /** Where our credential is refused, only a person can help: no use in asking often. */
 const REFUSED_CAP_MS = 300_000;
 const MIN_MS = 250;

@@ -1,11 +1,8 @@
-/**
- * The agent's key and, until it has one, the nonce of its registration: files of mode 600 in a directory of mode 700. Each is written
- * aside, flushed and moved into place, so that a crash leaves the old one or the new one. Files of a line, hours apart: read and written
- * synchronously, which spares the agent a pool of threads.
- */
+/** The agent's key and, until it has one, the nonce of its registration. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { readIfThere, writePrivately } from './private-file.ts';
 
 export interface AgentKey {
   nodeId: string;
@@ -30,14 +27,14 @@ export function createKeyStore(directory: string): KeyStore {
       return text === null ? null : parseKey(text);
     },
     write(key) {
-      writePrivately(directory, keyFile, JSON.stringify(key));
+      writePrivately(keyFile, JSON.stringify(key));
       rmSync(nonceFile, { force: true });
     },
     readNonce() {
       const kept = readIfThere(nonceFile)?.trim();
       if (kept !== undefined && /^[A-Za-z0-9_-]{32,128}$/.test(kept)) return kept;
       const nonce = randomBytes(32).toString('base64url');
-      writePrivately(directory, nonceFile, nonce);
+      writePrivately(nonceFile, nonce);
       return nonce;
     },
   };
@@ -51,27 +48,4 @@ function parseKey(text: string): AgentKey | null {
   } catch {
     return null;
   }
-}
-
-function readIfThere(file: string): string | null {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw error;
-  }
-}
-
-function writePrivately(directory: string, file: string, text: string): void {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const aside = `${file}.${process.pid}`;
-  rmSync(aside, { force: true });
-  const handle = openSync(aside, 'wx', 0o600);
-  try {
-    writeSync(handle, text);
-    fsyncSync(handle);
-  } finally {
-    closeSync(handle);
-  }
-  renameSync(aside, file);
 }

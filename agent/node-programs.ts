@@ -1,5 +1,5 @@
 /**
- * Node itself for machines that have none: which program there is for each platform, its checksum, and a compressed copy of it to hand
+ * Node itself and restic for machines that have none: which program there is for each platform, its checksum, and a compressed copy of it to hand
  * out. Nothing is ever downloaded for this, so it works without the Internet. Knows nothing of HTTP.
  */
 import { createHash } from 'node:crypto';
@@ -34,7 +34,28 @@ const ELF_MACHINES: Readonly<Record<AgentPlatform, number>> = { 'linux-x64': 0x3
 const GZIP_LEVEL = 5;
 
 export function createNodePrograms(options: NodeProgramOptions): NodePrograms {
-  const programs = findPrograms(options);
+  return handOut('node', findPrograms(options), options.cacheDir);
+}
+
+export interface ResticProgramOptions {
+  cacheDir: string;
+  /** The control plane's own; null: it has none. One that is a script, or of no platform of ours, is not handed out. */
+  own: string | null;
+  /** For arm64, where the operator has named one. Throws where it is no Linux program for arm64. */
+  arm64: string | null;
+}
+
+/** restic for nodes that have none. */
+export function createResticPrograms({ cacheDir, own, arm64 }: ResticProgramOptions): NodePrograms {
+  if (arm64 !== null && !isProgram(arm64, 'linux-arm64')) throw new Error(`${arm64} is not a Linux program for arm64`);
+  const found = new Map<AgentPlatform, string>(arm64 === null ? [] : [['linux-arm64', arm64]]);
+  for (const platform of AGENT_PLATFORMS) {
+    if (own !== null && !found.has(platform) && isProgram(own, platform)) found.set(platform, own);
+  }
+  return handOut('restic', found, cacheDir);
+}
+
+function handOut(name: string, programs: ReadonlyMap<AgentPlatform, string>, cacheDir: string): NodePrograms {
   const digests = new Map<AgentPlatform, Promise<string>>();
   const copies = new Map<AgentPlatform, Promise<string>>();
 
@@ -43,9 +64,9 @@ export function createNodePrograms(options: NodeProgramOptions): NodePrograms {
   }
 
   async function compress(platform: AgentPlatform, program: string): Promise<string> {
-    const file = join(options.cacheDir, `node-${platform}-${(await digestOf(platform, program)).slice(0, 16)}.gz`);
+    const file = join(cacheDir, `${name}-${platform}-${(await digestOf(platform, program)).slice(0, 16)}.gz`);
     if (existsSync(file)) return file;
-    mkdirSync(options.cacheDir, { recursive: true });
+    mkdirSync(cacheDir, { recursive: true });
     const aside = `${file}.${process.pid}`;
     try {
       await pipeline(createReadStream(program), createGzip({ level: GZIP_LEVEL }), createWriteStream(aside));

@@ -1,5 +1,7 @@
 /** What the agent is told at its start: a small environment, written by the installer. The only reader of process.env on a node. */
-import { isAbsolute } from 'node:path';
+import { existsSync } from 'node:fs';
+import { isAbsolute, join } from 'node:path';
+import { DEFAULT_POWER_OFF } from './power-off.ts';
 
 export interface AgentSettings {
   /** Scheme, host, port and path prefix of the control plane, without a slash at the end. */
@@ -19,9 +21,27 @@ export interface AgentSettings {
   sysDirectory: string;
   /** For nvidia-smi: nothing of ours. */
   programEnvironment: Record<string, string>;
+  /** Files of the instance that outlive its machine. */
+  workspace: string;
+  /** What workloads touch to say that they are busy. */
+  activityFile: string;
+  /** Socket of the Docker Engine API, or of Podman's; null: there is none. */
+  dockerSocket: string | null;
+  /** For the shell. */
+  powerOffCommand: string;
+  /** What the machine's owner says of the dead man's time, in milliseconds; null: nothing, the control plane declares it. */
+  deadMan: 'off' | number | null;
+  updates: { isOn: boolean; spreadMs: number };
+  /** A new agent that only shows that it is answered. */
+  isTrial: boolean;
 }
 
 const DEFAULT_DIRECTORY = '/var/lib/muster-agent';
+const DEFAULT_WORKSPACE = '/workspace';
+const ACTIVITY_FILE = '.muster/active';
+const DOCKER_SOCKETS = ['/var/run/docker.sock', '/run/podman/podman.sock'];
+/** Over which the agents of a fleet spread their updates, in seconds. */
+const UPDATE_SPREAD_SECONDS = 300;
 const PASSED_ON = /^(PATH|HOME|LANG|LD_LIBRARY_PATH|NVIDIA_.*|CUDA_VISIBLE_DEVICES)$/;
 const TOKEN = /^[A-Za-z0-9_-]{20,200}$/;
 
@@ -31,17 +51,32 @@ export function readSettings(env: Readonly<Record<string, string | undefined>> =
   if (token !== null && !TOKEN.test(token)) {
     throw new Error('MUSTER_AGENT_TOKEN: is not the form of a token (its value is not shown)');
   }
-  const directory = env['MUSTER_AGENT_DIR']?.trim() || DEFAULT_DIRECTORY;
-  if (!isAbsolute(directory)) throw new Error(`MUSTER_AGENT_DIR: got "${directory}"; allowed: an absolute path`);
+  const workspace = readPath(env, 'MUSTER_AGENT_WORKSPACE') ?? DEFAULT_WORKSPACE;
+  const deadMan = env['MUSTER_AGENT_DEAD_MAN']?.trim() || null;
   const passed = Object.entries(env).filter(([name, value]) => value !== undefined && PASSED_ON.test(name));
   return {
     url: readUrl(env['MUSTER_AGENT_URL']?.trim() ?? ''),
     token,
     clusterTokens: readClusterFiles(env),
-    directory,
+    directory: readPath(env, 'MUSTER_AGENT_DIR') ?? DEFAULT_DIRECTORY,
     procDirectory: env['MUSTER_AGENT_PROC']?.trim() || '/proc',
     sysDirectory: env['MUSTER_AGENT_SYS']?.trim() || '/sys',
     programEnvironment: { ...(Object.fromEntries(passed) as Record<string, string>), LC_ALL: 'C' },
+    workspace,
+    activityFile: readPath(env, 'MUSTER_AGENT_ACTIVITY') ?? join(workspace, ACTIVITY_FILE),
+    dockerSocket: readPath(env, 'MUSTER_AGENT_DOCKER') ?? DOCKER_SOCKETS.find((path) => existsSync(path)) ?? null,
+    powerOffCommand: env['MUSTER_AGENT_POWEROFF']?.trim() || DEFAULT_POWER_OFF,
+    deadMan: deadMan === null || deadMan === 'off' ? deadMan : readSeconds('MUSTER_AGENT_DEAD_MAN', deadMan, 5) * 1_000,
+    updates: {
+      isOn: (env['MUSTER_AGENT_UPDATE']?.trim() || 'on') !== 'off',
+      spreadMs:
+        readSeconds(
+          'MUSTER_AGENT_UPDATE_SPREAD',
+          env['MUSTER_AGENT_UPDATE_SPREAD']?.trim() || UPDATE_SPREAD_SECONDS,
+          0,
+        ) * 1_000,
+    },
+    isTrial: env['MUSTER_AGENT_TRIAL'] === '1',
   };
 }
 
@@ -55,6 +90,20 @@ function readClusterFiles(env: Readonly<Record<string, string | undefined>>): Ag
   if (!tokenFile || !proofFile)
     throw new Error('MUSTER_AGENT_TOKEN_FILE and MUSTER_AGENT_KUBERNETES_TOKEN_FILE: one needs the other');
   return { tokenFile, proofFile };
+}
+
+function readPath(env: Readonly<Record<string, string | undefined>>, name: string): string | null {
+  const path = env[name]?.trim() || null;
+  if (path !== null && !isAbsolute(path)) throw new Error(`${name}: got "${path}"; allowed: an absolute path`);
+  return path;
+}
+
+function readSeconds(name: string, text: string | number, least: number): number {
+  const seconds = Number(text);
+  if (!Number.isFinite(seconds) || seconds < least || seconds > 31_536_000) {
+    throw new Error(`${name}: got "${text}"; allowed: seconds, from ${least} to a year`);
+  }
+  return seconds;
 }
 
 function readUrl(text: string): string {

@@ -1,28 +1,47 @@
 /** What the machine says about itself. What it does not tell is null. */
-import { readFileSync, statfsSync } from 'node:fs';
-import { arch, cpus, hostname, loadavg, release } from 'node:os';
+import { readFileSync, statfsSync, statSync } from 'node:fs';
+import { arch, availableParallelism, cpus, hostname, loadavg, release } from 'node:os';
 import { join } from 'node:path';
 import type { SystemFacts } from '../api/contract/nodes.ts';
 
 const MIB = 1024 * 1024;
 
-/** Never throws. @param procDirectory usually /proc */
-export function readSystemFacts(procDirectory: string): SystemFacts {
-  const memory = readMemory(procDirectory);
-  const disk = readDisk();
-  const processors = cpus();
-  return {
-    hostname: shorten(hostname()),
+/** Never throws. @param procDirectory usually /proc @param directories whose disks are told besides the first one */
+export function createSystemReader(
+  procDirectory: string,
+  options: { directories?: readonly string[]; monotonicMs?: () => number } = {},
+): () => SystemFacts {
+  const { directories = [], monotonicMs = () => performance.now() } = options;
+  const rateOf = createRates(monotonicMs);
+  const constant = {
     os: shorten(/^PRETTY_NAME="?([^"\n]+)"?$/m.exec(readFile('/etc/os-release') ?? '')?.[1]),
     kernel: shorten(release()),
     architecture: arch(),
-    cpuModel: shorten(processors[0]?.model.trim()),
-    cpuCount: processors.length > 0 ? processors.length : null,
-    load1: loadavg()[0] ?? null,
-    ...memory,
-    ...disk,
-    uptimeSeconds: readUptime(procDirectory),
-    agentRssMib: Math.round(process.memoryUsage.rss() / MIB),
+    cpuModel: shorten(cpus()[0]?.model.trim()),
+  };
+  return () => {
+    const memory = readMemory(procDirectory);
+    const cpuCount = availableParallelism();
+    const network = readNetwork(procDirectory);
+    const { memoryTotalMib: total, memoryAvailableMib: available } = memory;
+    const cpuPerSecond = rateOf('cpu', readCpuSeconds(procDirectory));
+    return {
+      hostname: shorten(hostname()),
+      ...constant,
+      cpuCount,
+      load1: loadavg()[0] ?? null,
+      ...memory,
+      ...readDisk('/'),
+      uptimeSeconds: readUptime(procDirectory),
+      agentRssMib: Math.round(process.memoryUsage.rss() / MIB),
+      cpuPercent: cpuPerSecond === null ? null : Math.min(100, round((cpuPerSecond / cpuCount) * 100)),
+      memoryUsedMib: total === null || available === null ? null : Math.max(0, total - available),
+      disks: readDisks(['/', ...directories]),
+      networkReceivedBytes: network?.received ?? null,
+      networkSentBytes: network?.sent ?? null,
+      networkReceivedBytesPerSecond: rateOf('received', network?.received ?? null),
+      networkSentBytesPerSecond: rateOf('sent', network?.sent ?? null),
+    };
   };
 }
 
@@ -55,9 +74,71 @@ function readMemory(procDirectory: string): Pick<SystemFacts, 'memoryTotalMib' |
   return { memoryTotalMib: limitMib, memoryAvailableMib: Math.min(availableMib ?? limitMib, limitMib) };
 }
 
-function readDisk(): Pick<SystemFacts, 'diskTotalMib' | 'diskFreeMib'> {
+/** Growth per second since the call before; null: not known, or it shrank, as after a restart of the machine. */
+function createRates(monotonicMs: () => number): (name: string, total: number | null) => number | null {
+  const last = new Map<string, { atMs: number; total: number }>();
+  return (name, total) => {
+    const before = last.get(name);
+    const atMs = monotonicMs();
+    if (total === null) last.delete(name);
+    else last.set(name, { atMs, total });
+    if (total === null || before === undefined || atMs <= before.atMs || total < before.total) return null;
+    return round(((total - before.total) * 1_000) / (atMs - before.atMs));
+  };
+}
+
+/** Of our own control group where the kernel tells it, so that of a container only its own; else of all processors. */
+function readCpuSeconds(procDirectory: string): number | null {
+  const group = procDirectory === '/proc' ? readFile('/sys/fs/cgroup/cpu.stat') : null;
+  const micros = /^usage_usec (\d+)$/m.exec(group ?? '')?.[1];
+  if (micros !== undefined) return Number(micros) / 1e6;
+  // user nice system idle iowait irq softirq steal, in hundredths of a second
+  const ticks = /^cpu +(.+)$/m
+    .exec(readFile(join(procDirectory, 'stat')) ?? '')?.[1]
+    ?.split(' ')
+    .map(Number);
+  if (ticks === undefined) return null;
+  const [user, nice, system, , , irq, softirq] = ticks;
+  const busy = [user, nice, system, irq, softirq].reduce<number>((sum, value) => sum + (value ?? 0), 0);
+  return Number.isFinite(busy) ? busy / 100 : null;
+}
+
+/** What is counted twice: pairs and bridges of containers. */
+const INNER_INTERFACES = /^(lo|veth.*|docker.*|br-.*|cni.*|virbr.*|podman.*|flannel.*|cali.*)$/;
+
+function readNetwork(procDirectory: string): { received: number; sent: number } | null {
+  const text = readFile(join(procDirectory, 'net/dev'));
+  if (text === null) return null;
+  const total = { received: 0, sent: 0 };
+  for (const line of text.split('\n')) {
+    const [, name, rest] = /^\s*(\S+):\s*(.+)$/.exec(line) ?? [];
+    if (name === undefined || rest === undefined || INNER_INTERFACES.test(name)) continue;
+    const numbers = rest.trim().split(/\s+/).map(Number);
+    total.received += numbers[0] ?? 0;
+    total.sent += numbers[8] ?? 0;
+  }
+  return Number.isFinite(total.received + total.sent) ? total : null;
+}
+
+/** One of each file system: the first path that lies on it. */
+function readDisks(paths: readonly string[]): NonNullable<SystemFacts['disks']> {
+  const devices = new Set<number>();
+  return paths.flatMap((path) => {
+    try {
+      const { dev } = statSync(path);
+      if (devices.has(dev)) return [];
+      devices.add(dev);
+    } catch {
+      return [];
+    }
+    const { diskTotalMib: totalMib, diskFreeMib: freeMib } = readDisk(path);
+    return [{ path, totalMib, freeMib }];
+  });
+}
+
+function readDisk(path: string): Pick<SystemFacts, 'diskTotalMib' | 'diskFreeMib'> {
   try {
-    const { blocks, bavail, bsize } = statfsSync('/');
+    const { blocks, bavail, bsize } = statfsSync(path);
     return { diskTotalMib: Math.round((blocks * bsize) / MIB), diskFreeMib: Math.round((bavail * bsize) / MIB) };
   } catch {
     return { diskTotalMib: null, diskFreeMib: null };
@@ -75,6 +156,10 @@ function readFile(path: string): string | null {
   } catch {
     return null;
   }
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10;
 }
 
 function shorten(text: string | undefined): string | null {

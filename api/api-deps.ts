@@ -10,6 +10,7 @@ import type { AgentPlatform } from './contract/agent-runtime.ts';
 import type { AccessTokens } from './access-token.ts';
 import type { EventHub } from './event-hub.ts';
 import type { GpuCatalogue } from './gpu-catalogue.ts';
+import type { OpenRepositoryFiles } from './repository/open-files.ts';
 
 /** What agents are given and told. */
 export interface AgentDeps {
@@ -24,10 +25,14 @@ export interface AgentDeps {
     /** Path of the program compressed by gzip; null: there is none for the platform. */
     compressed(platform: AgentPlatform): Promise<string | null>;
   };
+  /** restic likewise. @default none is handed out */
+  resticPrograms?: AgentDeps['nodePrograms'];
   /** Between two heartbeats. */
   intervalMs: number;
   /** An agent whose key is older is offered another. */
   rotateKeyAfterMs: number;
+  /** A rented machine switches itself off where its agent heard nothing of us for so long; null: never. @default null */
+  deadManMs?: number | null;
 }
 
 export interface ApiDeps {
@@ -40,6 +45,8 @@ export interface ApiDeps {
   tokenSigningKey: { privatePem: string; publicPem: string };
   deploymentId: string;
   agents: AgentDeps;
+  /** Where the repositories of workspaces lie. */
+  openRepositoryFiles: OpenRepositoryFiles;
   registration: 'closed' | 'invite' | 'open';
   /** Requests a second per key or user; null: no limit. */
   rateLimitPerSecond: number | null;
@@ -51,6 +58,8 @@ export interface ApiDeps {
   bootTimeoutMs: number;
   /** How long a plan waits for fresh listings of offers; 0: it takes what is there. @default 30000 */
   offerPatienceMs?: number;
+  /** Images that pods may have, as patterns of domain/pods/image.ts. @default any */
+  podImages?: readonly string[];
   /** What sourcing rules lead to. @default off */
   sourcingMode?: SourcingMode;
   logger: Logger;
@@ -69,4 +78,6 @@ export interface ApiContext extends ApiDeps {
   /** Of passwords and invites, by address and email. */
   guessLimit: RateLimit;
   gpus: GpuCatalogue;
+  /** Of the agent that we hand out; null: not known yet. Never waits for it to be made. */
+  agentSha256(): string | null;
 }

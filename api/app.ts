@@ -7,6 +7,7 @@ import { createRateLimit } from '../db/rate-limits.ts';
 import { createAccessTokens } from './access-token.ts';
 import type { ApiContext, ApiDeps } from './api-deps.ts';
 import { createAuthenticator } from './authentication.ts';
+import { addBootMetrics } from './boot-metrics.ts';
 import { createEventHub } from './event-hub.ts';
 import { addFleetMetrics } from './fleet-metrics.ts';
 import { createGpuCatalogue } from './gpu-catalogue.ts';
@@ -35,8 +36,10 @@ export function createApp(deps: ApiDeps): App {
     hub: createEventHub(deps.database, deps.logger),
     guessLimit: createRateLimit(pool, { name: 'guess', ...GUESSES }),
     gpus: createGpuCatalogue(kysely),
+    agentSha256: createAgentDigest(deps.agents.bundle),
   };
   addFleetMetrics(deps.metrics, kysely);
+  addBootMetrics(deps.metrics, kysely);
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag'); // replies are live; hashing each costs more than it saves
@@ -68,6 +71,18 @@ export function createApp(deps: ApiDeps): App {
   });
   app.use(sendProblem);
   return { express: app, close: () => context.hub.close() };
+}
+
+/** Of the bundle as soon as it is there: a heartbeat must not wait for a bundler. */
+function createAgentDigest(bundle: ApiDeps['agents']['bundle']): () => string | null {
+  let known: string | null = null;
+  return () => {
+    bundle().then(
+      ({ sha256 }) => void (known = sha256),
+      () => {},
+    );
+    return known;
+  };
 }
 
 /** One line per request: no header, no body, no query value, so no secret. */

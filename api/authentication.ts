@@ -4,6 +4,7 @@ import { MusterError } from '../domain/error-table.ts';
 import { findUsableApiKey, touchApiKey } from '../db/api-keys.ts';
 import type { Db } from '../db/database.ts';
 import { findLogin } from '../db/refresh-tokens.ts';
+import { REPOSITORY_TOKEN_PREFIX } from '../db/repository-tokens.ts';
 import type { AccessTokens } from './access-token.ts';
 import type { Caller } from './caller.ts';
 import { AGENT_KEY_HEADER } from './contract/nodes.ts';
@@ -55,6 +56,26 @@ export function agentCredentialOf(request: Request, prefix: string): string {
     throw new MusterError('unauthenticated', `X-Agent-API-Key must be a credential of an agent (${prefix}…)`);
   }
   return credential;
+}
+
+export function hasRepositoryToken(request: Request): boolean {
+  return readRepositoryToken(request) !== null;
+}
+
+/** As restic sends it: the password of HTTP's basic authentication. Throws MusterError `unauthenticated`. */
+export function repositoryTokenOf(request: Request): string {
+  const token = readRepositoryToken(request);
+  if (token !== null) return token;
+  throw new MusterError(
+    'unauthenticated',
+    `the password must be a token of a repository (${REPOSITORY_TOKEN_PREFIX}…)`,
+  );
+}
+
+function readRepositoryToken(request: Request): string | null {
+  const encoded = /^Basic +([A-Za-z0-9+/=_-]{1,1024})$/i.exec(request.headers.authorization ?? '')?.[1] ?? '';
+  const token = /^[^:]*:(.*)$/s.exec(Buffer.from(encoded, 'base64').toString('utf8'))?.[1] ?? '';
+  return token.startsWith(REPOSITORY_TOKEN_PREFIX) ? token : null;
 }
 
 async function findKeyCaller(db: Db, key: string, touchedAt: Map<string, number>): Promise<Caller | null> {

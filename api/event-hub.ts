@@ -1,20 +1,28 @@
 /**
- * The event hub: tells this process's event streams that there may be something new. One LISTEN connection serves all of them; it
- * carries no events, only the word to look. Streams read the tables themselves (event-stream.ts), so a lost word delays, never loses.
+ * The event hub: tells whoever waits in this process, event streams and agents, that there may be something new. One LISTEN connection
+ * serves all of them; it carries no events, only the word to look. Those who wait read the tables themselves, so a lost word delays,
+ * never loses.
  */
 import type pg from 'pg';
 import type { Logger } from 'pino';
 import type { Database } from '../db/database.ts';
+import { DESIRED_CHANNEL } from '../db/desired.ts';
+import { LOGS_CHANNEL } from '../db/pod-logs.ts';
 import { EVENTS_CHANNEL } from '../db/operations.ts';
 
 const RECONNECT_MS = 500;
 
 export interface EventHub {
-  /** `wake` is called for each word about that operation (null: any), and after every reconnect. Returns how to stop it. */
-  subscribe(operationId: string | null, wake: () => void): () => void;
+  /**
+   * `wake` is called for each word about that operation, what that node shall be, or that stream of logs (null: any operation), and after every reconnect.
+   * Returns how to stop it.
+   */
+  subscribe(id: string | null, wake: () => void): () => void;
   /** Ends the connection and wakes every stream a last time; they end themselves. */
   close(): Promise<void>;
   readonly isClosed: boolean;
+  /** How many words came so far: whoever looked before he subscribed sees by it whether he may have missed one. */
+  readonly heard: number;
   /** Resolves once the connection listens; for tests and for the first stream. */
   ready(): Promise<void>;
 }
@@ -27,7 +35,10 @@ export function createEventHub(database: Database, logger: Logger): EventHub {
   let running: Promise<void> | null = null;
   let listening = Promise.withResolvers<void>();
 
+  let heard = 0;
+
   const wakeAll = () => {
+    heard++;
     for (const wakes of subscribers.values()) for (const wake of wakes) wake();
   };
 
@@ -36,10 +47,14 @@ export function createEventHub(database: Database, logger: Logger): EventHub {
     client = await database.connectListener();
     client.on('error', () => ended.resolve());
     client.on('end', () => ended.resolve());
-    client.on('notification', ({ payload }) => {
-      for (const key of [payload ?? null, null]) for (const wake of subscribers.get(key) ?? []) wake();
+    client.on('notification', ({ channel, payload }) => {
+      heard++;
+      for (const wake of subscribers.get(payload ?? null) ?? []) wake();
+      if (channel === EVENTS_CHANNEL) for (const wake of subscribers.get(null) ?? []) wake();
     });
     await client.query(`listen ${EVENTS_CHANNEL}`);
+    await client.query(`listen ${DESIRED_CHANNEL}`);
+    await client.query(`listen ${LOGS_CHANNEL}`);
     listening.resolve();
     wakeAll(); // what was said while nobody listened
     await ended.promise;
@@ -64,17 +79,20 @@ export function createEventHub(database: Database, logger: Logger): EventHub {
     get isClosed() {
       return abort.signal.aborted;
     },
+    get heard() {
+      return heard;
+    },
     ready: () => {
       if (!abort.signal.aborted) running ??= run();
       return listening.promise;
     },
-    subscribe(operationId, wake) {
+    subscribe(id, wake) {
       if (!abort.signal.aborted) running ??= run();
-      const wakes = subscribers.get(operationId) ?? new Set();
-      subscribers.set(operationId, wakes.add(wake));
+      const wakes = subscribers.get(id) ?? new Set();
+      subscribers.set(id, wakes.add(wake));
       return () => {
         wakes.delete(wake);
-        if (wakes.size === 0) subscribers.delete(operationId);
+        if (wakes.size === 0 && subscribers.get(id) === wakes) subscribers.delete(id);
       };
     },
     async close() {

@@ -3,6 +3,7 @@
  * the next only when the client has taken it, so a slow client costs a bounded buffer and loses nothing.
  */
 import type { Request, Response } from 'express';
+import { createBell, type Bell } from './bell.ts';
 
 const PAGE = 200;
 /** A client that takes nothing for so long is gone. */
@@ -98,34 +99,4 @@ function drained(response: Response): Promise<void> {
     };
     response.on('drain', done).on('close', done);
   });
-}
-
-interface Bell {
-  ring: () => void;
-  /** Until the next ring (one that came meanwhile counts) or `ms`. */
-  wait(ms: number): Promise<void>;
-}
-
-function createBell(): Bell {
-  let hasRung = false;
-  let waiting: (() => void) | null = null;
-  return {
-    ring: () => {
-      hasRung = true;
-      waiting?.();
-    },
-    async wait(ms) {
-      if (!hasRung) {
-        await new Promise<void>((resolve) => {
-          const timer = setTimeout(resolve, ms);
-          waiting = () => {
-            clearTimeout(timer);
-            resolve();
-          };
-        });
-      }
-      waiting = null;
-      hasRung = false;
-    },
-  };
 }

@@ -8,6 +8,7 @@ import type { Tx } from '../db/database.ts';
 import { findHostAt, insertHost, requestForget } from '../db/hosts.ts';
 import { newId } from '../db/new-id.ts';
 import { cordonNode, type NodeRow } from '../db/nodes.ts';
+import { acceptDrain } from '../db/place-pods.ts';
 import type { OperationRow } from '../db/operations.ts';
 import type { Queue } from '../db/queue.ts';
 import { insertStack, lockStack } from '../db/stacks.ts';
@@ -32,7 +33,7 @@ export async function acceptHost(
 ): Promise<{ nodeId: string; operation: OperationRow }> {
   const { address, port, user, hostKeySha256, labels } = body;
   const credential = await findCredential(tx, caller.orgId, body.credentialRef);
-  if (!credential) throw noCredential(body.credentialRef);
+  if (credential?.kind !== 'ssh_private_key') throw noCredential(body.credentialRef);
   const taken = await findHostAt(tx, caller.orgId, body);
   if (taken) throw placeTaken(body, taken.node_id, taken.stack_id);
   const nodeId = newId('node');
@@ -99,6 +100,7 @@ export async function acceptHostRemoval(
   const stack = await lockStack(tx, host.stack_id);
   if (!stack) throw new MusterError('conflict', `the stack of ${node.id} is not there`);
   await cordonNode(tx, node.org_id, node.id, true);
+  await acceptDrain(tx, node.id);
   if (forget) await requestForget(tx, node.id);
   const operation = await acceptStackOperation(tx, queue, { stack, kind: 'destroy_stack', actor, supersedes: true });
   await auditHost(tx, actor, {

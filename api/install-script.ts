@@ -18,6 +18,7 @@ const SCRIPT = `#!/bin/sh
 # Muster's agent: installs or updates it, and starts it. May be run any number of times.
 #
 #   sh install.sh              needs MUSTER_AGENT_URL, and at the first time MUSTER_AGENT_TOKEN
+#   sh install.sh run          the same in the foreground, for the entry point of a container: ends with the agent's service
 #   sh install.sh uninstall    stops it and removes it with its key
 #
 # Needs: curl, wget or python3; sha256sum, shasum or openssl. A Node of version @NODE_VERSION@ or newer is used where the machine has one;
@@ -25,6 +26,8 @@ const SCRIPT = `#!/bin/sh
 # MUSTER_AGENT_DIR (/var/lib/muster-agent)  where everything of it lies
 # MUSTER_AGENT_SERVICE (auto)               systemd where that runs the machine, else none: a process of its own
 # MUSTER_AGENT_NODE                         the Node to use; 'served': the control plane's, whatever the machine has
+# Kept for the agent where they are set: MUSTER_AGENT_WORKSPACE (/workspace), MUSTER_AGENT_DOCKER (a socket), MUSTER_AGENT_ACTIVITY (a file),
+# MUSTER_AGENT_DEAD_MAN (off, or seconds), MUSTER_AGENT_POWEROFF (a command), MUSTER_AGENT_UPDATE (off)
 set -eu
 umask 077
 sha256=@SHA256@
@@ -138,13 +141,26 @@ stop_agent() {
   done
 }
 
+# Its pods' containers, which would go on without it.
+remove_containers() {
+  for engine in docker podman; do
+    command -v "$engine" >/dev/null 2>&1 || continue
+    ids=$("$engine" ps -aq --filter "label=io.muster.agent=$dir" 2>/dev/null) || continue
+    # One argument for each.
+    [ -z "$ids" ] || "$engine" rm -f $ids >/dev/null 2>&1 || say "containers of pods are left: $engine ps -a --filter label=io.muster.agent=$dir"
+  done
+}
+
 uninstall() {
   stop_agent
+  remove_containers
   if [ -f "$unit" ] && uses_systemd; then
     rm -f "$unit"
     systemctl daemon-reload || true
   fi
   rm -rf "$dir/agent.mjs" "$dir/agent.env" "$dir/agent.key" "$dir/registration.nonce" "$dir/agent.log" "$dir/keep.sh" "$dir/node" "$dir/node.gz" "$dir/node.new"
+  rm -rf "$dir/orders" "$dir/containers" "$dir/restic-cache"
+  rm -f "$dir/dead-man.json" "$dir/update.json" "$dir/agent.mjs.previous" "$dir/next.agent.mjs" "$dir"/restic-[0-9a-f]* "$dir/restic.pid"
   # What an installation or a write that was cut off left.
   rm -f "$dir/agent.mjs.new" "$dir/agent.env.new" "$dir"/agent.key.[0-9]* "$dir"/registration.nonce.[0-9]*
   rmdir "$dir" 2>/dev/null || true
@@ -164,11 +180,26 @@ download_agent() {
   mv "$dir/agent.mjs.new" "$dir/agent.mjs"
 }
 
+# The shell and systemd read the same file: in quotes both understand the same of these.
+kept() { # NAME VALUE
+  [ -n "$2" ] || return 0
+  case $2 in
+    *[!A-Za-z0-9\\ ._/:=@%+,\\;\\&\\|-]*) fail "$1 may have letters, digits, blanks and . _ / : = @ % + , ; & | - only" ;;
+  esac
+  echo "$1=\"$2\""
+}
+
 write_environment() {
   {
     echo "MUSTER_AGENT_URL=$url"
     echo "MUSTER_AGENT_DIR=$dir"
     [ -z "\${MUSTER_AGENT_TOKEN:-}" ] || echo "MUSTER_AGENT_TOKEN=$MUSTER_AGENT_TOKEN"
+    kept MUSTER_AGENT_WORKSPACE "\${MUSTER_AGENT_WORKSPACE:-}"
+    kept MUSTER_AGENT_DOCKER "\${MUSTER_AGENT_DOCKER:-}"
+    kept MUSTER_AGENT_ACTIVITY "\${MUSTER_AGENT_ACTIVITY:-}"
+    kept MUSTER_AGENT_DEAD_MAN "\${MUSTER_AGENT_DEAD_MAN:-}"
+    kept MUSTER_AGENT_POWEROFF "\${MUSTER_AGENT_POWEROFF:-}"
+    kept MUSTER_AGENT_UPDATE "\${MUSTER_AGENT_UPDATE:-}"
   } >"$dir/agent.env.new"
   mv "$dir/agent.env.new" "$dir/agent.env"
 }
@@ -186,7 +217,7 @@ Environment=UV_THREADPOOL_SIZE=1 MALLOC_ARENA_MAX=1
 ExecStart=$node $node_flags $dir/agent.mjs
 Restart=always
 RestartSec=5
-MemoryMax=128M
+OOMPolicy=continue
 
 [Install]
 WantedBy=multi-user.target
@@ -197,7 +228,7 @@ UNIT
   systemctl restart muster-agent.service
 }
 
-start_by_itself() {
+write_keeper() {
   rm -f "$dir/keeper.pid"
   cat >"$dir/keep.sh" <<KEEP
 echo "\\$\\$" >"$dir/keeper.pid"
@@ -216,6 +247,10 @@ while :; do
   wait "\\$child" || true
 done
 KEEP
+}
+
+start_by_itself() {
+  write_keeper
   # A session of its own, where there is setsid: the end of a start script or of a login must not take it along.
   if command -v setsid >/dev/null 2>&1; then starter=setsid; else starter=; fi
   nohup $starter sh "$dir/keep.sh" >"$dir/agent.log" 2>&1 </dev/null &
@@ -230,7 +265,12 @@ if [ "\${1:-}" = uninstall ]; then
   uninstall
   exit 0
 fi
-[ "$#" -eq 0 ] || fail "unknown argument $1; allowed: uninstall"
+foreground=no
+if [ "\${1:-}" = run ]; then
+  foreground=yes service=none
+  shift
+fi
+[ "$#" -eq 0 ] || fail "unknown argument $1; allowed: run, uninstall"
 url=\${MUSTER_AGENT_URL:-}
 [ -n "$url" ] || fail 'MUSTER_AGENT_URL is not set: the address of the control plane'
 url=\${url%/}
@@ -243,6 +283,12 @@ node=$(find_node) || { download_node && node=$dir/node; }
 changed=no
 if download_agent; then changed=yes; fi
 write_environment
+if [ "$foreground" = yes ]; then
+  stop_agent
+  write_keeper
+  say "installed in $dir, and runs"
+  exec sh "$dir/keep.sh"
+fi
 if [ "$changed" = no ] && ! uses_systemd && is_running "$dir/keeper.pid"; then
   say 'is up to date and running'
   exit 0

@@ -10,7 +10,7 @@ import { doOnce } from '../db/idempotency.ts';
 import type { RateLimit } from '../db/rate-limits.ts';
 import { SYSTEM } from '../db/audit.ts';
 import type { ApiContext } from './api-deps.ts';
-import { credentialOf, hasAgentKey, type Authenticator } from './authentication.ts';
+import { credentialOf, hasAgentKey, hasRepositoryToken, type Authenticator } from './authentication.ts';
 import { actorOf, type Caller } from './caller.ts';
 import { invalidRequest, requestIdOf } from './problems.ts';
 import { readBody } from './request-body.ts';
@@ -93,6 +93,7 @@ function createHandler(route: Route, mounting: Mounting): RequestHandler {
 /** Throws MusterError `unauthenticated`, `rate_limited` or `forbidden`. */
 async function admit(route: Route, request: Request, mounting: Mounting): Promise<Caller | null> {
   if (route.access === 'public' || (route.access === 'agent' && hasAgentKey(request))) return null;
+  if (route.access === 'workspace' && hasRepositoryToken(request)) return null;
   const caller = await mounting.authenticator.authenticate(credentialOf(request));
   const waitMs = mounting.rateLimit ? await mounting.rateLimit.take(caller.id) : null;
   if (waitMs !== null) throw tooManyRequests(request, waitMs);
@@ -106,6 +107,7 @@ async function admit(route: Route, request: Request, mounting: Mounting): Promis
 
 function describeNeed(rule: Exclude<AccessRule, 'public'>): string {
   if (rule === 'agent') return "an agent's key";
+  if (rule === 'workspace') return "a token of the workspace's repository";
   return rule === 'admin' ? "the deployment's admin" : `one of the roles ${rolesFor(rule).join(', ')}`;
 }
 

@@ -52,11 +52,18 @@ export function renderOpenApi(routes: readonly Route[] = ALL_ROUTES): string {
           name: 'X-Agent-API-Key',
           description: "An agent's one-time token (`mn_…`) to register, its key (`ma_…`) after that",
         },
+        repositoryToken: {
+          type: 'http',
+          scheme: 'basic',
+          description: "A short-lived token of one workspace's repository (`mw_…`), as the password",
+        },
       },
     },
   });
   return `${JSON.stringify(document, null, 2)}\n`;
 }
+
+const SCHEMES: Partial<Record<string, string>> = { agent: 'agentKey', workspace: 'repositoryToken' };
 
 function describeRoute(route: Route, shared: Map<string, ZodOpenApiResponseObject>): ZodOpenApiOperationObject {
   const needsCaller = route.access !== 'public';
@@ -64,7 +71,7 @@ function describeRoute(route: Route, shared: Map<string, ZodOpenApiResponseObjec
     tags: [route.area],
     summary: route.summary,
     ...(route.description === undefined ? {} : { description: route.description }),
-    security: needsCaller ? [route.access === 'agent' ? { agentKey: [] } : { bearer: [] }] : [],
+    security: needsCaller ? [{ [SCHEMES[route.access] ?? 'bearer']: [] }] : [],
     'x-access': route.access,
     requestParams: {
       ...(route.params ? { path: route.params } : {}),

@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { parseDuration } from '../domain/duration.ts';
 import { toBase32 } from '../domain/ids.ts';
+import { readWorkspaceWish } from './workspace-wish.ts';
 import { MusterError } from '../domain/error-table.ts';
 import { resolveLifetime } from '../domain/lifetime.ts';
 import { parseUsd } from '../domain/money.ts';
@@ -68,6 +69,27 @@ function toRequest(
     onStart: body.onStart ?? null,
     maxLifetimeMs: settled.lifetimeMs,
     bootTimeoutMs: body.bootTimeout === undefined ? deps.bootTimeoutMs : (parseDuration(body.bootTimeout) as number),
+    ...hibernationOf(body),
+    ...(body.workspace === undefined ? {} : { workspace: readWorkspaceWish(body.workspace) }),
+  };
+}
+
+/** Only what is wished for: requests without are kept as they were. */
+export function hibernationOf({
+  hibernateWhenIdle: idle,
+  hibernateSchedule: schedule,
+}: Pick<CreateInstances, 'hibernateWhenIdle' | 'hibernateSchedule'>): Pick<
+  ProvisionRequest,
+  'hibernateWhenIdle' | 'hibernateSchedule'
+> {
+  return {
+    ...(idle === undefined
+      ? {}
+      : {
+          hibernateWhenIdle:
+            idle === null ? null : { belowPercent: idle.belowPercent, forMs: parseDuration(idle.for) as number },
+        }),
+    ...(schedule === undefined ? {} : { hibernateSchedule: schedule }),
   };
 }
 

@@ -22,24 +22,34 @@ import { azureAccess, createClusterTokens, type CloudCredentials } from './clust
 import { createKubernetesReader } from './clusters/kubernetes-reader.ts';
 import { createCheckClustersCron } from './cron/check-clusters.ts';
 import { createCheckDriftCron } from './cron/check-drift.ts';
+import { createCheckNodesCron } from './cron/check-nodes.ts';
 import { createDeliverWebhooksCron } from './cron/deliver-webhooks.ts';
 import { createInterruptibleCron } from './cron/check-interruptible.ts';
+import { createCheckIdleCron } from './cron/check-idle.ts';
+import { createDrillCron } from './cron/drill.ts';
 import { createExpireCron } from './cron/expire.ts';
+import { createExpireOrdersCron } from './cron/expire-orders.ts';
+import { createKeepSnapshotsCron } from './cron/keep-snapshots.ts';
 import { createMeterUsageCron } from './cron/meter-usage.ts';
 import { createPruneCron } from './cron/prune.ts';
+import { createReapSilentCron } from './cron/reap-silent.ts';
 import { createReconcileCron } from './cron/reconcile-fleet.ts';
+import { createPlacePodsCron } from './cron/place-pods.ts';
 import { createRefillPoolsCron } from './cron/refill-pools.ts';
 import { createResolveStuckCron } from './cron/resolve-stuck.ts';
 import { createReviewJoinsCron } from './cron/review-joins.ts';
 import { createScheduler, type Scheduler } from './cron/scheduler.ts';
 import { createSourceCapacityCron } from './cron/source-capacity.ts';
 import { createSyncOffersCron } from './cron/sync-offers.ts';
+import { createSyncStandbyCron } from './cron/sync-standby.ts';
+import { createTakeSnapshotsCron } from './cron/take-snapshots.ts';
 import { createChildPool, type ChildPool } from './engine/child-pool.ts';
 import type { CloudPorts } from './engine/protocol.ts';
 import { createStackRunner, type StackRunner } from './engine/stack-runner.ts';
 import { createStateBackend, type EngineStateService } from './engine/state-backend.ts';
 import { createWorker, type Worker } from './operations/worker.ts';
 import type { StepServices } from './operations/step.ts';
+import type { SnapshotServices } from './snapshots/restic-port.ts';
 import { createReadinessCrons } from './readiness/watch-readiness.ts';
 
 export interface ProviderAccount {
@@ -69,6 +79,8 @@ export interface AutomationOptions {
   dataDir: string;
   concurrency: number;
   providers: Partial<Record<ProviderName, ProviderAccount>>;
+  /** Of the sandbox's control page. Absent: nothing is simulated. */
+  sandboxUrl?: string;
   /** The sandbox's simulated clouds; absent: the official plugins. */
   cloudPorts?: CloudPorts;
   /** For short-lived tokens of clusters. @default none: clusters of clouds are made, but not looked into */
@@ -77,9 +89,13 @@ export interface AutomationOptions {
   cloudEnvironment?: Record<string, string>;
   intervals: { offerSyncMs: number; readinessMs: number; reconcileMs: number };
   orphans: { policy: 'destroy' | 'alert'; graceMs: number };
+  /** Between two heartbeats, and how many failovers may begin by themselves in ten minutes. @default 10 s, 10 */
+  nodes?: { intervalMs: number; stormLimit: number; deadManMs?: number | null };
   /** How long a machine may take to become ready, where no request says it. */
   bootTimeoutMs: number;
   sourcing: { mode: SourcingMode } & SourcingBounds;
+  /** Absent: no snapshot can be taken by this process. */
+  snapshots?: SnapshotServices;
   /** Where webhooks may lead: public addresses only, or anywhere. */
   webhookTargets: 'public' | 'any';
   log: Logger;
@@ -104,6 +120,7 @@ const PARALLEL = 64;
 const STATUS_MS = 15_000;
 /** Steps that may wait for an engine child while those that need none go on. */
 const WAITING_STEPS = 14;
+const NODES = { intervalMs: 10_000, stormLimit: 10 };
 const NO_CREDENTIALS: CloudCredentials = { aws: null, azure: null, sandboxToken: null };
 /** What Vast.ai's users report for the longest lag of its list. */
 const DEFAULT_LIST_LAG_MS = 15_000;
@@ -155,6 +172,8 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       envelope: options.envelope,
       kubernetes,
       azure: createAzureManagement(azureAccess(options.cloudCredentials ?? NO_CREDENTIALS, now)),
+      ...(options.snapshots ? { snapshots: options.snapshots } : {}),
+      ...(options.sandboxUrl === undefined ? {} : { sandboxUrl: options.sandboxUrl }),
       agentUrl: options.agentUrl,
       labelMac: options.labelMac,
       deploymentId: options.deploymentId,
@@ -186,15 +205,24 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
         orphans: options.orphans,
       }),
       createInterruptibleCron(shared),
+      createCheckIdleCron(shared),
+      createCheckNodesCron({ ...shared, ...(options.nodes ?? NODES), sshPrivateKey: options.sshKey.privateKey }),
+      createReapSilentCron({ ...shared, deadManMs: options.nodes?.deadManMs ?? null }),
       createExpireCron(db, queue, now),
+      createExpireOrdersCron(db, queue),
       createResolveStuckCron(db, queue, log),
       createMeterUsageCron(db),
       createDeliverWebhooksCron({ db, envelope: options.envelope, targets: options.webhookTargets, now, log }),
       createSourceCapacityCron({ ...options.sourcing, db, queue, now, log }),
+      createPlacePodsCron({ db, intervalMs: (options.nodes ?? NODES).intervalMs }),
       createRefillPoolsCron({ db, queue, bootTimeoutMs: options.bootTimeoutMs, now }),
       createCheckDriftCron(db, queue),
       createCheckClustersCron({ db, envelope: options.envelope, kubernetes, clusterTokens, now, log }),
       createReviewJoinsCron({ db, envelope: options.envelope, kubernetes, clusterTokens, now, log }),
+      createTakeSnapshotsCron(db, queue, now),
+      createKeepSnapshotsCron(db, queue, now),
+      createSyncStandbyCron({ db, queue, now, log }),
+      createDrillCron({ db, queue, now, log }),
       createPruneCron(db, queue),
     ];
   }
@@ -202,6 +230,14 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
   async function reportEngine(ready: boolean, reason: string): Promise<void> {
     engineStatus = { ready, reason };
     await recordComponent(db, 'engine', owner, ready, reason);
+  }
+
+  async function reportSnapshots(snapshots: SnapshotServices): Promise<void> {
+    const found = await snapshots.restic().then(
+      ({ version }) => ({ ready: true, reason: `restic ${version}` }),
+      (error: unknown) => ({ ready: false, reason: error instanceof Error ? error.message : String(error) }),
+    );
+    await recordComponent(db, 'snapshots', owner, found.ready, found.reason);
   }
 
   return {
@@ -215,7 +251,9 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
         await reportEngine(engineStatus.ready, engineStatus.reason);
         statusTimer = setInterval(() => {
           recordComponent(db, 'engine', owner, engineStatus.ready, engineStatus.reason).catch(() => {});
+          if (options.snapshots) reportSnapshots(options.snapshots).catch(() => {});
         }, STATUS_MS);
+        if (options.snapshots) await reportSnapshots(options.snapshots);
         await worker.start();
       }
       if (scheduler) {

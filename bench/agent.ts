@@ -39,8 +39,10 @@ try {
   );
   await waitFor(() => Promise.resolve(rented !== undefined), BOUND_MS, 'a machine');
   const machine = rented as unknown as RunningMachine;
+  const { gpus } = machine;
+  if (gpus === null) throw new Error('a machine without GPUs was rented');
   mkdirSync(bin);
-  writeFileSync(join(bin, 'nvidia-smi'), renderFakeSmi(machine.gpus), { mode: 0o755 });
+  writeFileSync(join(bin, 'nvidia-smi'), renderFakeSmi(gpus), { mode: 0o755 });
   const path = `${lab.muster.url}/api/v1/nodes`;
   const firstMs = await timed(() => download(`${path}/runtime/linux-${process.arch}`));
   const sizes: number[] = [];

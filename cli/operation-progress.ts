@@ -43,6 +43,8 @@ export function describeEvent(event: OperationEvent): string | null {
       return describeResource(data);
     case 'instance':
       return `${text(data['instanceId']) ?? 'an instance'} is ${text(data['status']) ?? 'changed'}`;
+    case 'failover':
+      return `${text(data['failoverId']) ?? 'a failover'} is ${text(data['phase']) ?? 'changed'}`;
     case 'cancel_requested':
       return `cancel requested: ${text(data['reason']) ?? 'no reason given'}`;
     case 'retry':

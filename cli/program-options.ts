@@ -18,6 +18,11 @@ export function paged(command: Command): Command {
     .option('--all', 'every page');
 }
 
+/** Of what spends or destroys. */
+export function asking(command: Command): Command {
+  return command.option('-y, --yes', 'do not ask').option('--watch', 'show progress until it has ended');
+}
+
 export function integer(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.');
   return Number(text);
@@ -28,4 +33,9 @@ export function list(text: string): string[] {
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '');
+}
+
+/** Of an option that may be repeated. */
+export function collect(text: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), text];
 }

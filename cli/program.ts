@@ -3,10 +3,14 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import type { OptionValues } from 'commander';
 import type { ApiError } from './api-client.ts';
 import type { GlobalOptions } from './context.ts';
+import { addFailovers } from './failover-program.ts';
+import { addStandbys } from './standby-program.ts';
 import { CliError, EXIT } from './exit-code.ts';
 import { addMarket } from './market-program.ts';
 import type { Environment } from './profiles.ts';
-import { integer, list, paged, type Attach, type Handler } from './program-options.ts';
+import { addPods } from './pods-program.ts';
+import { asking, collect, integer, list, paged, type Attach, type Handler } from './program-options.ts';
+import { addSnapshots } from './snapshot-program.ts';
 
 /** Runs one command line and tells the exit code; everything it has to say is said. */
 export async function runProgram(argv: readonly string[], env: Environment): Promise<number> {
@@ -61,10 +65,13 @@ export function buildProgram(attach: Attach, setExitCode: (code: number) => void
     async () => (await import('./commands/fleet.ts')).showFleet,
   );
   addPools(program, attach);
+  addSnapshots(program, attach);
   addSessions(program, attach);
   addStacks(program, attach);
   addNodes(program, attach);
+  addPods(program, attach);
   addClusters(program, attach);
+  addStandbys(program, attach);
   addCosts(program, attach);
   addMarket(program, attach);
   program
@@ -130,6 +137,21 @@ function addInstances(program: Command, attach: Attach): void {
     .option('-y, --yes', 'do not ask')
     .option('--watch', 'wait until the provider confirms that it is gone');
   attach(destroy, async () => (await import('./commands/instances.ts')).destroyInstances);
+  const hibernate = instances
+    .command('hibernate')
+    .description('copies its files, verifies the copy, and gives its machine back')
+    .argument('<id>')
+    .option('--reason <text>', 'kept in the audit log')
+    .option('--watch', 'wait until it sleeps');
+  attach(hibernate, async () => (await import('./commands/hibernation.ts')).hibernateInstance);
+  const wake = instances
+    .command('wake')
+    .description('shows the price, asks, and brings it back with its files')
+    .argument('<id>')
+    .option('--dry-run', 'show the price and wake nothing')
+    .option('-y, --yes', 'do not ask')
+    .option('--watch', 'show progress until it is ready');
+  attach(wake, async () => (await import('./commands/hibernation.ts')).wakeInstance);
   const ssh = instances
     .command('ssh')
     .description("opens it with the system's ssh, directly; a command goes after --")
@@ -148,6 +170,7 @@ function addInstances(program: Command, attach: Attach): void {
     .description('prints what happens to it, until it is destroyed')
     .argument('<id>');
   attach(events, async () => (await import('./commands/instances.ts')).followInstance);
+  addFailovers(program, instances, attach);
 }
 
 function addCreate(instances: Command, attach: Attach): void {
@@ -179,6 +202,10 @@ function addCreate(instances: Command, attach: Attach): void {
     .option('--max-lifetime <duration>', 'hard stop, such as "4 hours"; none needs a reason')
     .option('--override-reason <text>', 'why it may live longer than the deployment allows')
     .option('--boot-timeout <duration>', 'how long a machine may take to become ready')
+    .option('--hibernate-when-idle [duration]', 'put to sleep after so long without work (3 minutes)')
+    .option('--idle-below-percent <n>', 'what counts as no work of its GPUs (5)', Number)
+    .addOption(new Option('--failover <mode>', 'when its machine is lost').choices(['off', 'replace', 'standby']))
+    .option('--rpo <duration>', 'with --failover: how old its files may be then ("5 minutes")')
     .option('--consumer <label>', 'to whom the cost is attributed')
     .option('--dry-run', 'show the plan and rent nothing')
     .option('-y, --yes', 'do not ask')
@@ -307,7 +334,7 @@ function addStacks(program: Command, attach: Attach): void {
   const load = () => import('./commands/stacks.ts');
   const list = stacks
     .command('list')
-    .option('--kind <kind>', 'eks, aks, onprem, onprem-node, standby or snapshots')
+    .option('--kind <kind>', 'eks, aks, onprem, onprem-node, standby, snapshots or dns-record')
     .option('--status <list>', 'any of these, such as up,failed');
   attach(paged(list), async () => (await load()).listStacks);
   attach(stacks.command('get').argument('<id>'), async () => (await load()).getStack);
@@ -315,7 +342,7 @@ function addStacks(program: Command, attach: Attach): void {
     .command('create')
     .description('records a stack; nothing is made yet')
     .requiredOption('--name <name>', 'begins the name of everything it makes')
-    .requiredOption('--kind <kind>', 'eks, aks, onprem, onprem-node, standby or snapshots')
+    .requiredOption('--kind <kind>', 'eks, aks, onprem, onprem-node, standby, snapshots or dns-record')
     .requiredOption('--config <file>', "JSON of the kind's configuration; - for standard input")
     .requiredOption('--cost-centre <label>', 'who pays: a tag on everything')
     .option('--owner <label>', 'who answers for it (you)');
@@ -387,10 +414,6 @@ function stackOptions(command: Command): Command {
 
 function planned(command: Command): Command {
   return command.option('--dry-run', 'only show what would change, with its price');
-}
-
-function asking(command: Command): Command {
-  return command.option('-y, --yes', 'do not ask').option('--watch', 'show progress until it has ended');
 }
 
 function addClusters(program: Command, attach: Attach): void {
@@ -512,18 +535,21 @@ function addNodes(program: Command, attach: Attach): void {
   const verbs = {
     cordon: ['keeps new work away', 'cordonNode'],
     uncordon: ['lets it take work again', 'uncordonNode'],
-    drain: ['keeps work away and ends what runs', 'drainNode'],
+    drain: ['keeps work away and moves its pods elsewhere', 'drainNode'],
   } as const;
   for (const [verb, [description, handler]] of Object.entries(verbs))
     attach(nodes.command(verb).description(description).argument('<id>'), async () => (await load())[handler]);
-  const credentials = program.command('credentials').description('what opens machines of your own');
+  const credentials = program
+    .command('credentials')
+    .description('what opens machines of your own, and what fetches images');
   const loadCredentials = () => import('./commands/credentials.ts');
   attach(paged(credentials.command('list')), async () => (await loadCredentials()).listCredentials);
   const keep = credentials
     .command('add')
-    .description('keeps an SSH private key, sealed')
-    .requiredOption('--name <name>', 'by which hosts refer to it')
-    .requiredOption('--file <path>', 'the key, without a passphrase; - for standard input');
+    .description('keeps an SSH private key, or with --registry a login of a registry, sealed')
+    .requiredOption('--name <name>', 'by which hosts and pods refer to it')
+    .requiredOption('--file <path>', 'the key, without a passphrase, or user:password; - for standard input')
+    .option('--registry <host>', 'whose login it is, such as ghcr.io or docker.io');
   attach(keep, async () => (await loadCredentials()).addCredential);
   attach(credentials.command('delete').argument('<id>'), async () => (await loadCredentials()).deleteCredential);
 }
@@ -569,10 +595,6 @@ function share(text: string): number {
   if (text.trim() === '' || !(value >= 0 && value <= 1))
     throw new InvalidArgumentError('It must be a number from 0 to 1.');
   return value;
-}
-
-function collect(text: string, before: string[] | undefined): string[] {
-  return [...(before ?? []), text];
 }
 
 /** Tells what went wrong on standard error; with `--json` the problem document of the API, as it came. */

@@ -10,9 +10,11 @@ import { RegionDisk } from '@pulumi/gcp/compute/regionDisk.js';
 import { IAMMember } from '@pulumi/gcp/projects/iammember.js';
 import { Account } from '@pulumi/gcp/serviceaccount/account.js';
 import { BucketIAMMember } from '@pulumi/gcp/storage/bucketIAMMember.js';
-import { interpolate, type Output } from '@pulumi/pulumi/output.js';
+import { interpolate, secret, type Input, type Output } from '@pulumi/pulumi/output.js';
 import { ComponentResource, type ComponentResourceOptions } from '@pulumi/pulumi/resource.js';
 import { formatLabels, type StackTags } from '../domain/stack-tags.ts';
+import { DATA_DEVICE, standbyStartScript } from '../domain/standby-start.ts';
+import { StandbyAgent } from '../providers-dynamic/standby-agent/resource.ts';
 import { GcpStandbyNetwork } from './gcp-standby-network.ts';
 
 /** Prices are of us-central1. */
@@ -49,6 +51,8 @@ export interface GcpStandbyArgs {
   maxRunHours?: number | null;
   /** Google stops the machine at this time (RFC 3339), instead of maxRunHours. @default none (free) */
   stopAt?: string;
+  /** Carry our agent, which reports to this control plane. @default none (free) */
+  agent?: { controlPlaneUrl: string };
   /** Refuse to delete the data disk, and keep it when it is replaced. @default true */
   protect?: boolean;
 }
@@ -169,7 +173,12 @@ export class GcpStandby extends ComponentResource {
         },
         // A zone that is down may never let go of its copy.
         attachedDisks: [
-          { source: disk.id, deviceName: 'data', mode: 'READ_WRITE', ...(isReplicated ? { forceAttach: true } : {}) },
+          {
+            source: disk.id,
+            deviceName: DATA_DEVICE,
+            mode: 'READ_WRITE',
+            ...(isReplicated ? { forceAttach: true } : {}),
+          },
         ],
         networkInterfaces: [
           { subnetwork: network.subnetwork, ...(hasAddress ? { accessConfigs: [{ networkTier: 'PREMIUM' }] } : {}) },
@@ -179,12 +188,22 @@ export class GcpStandby extends ComponentResource {
         serviceAccount: { email: account.email, scopes: ['https://www.googleapis.com/auth/cloud-platform'] },
         shieldedInstanceConfig: { enableIntegrityMonitoring: true, enableSecureBoot: true, enableVtpm: true },
         scheduling: scheduling(args),
-        metadata: metadata(args.sshPublicKeys ?? []),
+        metadata: { ...metadata(args.sshPublicKeys ?? []), ...this.#startScript(disk) },
         labels: this.#labels,
       },
       // Its name and its disk are free for the next one only when it is gone. It holds nothing itself.
       { parent: this, dependsOn: network.waysOut, deleteBeforeReplace: true },
     );
+  }
+
+  /** In the metadata, where it can change without another machine. Whoever may read the machine's metadata sees a token that was used. */
+  #startScript(disk: Disk | RegionDisk): Record<string, Input<string>> {
+    const { agent } = this.#args;
+    if (agent === undefined) return {};
+    const { controlPlaneUrl } = agent;
+    const join = new StandbyAgent(`${this.#name}-agent`, { disk: disk.id, controlPlaneUrl }, { parent: this });
+    const script = join.token.apply((token) => standbyStartScript({ url: controlPlaneUrl, token }));
+    return { 'startup-script': secret(script) };
   }
 }
 

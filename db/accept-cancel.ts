@@ -2,6 +2,8 @@
 import { MusterError } from '../domain/error-table.ts';
 import { isCancelable } from '../domain/operation.ts';
 import { acceptDestroy } from './accept-destroy.ts';
+import { stayAwake } from './accept-hibernate.ts';
+import { sleepOn } from './accept-wake.ts';
 import { appendAudit, SYSTEM, type Actor } from './audit.ts';
 import type { Tx } from './database.ts';
 import { listInstancesOfOperation } from './instances.ts';
@@ -42,7 +44,10 @@ export async function acceptCancel(
   return (await findOperation(tx, null, operation.id)) as OperationRow;
 }
 
-/** Ends every instance of an operation that is not ending yet. */
+/**
+ * Ends every instance of an operation that is not ending yet. One that had a life before goes back to it: what was to sleep stays awake,
+ * what was to wake sleeps on.
+ */
 export async function destroyInstancesOf(
   tx: Tx,
   queue: Queue,
@@ -52,6 +57,10 @@ export async function destroyInstancesOf(
 ): Promise<void> {
   for (const instance of await listInstancesOfOperation(tx, operationId)) {
     if (instance.status === 'destroying' || instance.status === 'destroyed') continue;
+    const why = failure ?? { code: 'canceled', detail: reason };
+    if (await stayAwake(tx, instance.id, why)) continue;
+    if (await sleepOn(tx, queue, instance.id, why)) continue;
+    if (instance.status === 'hibernating' || instance.status === 'hibernated') continue;
     await acceptDestroy(tx, queue, {
       orgId: null,
       instanceId: instance.id,

@@ -20,6 +20,7 @@ import {
   setInstanceStatus,
   type InstanceRow,
 } from './instances.ts';
+import { endHibernation } from './hibernations.ts';
 import type { Queue } from './queue.ts';
 import { listClaimedFor } from './warm-instances.ts';
 
@@ -49,8 +50,11 @@ export async function acceptDestroy(
   if (instance.status === 'destroyed') {
     throw new MusterError('conflict', `${instance.id} is destroyed already`, { facts: { state: instance.status } });
   }
+  await endHibernation(tx, instance.id);
   await setInstanceStatus(tx, instance.id, 'destroying', {
     note: order.reason,
+    // Nothing is to be restored any more: its snapshots go by their own retention.
+    restoreSnapshotId: null,
     ...(order.failure ? { failure: order.failure } : {}),
   });
   const operation = await acceptOperation(tx, queue, {

@@ -14,6 +14,7 @@ import { newId } from './new-id.ts';
 import { acceptOperation, type OperationRow } from './operations.ts';
 import type { Queue } from './queue.ts';
 import { claimWarm, type FoundWarm } from './warm-instances.ts';
+import { ensureWorkspace } from './workspaces.ts';
 
 export interface ProvisionOrder {
   orgId: string;
@@ -55,6 +56,12 @@ export async function acceptProvision(
     createdBy: order.actor.id,
   });
   const inserted = await insertInstances(tx, order, operationId);
+  const { workspace: wish, hibernateWhenIdle, hibernateSchedule } = order.request;
+  if (wish || hibernateWhenIdle || hibernateSchedule) {
+    for (const { id: instanceId } of inserted) {
+      await ensureWorkspace(tx, { instanceId, orgId: order.orgId, ...(wish ? { wish } : {}) });
+    }
+  }
   const instances = order.request.strategy === 'serverless' ? await claimForAll(tx, order, inserted) : inserted;
   await appendAudit(tx, {
     orgId: order.orgId,

@@ -1,11 +1,11 @@
 /** Credentials of an org, sealed each to its row: what opens machines of its own. A value is opened only to be used, never shown. */
 import { sql, type Selectable } from 'kysely';
+import type { CredentialKind } from '../domain/credential.ts';
 import type { Envelope } from '../secrets/envelope.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import type { Schema } from './schema.ts';
 
-export type CredentialKind = 'ssh_private_key';
 /** Without the value. */
 export type CredentialRow = Omit<Selectable<Schema['credentials']>, 'sealed'>;
 
@@ -83,7 +83,7 @@ export async function openCredential(
   return row ? envelope.open(row.sealed, identityOf(row.id)) : null;
 }
 
-/** Ids of nodes that are reached by it, and of stacks that name it. */
+/** Ids of nodes that are reached by it, of pods whose image is fetched by it, and of stacks that name it. */
 export async function listUsesOfCredential(executor: Executor, { id, org_id, name }: CredentialRow): Promise<string[]> {
   const hosts = await executor
     .selectFrom('hosts')
@@ -91,6 +91,13 @@ export async function listUsesOfCredential(executor: Executor, { id, org_id, nam
     .where('credential_id', '=', id)
     .where('removed_at', 'is', null)
     .orderBy('node_id')
+    .execute();
+  const pods = await executor
+    .selectFrom('pods')
+    .select('id')
+    .where('credential_id', '=', id)
+    .where('removed_at', 'is', null)
+    .orderBy('id')
     .execute();
   const stacks = await executor
     .selectFrom('stacks')
@@ -102,12 +109,13 @@ export async function listUsesOfCredential(executor: Executor, { id, org_id, nam
     )
     .orderBy('id')
     .execute();
-  return [...hosts.map((row) => row.node_id), ...stacks.map((row) => row.id)];
+  return [...hosts.map((row) => row.node_id), ...pods.map((row) => row.id), ...stacks.map((row) => row.id)];
 }
 
-/** Hosts that are gone keep their rows, without it. */
+/** Hosts and pods that are gone keep their rows, without it. */
 export async function deleteCredential(tx: Tx, credentialId: string): Promise<void> {
   await tx.updateTable('hosts').set({ credential_id: null }).where('credential_id', '=', credentialId).execute();
+  await tx.updateTable('pods').set({ credential_id: null }).where('credential_id', '=', credentialId).execute();
   await tx.deleteFrom('credentials').where('id', '=', credentialId).execute();
 }
 

@@ -2,7 +2,7 @@
  * The database: one pool of connections to Postgres under the program's least-privilege role. This module opens it, sets how
  * values arrive and repeats what is safe to repeat; the statements live in one file per aggregate.
  */
-import { Kysely, PostgresDialect, type Transaction } from 'kysely';
+import { Kysely, PostgresDialect, type RawBuilder, type Transaction } from 'kysely';
 import pg from 'pg';
 import type { Schema } from './schema.ts';
 
@@ -74,6 +74,20 @@ export function isConnectionError(error: unknown): boolean {
       error.message,
     )
   );
+}
+
+/**
+ * Runs a statement that is sent very often as a prepared one, parsed and planned once on each connection. Its text must be the same at
+ * each call of that name.
+ */
+export async function runPrepared<Row extends pg.QueryResultRow>(
+  { kysely, pool }: Pick<Database, 'kysely' | 'pool'>,
+  name: string,
+  statement: RawBuilder<Row>,
+): Promise<Row[]> {
+  const { sql: text, parameters } = statement.compile(kysely);
+  const { rows } = await pool.query<Row>({ name, text, values: [...parameters] });
+  return rows;
 }
 
 /** Tries of a transaction that lost a deadlock: the other one is through by then. */

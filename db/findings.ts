@@ -125,6 +125,21 @@ export async function changeFinding(executor: Executor, findingId: string, chang
   return row !== undefined;
 }
 
+/** The open one about this is over: what it told of is so no more. */
+export async function resolveFinding(
+  executor: Executor,
+  about: Pick<NewFinding, 'class' | 'provider' | 'providerInstanceId'>,
+): Promise<void> {
+  await executor
+    .updateTable('findings')
+    .set({ status: 'resolved', resolved_at: sql`now()`, resolution: 'unseen' })
+    .where('class', '=', about.class)
+    .where('provider', '=', about.provider)
+    .where('provider_instance_id', 'is not distinct from', about.providerInstanceId)
+    .where('status', '=', 'open')
+    .execute();
+}
+
 /** Open findings of a provider other than those just seen are over. By id, because clocks of processes and database differ. */
 export async function resolveUnseen(executor: Executor, provider: string, seenIds: string[]): Promise<number> {
   const result = await executor

@@ -2,6 +2,7 @@
 import { sql, type Selectable } from 'kysely';
 import { INSTANCE_NEXT, INSTANCE_STATUSES, type InstanceStatus, type Phase } from '../domain/instance.ts';
 import type { Executor, Tx } from './database.ts';
+import { followEndpoint } from './endpoints.ts';
 import type { Schema } from './schema.ts';
 import { followSession } from './sessions.ts';
 
@@ -74,12 +75,18 @@ export interface InstanceChange {
   phase?: Phase;
   note?: string | null;
   winnerAttemptId?: string | null;
+  /** Whose files its next machine must have before it is ready; null: none. */
+  restoreSnapshotId?: string | null;
+  restoreOperationId?: string | null;
   failure?: { code: string; detail: string };
 }
 
+/** On the way to a machine. A waking instance takes the same way and stays waking on it. */
+const ON_THE_WAY: readonly InstanceStatus[] = ['requested', 'creating', 'booting'];
+
 /**
  * Moves an instance to `status` where its present status allows; returns whether it did. Also moves on time stamps: ready,
- * destroy requested, destroyed.
+ * destroy requested, destroyed. A waking one stays waking while its machine is bought and boots.
  */
 export async function setInstanceStatus(
   executor: Executor,
@@ -97,13 +104,15 @@ async function moveInstance(
   status: InstanceStatus,
   change: InstanceChange,
 ): Promise<boolean> {
+  const mayBeWaking = ON_THE_WAY.includes(status);
   const from = INSTANCE_STATUSES.filter(
-    (candidate) => candidate === status || INSTANCE_NEXT[candidate].includes(status),
+    (candidate) =>
+      candidate === status || INSTANCE_NEXT[candidate].includes(status) || (mayBeWaking && candidate === 'waking'),
   );
   const row = await tx
     .updateTable('instances')
     .set({
-      status,
+      status: mayBeWaking ? sql<InstanceStatus>`case when status = 'waking' then status else ${status} end` : status,
       updated_at: sql`now()`,
       ...changeColumns(change),
       ...(status === 'ready' ? { ready_at: sql`coalesce(ready_at, now())` } : {}),
@@ -112,9 +121,10 @@ async function moveInstance(
     })
     .where('id', '=', instanceId)
     .where('status', 'in', from)
-    .returning(['id', 'failure_code'])
+    .returning(['id', 'status', 'failure_code'])
     .executeTakeFirst();
-  if (row) await followSession(tx, row.id, status, row.failure_code);
+  if (row) await followSession(tx, row.id, row.status, row.failure_code);
+  if (row) await followEndpoint(tx, row.id);
   return row !== undefined;
 }
 
@@ -151,6 +161,8 @@ function changeColumns(change: InstanceChange) {
         }),
     ...(change.note === undefined ? {} : { note: change.note }),
     ...(change.winnerAttemptId === undefined ? {} : { winner_attempt_id: change.winnerAttemptId }),
+    ...(change.restoreSnapshotId === undefined ? {} : { restore_snapshot_id: change.restoreSnapshotId }),
+    ...(change.restoreOperationId === undefined ? {} : { restore_operation_id: change.restoreOperationId }),
     ...(change.failure === undefined
       ? {}
       : {
@@ -162,13 +174,16 @@ function changeColumns(change: InstanceChange) {
 
 /** Instances past their lifetime that nobody has begun to destroy. */
 export function listExpired(executor: Executor, now: Date): Promise<InstanceRow[]> {
-  return executor
-    .selectFrom('instances')
-    .selectAll()
-    .where('status', 'not in', ['destroying', 'destroyed'])
-    .where('expires_at', '<=', now)
-    .limit(500)
-    .execute();
+  return (
+    executor
+      .selectFrom('instances')
+      .selectAll()
+      // The lifetime of what sleeps stands still: it pays for no machine.
+      .where('status', 'not in', ['destroying', 'destroyed', 'hibernated'])
+      .where('expires_at', '<=', now)
+      .limit(500)
+      .execute()
+  );
 }
 
 export interface FleetMeasure {
@@ -182,15 +197,15 @@ export interface FleetMeasure {
 /**
  * The whole deployment. A warm instance that is claimed counts once, as the instance that claimed it. Until it has its winner an instance
  * counts with what is reserved for it, unless its machines cost more; an interruptible one always, for its bid may be raised. A purchase
- * that may have been made counts like one that was.
+ * that may have been made counts like one that was. What sleeps is no live instance; what is still being destroyed of it is burn.
  */
 export async function measureFleet(executor: Executor): Promise<FleetMeasure> {
   const { rows } = await sql<{ count: string; burn: string; committed: string }>`
-    select (count(*) filter (where not (i.claimed_by is not null and i.status = 'ready')))::text as count,
+    select (count(*) filter (where i.status <> 'hibernated' and not (i.claimed_by is not null and i.status = 'ready')))::text as count,
            coalesce(sum(m.burn), 0)::text as burn,
            coalesce(sum(coalesce(m.ending, 0) + greatest(coalesce(m.wanted, 0), case
              when warm.id is not null then 0
-             when i.status in ('requested', 'creating', 'booting') then i.reserved_micro_usd_per_hour
+             when i.status in ('requested', 'creating', 'booting', 'waking') then i.reserved_micro_usd_per_hour
              when i.status = 'ready' and (i.request->>'interruptible')::boolean then i.reserved_micro_usd_per_hour
              else 0 end)), 0)::text as committed
     from instances i

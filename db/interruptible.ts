@@ -92,11 +92,17 @@ export async function countReplacements(executor: Executor, instanceId: string):
   return Number(row.count);
 }
 
-/** The instance has no machine any more and looks for another: what it had before is of another life. */
+/** The instance has no machine any more and looks for another: what it had before, and its phases, are of another life. */
 export async function beginReplacement(tx: Tx, instanceId: string, operationId: string): Promise<void> {
   await tx
     .updateTable('instances')
-    .set({ operation_id: operationId, replaced_at: sql<string>`now()`, updated_at: sql<string>`now()` })
+    .set({
+      operation_id: operationId,
+      replaced_at: sql<string>`now()`,
+      phase_at: sql<string>`jsonb_build_object('queued', to_jsonb(now()), phase, to_jsonb(now()))`,
+      restore_operation_id: null,
+      updated_at: sql<string>`now()`,
+    })
     .where('id', '=', instanceId)
     .execute();
 }

@@ -32,6 +32,12 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0022-stacks-pending': () => import('./migrations/0022-stacks-pending.ts'),
   '0022-vouched-nodes': () => import('./migrations/0022-vouched-nodes.ts'),
   '0022-wound-down-clusters': () => import('./migrations/0022-wound-down-clusters.ts'),
+  '0023-orders': () => import('./migrations/0023-orders.ts'),
+  '0024-pods': () => import('./migrations/0024-pods.ts'),
+  '0025-snapshots': () => import('./migrations/0025-snapshots.ts'),
+  '0026-hibernations': () => import('./migrations/0026-hibernations.ts'),
+  '0027-failovers': () => import('./migrations/0027-failovers.ts'),
+  '0028-standbys': () => import('./migrations/0028-standbys.ts'),
   '0029-state': () => import('./migrations/0029-state.ts'),
 };
 

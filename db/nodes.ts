@@ -1,8 +1,10 @@
 /** Nodes: hosts that run our agent. A heartbeat is one statement, because every node sends one every few seconds. */
 import { sql, type Selectable } from 'kysely';
-import { STALE_BEATS, type NodeStatus, type NodeVerdict } from '../domain/node.ts';
-import type { Executor, Tx } from './database.ts';
+import type { FailureVerdict } from '../domain/failure.ts';
+import { STALE_BEATS, type NodeStatus } from '../domain/node.ts';
+import { runPrepared, type Database, type Executor, type Tx } from './database.ts';
 import { newId } from './new-id.ts';
+import { insertDueSample, type NodeSample } from './node-samples.ts';
 import type { Schema } from './schema.ts';
 
 export type NodeRow = Selectable<Schema['nodes']> & {
@@ -11,10 +13,16 @@ export type NodeRow = Selectable<Schema['nodes']> & {
   promised_gpu: string | null;
   promised_gpu_count: number | null;
   promised_gpu_memory_gib: number | null;
+  /** null: nothing speaks against it (db/node-watches.ts). */
+  watch_verdict: FailureVerdict | null;
+  watch_since: Date | null;
+  watch_reasons: string[] | null;
+  watch_checked_at: Date | null;
   /** null: no host of ours. */
   host: NodeHost | null;
   /** null: no node of a cluster. */
   cluster_name: string | null;
+  is_standby_removed: boolean;
 };
 
 export interface NodeHost {
@@ -36,6 +44,8 @@ function selectNodes(executor: Executor) {
     .leftJoin('attempts', 'attempts.id', 'nodes.attempt_id')
     .leftJoin('hosts', 'hosts.node_id', 'nodes.id')
     .leftJoin('clusters', 'clusters.id', 'nodes.cluster_id')
+    .leftJoin('standbys', 'standbys.id', 'nodes.standby_id')
+    .leftJoin('node_watches', 'node_watches.node_id', 'nodes.id')
     .selectAll('nodes')
     .select([
       'clusters.name as cluster_name',
@@ -43,6 +53,11 @@ function selectNodes(executor: Executor) {
       'attempts.gpu as promised_gpu',
       'attempts.gpu_count as promised_gpu_count',
       'attempts.gpu_memory_gib as promised_gpu_memory_gib',
+      'node_watches.verdict as watch_verdict',
+      'node_watches.since as watch_since',
+      'node_watches.reasons as watch_reasons',
+      'node_watches.checked_at as watch_checked_at',
+      sql<boolean>`standbys.removed_at is not null`.as('is_standby_removed'),
       sql<NodeHost | null>`case when hosts.node_id is not null then jsonb_build_object(
         'stack_id', hosts.stack_id, 'name', hosts.name, 'address', hosts.address, 'port', hosts.port,
         'ssh_user', hosts.ssh_user, 'host_key_sha256', hosts.host_key_sha256, 'credential_id', hosts.credential_id,
@@ -71,7 +86,7 @@ export function listNodes(executor: Executor, filter: NodeFilter): Promise<NodeR
   if (filter.clusterId !== undefined) query = query.where('nodes.cluster_id', '=', filter.clusterId);
   if (filter.status) {
     const { is, intervalMs } = filter.status;
-    const isGone = sql<boolean>`(coalesce(attempts.status = 'gone', false) or hosts.removed_at is not null or left_at is not null)`;
+    const isGone = sql<boolean>`(coalesce(attempts.status = 'gone', false) or hosts.removed_at is not null or standbys.removed_at is not null or left_at is not null)`;
     const isInstalling = sql<boolean>`(not ${isGone} and key_hash is null)`;
     const isFresh = sql<boolean>`coalesce(heartbeat_at, registered_at) >= now() - ${STALE_BEATS * intervalMs} * interval '1 millisecond'`;
     query = query.where(
@@ -120,21 +135,11 @@ export interface SentHeartbeat {
   system: unknown;
   gpu: unknown;
   sample: NodeSample;
+  /** undefined: the agent does not tell. `declaredAgoMs` null: no workload declared any. */
+  activity?: { declaredAgoMs: number | null } | undefined;
   /** Offered where the present key is older than `rotateAfterMs`. */
   freshKeyHash: Buffer;
   rotateAfterMs: number;
-}
-
-/** One value for the whole node; null: not known. */
-export interface NodeSample {
-  verdict: NodeVerdict;
-  gpuPercent: number | null;
-  gpuMemoryUsedMib: number | null;
-  gpuMemoryTotalMib: number | null;
-  gpuTemperatureC: number | null;
-  gpuPowerW: number | null;
-  load1: number | null;
-  memoryAvailableMib: number | null;
 }
 
 export interface RecordedHeartbeat {
@@ -145,15 +150,24 @@ export interface RecordedHeartbeat {
   isReboot: boolean;
   /** The fresh key is the node's next one: hand it out. */
   isKeyOffered: boolean;
+  desiredRevision: number;
+  isFenced: boolean;
+  /** Its machine is rented: it costs money for as long as it runs. */
+  isRented: boolean;
 }
 
 /** undefined: the key is nobody's. The rule of order is domain/node.ts's placeBeat, the samples are a ring of a day. */
-export async function recordHeartbeat(executor: Executor, beat: SentHeartbeat): Promise<RecordedHeartbeat | undefined> {
+export async function recordHeartbeat(
+  database: Pick<Database, 'kysely' | 'pool'>,
+  beat: SentHeartbeat,
+): Promise<RecordedHeartbeat | undefined> {
   const { keyHash, bootId, sequence, sample } = beat;
+  const declaredAgoMs = beat.activity?.declaredAgoMs ?? null;
   const isDue = sql<boolean>`key_made_at <= now() - ${beat.rotateAfterMs} * interval '1 millisecond'`;
-  const { rows } = await sql<RecordedHeartbeat>`
+  const statement = sql<RecordedHeartbeat>`
     with sender as materialized (
-      select id, org_id from nodes where key_hash = ${keyHash} or next_key_hash = ${keyHash}
+      select id, org_id, desired_revision, fenced_at, attempt_id from nodes
+      where key_hash = ${keyHash} or next_key_hash = ${keyHash}
     ), beat as (
       update nodes set
         key_hash = ${keyHash},
@@ -166,6 +180,12 @@ export async function recordHeartbeat(executor: Executor, beat: SentHeartbeat): 
         sequence = ${sequence},
         agent_version = ${beat.agentVersion},
         heartbeat_at = now(),
+        -- Within its minute a sample stays as it is.
+        sampled_at = case when sampled_at > now() - interval '1 minute' then sampled_at else now() end,
+        powering_off_at = null,
+        powering_off_reason = null,
+        is_activity_known = ${beat.activity !== undefined},
+        activity_declared_at = now() - ${declaredAgoMs}::float8 * interval '1 millisecond',
         system = ${JSON.stringify(beat.system)}::jsonb,
         gpu = ${JSON.stringify(beat.gpu)}::jsonb
       from sender
@@ -173,26 +193,21 @@ export async function recordHeartbeat(executor: Executor, beat: SentHeartbeat): 
         and (boot_id is null
              or (boot_id = ${bootId} and sequence < ${sequence})
              or (boot_id <> ${bootId} and previous_boot_id is distinct from ${bootId}))
-      returning nodes.id, rebooted_at is not distinct from now() as is_reboot, next_key_hash is not null as is_key_offered
+      returning nodes.id, rebooted_at is not distinct from now() as is_reboot, next_key_hash is not null as is_key_offered,
+                sampled_at = now() as is_sample_due
     ), sample as (
-      insert into node_samples (node_id, slot, at, verdict, gpu_percent, gpu_memory_used_mib, gpu_memory_total_mib,
-                                gpu_temperature_c, gpu_power_w, load1, memory_available_mib)
-      select id, mod(floor(extract(epoch from now()) / 60)::bigint, 1440), now(), ${sample.verdict}::text, ${sample.gpuPercent}::real,
-             ${sample.gpuMemoryUsedMib}::real, ${sample.gpuMemoryTotalMib}::real, ${sample.gpuTemperatureC}::real, ${sample.gpuPowerW}::real,
-             ${sample.load1}::real, ${sample.memoryAvailableMib}::real
-      from beat
-      on conflict (node_id, slot) do update set
-        at = excluded.at, verdict = excluded.verdict, gpu_percent = excluded.gpu_percent,
-        gpu_memory_used_mib = excluded.gpu_memory_used_mib, gpu_memory_total_mib = excluded.gpu_memory_total_mib,
-        gpu_temperature_c = excluded.gpu_temperature_c, gpu_power_w = excluded.gpu_power_w, load1 = excluded.load1,
-        memory_available_mib = excluded.memory_available_mib
-      -- Within its minute a sample stays as it is.
-      where node_samples.at < excluded.at - interval '1 minute'
+      ${insertDueSample(sql`select id from beat where is_sample_due`, sql`now()`, sample)}
     )
     select sender.id as "nodeId", sender.org_id as "orgId", beat.id is not null as "isAccepted",
-           coalesce(beat.is_reboot, false) as "isReboot", coalesce(beat.is_key_offered, false) as "isKeyOffered"
-    from sender left join beat on beat.id = sender.id`.execute(executor);
-  return rows[0];
+           coalesce(beat.is_reboot, false) as "isReboot", coalesce(beat.is_key_offered, false) as "isKeyOffered",
+           sender.desired_revision as "desiredRevision", sender.fenced_at is not null as "isFenced",
+           sender.attempt_id is not null as "isRented",
+           -- A heartbeat that a crash of the server loses is followed by the next one, so its commit waits for no disk. A key that is handed
+           -- out must be known after the crash.
+           set_config('synchronous_commit',
+                      case when beat.is_key_offered then current_setting('synchronous_commit') else 'off' end, true) as "durability"
+    from sender left join beat on beat.id = sender.id`;
+  return (await runPrepared(database, 'record_heartbeat', statement))[0];
 }
 
 export interface NewNodeToken {
@@ -201,8 +216,8 @@ export interface NewNodeToken {
   lifetimeMs: number;
 }
 
-/** Bound to one host of ours: whoever shows it is its node. An earlier one is worth nothing from now on. */
-export async function replaceHostToken(
+/** Bound to the node of a host of ours or of a standby: whoever shows it is it. An earlier one is worth nothing from now on. */
+export async function replaceNodeToken(
   tx: Tx,
   token: { tokenHash: Buffer; nodeId: string; lifetimeMs: number },
 ): Promise<void> {
@@ -320,8 +335,10 @@ function lockHostToken(tx: Tx, tokenHash: Buffer) {
   return tx
     .selectFrom('node_tokens')
     .innerJoin('nodes', 'nodes.id', 'node_tokens.node_id')
-    .innerJoin('hosts', 'hosts.node_id', 'nodes.id')
-    .select(['nodes.id', 'nodes.org_id', 'nodes.heartbeat_at', 'used_at', 'nonce_hash', 'hosts.removed_at'])
+    .leftJoin('hosts', 'hosts.node_id', 'nodes.id')
+    .leftJoin('standbys', 'standbys.id', 'nodes.standby_id')
+    .select(['nodes.id', 'nodes.org_id', 'nodes.heartbeat_at', 'used_at', 'nonce_hash'])
+    .select(sql<Date | null>`coalesce(hosts.removed_at, standbys.removed_at)`.as('removed_at'))
     .select(sql<boolean>`expires_at <= now()`.as('is_expired'))
     .where('token_hash', '=', tokenHash)
     .forUpdate(['node_tokens', 'nodes'])
@@ -365,20 +382,7 @@ export async function listNodesOfCluster(executor: Executor, clusterId: string):
   return new Map(rows.map((row) => [row.kubernetes_uid as string, row]));
 }
 
-export type NodeSampleRow = Selectable<Schema['node_samples']>;
-
 /** The node of an attempt; undefined: its agent has not registered, or it carries none. */
 export function findNodeOfAttempt(executor: Executor, attemptId: string): Promise<NodeRow | undefined> {
   return selectNodes(executor).where('nodes.attempt_id', '=', attemptId).executeTakeFirst();
-}
-
-/** Of the last minutes, oldest first: one a minute, a day of them at most. */
-export function listSamples(executor: Executor, nodeId: string, minutes: number): Promise<NodeSampleRow[]> {
-  return executor
-    .selectFrom('node_samples')
-    .selectAll()
-    .where('node_id', '=', nodeId)
-    .where('at', '>', sql<Date>`now() - ${Math.min(minutes, 1_440)} * interval '1 minute'`)
-    .orderBy('at')
-    .execute();
 }

@@ -4,19 +4,48 @@ import type { AttemptStatus } from '../domain/attempt.ts';
 import type { CircuitSource } from '../domain/circuit.ts';
 import type { ClusterKind, ClusterStatus, HealthStreak } from '../domain/clusters/cluster.ts';
 import type { Platform } from '../domain/clusters/platform.ts';
+import type { EndpointKind } from '../domain/endpoint.ts';
+import type { Failback, FailoverCause, FailoverMode, FailoverPhase } from '../domain/failover.ts';
+import type { FailureVerdict } from '../domain/failure.ts';
 import type { FoundMachine } from '../domain/found-machine.ts';
+import type { HibernationCause, HibernationStatus, WakeCause } from '../domain/hibernation.ts';
 import type { InstanceStatus, Phase } from '../domain/instance.ts';
 import type { OperationKind, OperationStatus } from '../domain/operation.ts';
+import type { OrderKind, OrderStatus } from '../domain/order.ts';
+import type {
+  LogLine,
+  NodeLossPolicy,
+  PodDesiredState,
+  PodHealth,
+  PodRequirements,
+  PodSpec,
+  PodStatus,
+  PublishedPort,
+} from '../domain/pods/pod.ts';
+import type { GpuShare } from '../domain/pods/schedule.ts';
 import type { AttemptCheck } from '../domain/readiness.ts';
 import type { PendingCreate } from '../domain/pending-creates/decision.ts';
 import type { PolicyViolation } from '../domain/policy.ts';
 import type { PlannedStep } from '../domain/prices/price-diff.ts';
 import type { DriftPolicy, RecordedDrift, StackResourceView, StackStatus } from '../domain/stack.ts';
+import type { CredentialKind } from '../domain/credential.ts';
 import type { ClusterSummary, StorageClassFacts, WarningFacts } from './clusters.ts';
 import type { StoredPrices } from './stack-plans.ts';
 import type { NodeFacts } from '../domain/clusters/node-facts.ts';
 import type { StateUpdateKind, StateUpdateRequest, StateUpdateStatus } from '../domain/state/update.ts';
 import type { SessionStatus } from '../domain/session.ts';
+import type { KeepPolicy, SnapshotCause, SnapshotStatus } from '../domain/snapshots/snapshot.ts';
+import type {
+  DrillMeasures,
+  DrillMode,
+  DrillMoments,
+  DrillPhase,
+  DrillPolicy,
+  DrillStatus,
+  DrillTargets,
+} from '../domain/drill.ts';
+import type { StandbyStackConfig, StandbyState, StandbyStatus } from '../domain/standby.ts';
+import type { Promotion } from './standbys.ts';
 import type { DeliveryStatus, WebhookFilter } from '../domain/webhook.ts';
 import type { ProviderErrorKind } from '../domain/provider-error.ts';
 
@@ -293,11 +322,41 @@ export interface Schema {
     pool_id: string | null;
     claimed_by: string | null;
     claimed_at: NullableTime;
+    restore_snapshot_id: string | null;
+    restore_operation_id: string | null;
+    asleep_ms: Generated<bigint>;
     destroy_requested_at: NullableTime;
     destroyed_at: NullableTime;
     created_by: string;
     created_at: MadeTime;
     updated_at: MadeTime;
+  };
+  hibernations: {
+    id: string;
+    org_id: string;
+    instance_id: string;
+    operation_id: string;
+    cause: HibernationCause;
+    attempt_id: string;
+    price_micro_usd_per_hour: bigint;
+    status: Generated<HibernationStatus>;
+    snapshot_id: string | null;
+    began_at: MadeTime;
+    released_at: NullableTime;
+    slept_at: NullableTime;
+    proven_empty_at: NullableTime;
+    lifetime_left_ms: bigint | null;
+    wake_operation_id: string | null;
+    wake_cause: WakeCause | null;
+    wake_began_at: NullableTime;
+    woken_at: NullableTime;
+    wake_failures: Generated<number>;
+    wake_failed_at: NullableTime;
+    wake_failure_code: string | null;
+    wake_failure_detail: string | null;
+    failure_code: string | null;
+    failure_detail: string | null;
+    ended_at: NullableTime;
   };
   attempts: {
     id: string;
@@ -659,7 +718,7 @@ export interface Schema {
     id: string;
     org_id: string;
     name: string;
-    kind: 'ssh_private_key';
+    kind: CredentialKind;
     sealed: string;
     public_part: string | null;
     created_by: string;
@@ -714,6 +773,15 @@ export interface Schema {
     kubernetes_name: string | null;
     kubernetes_uid: string | null;
     left_at: NullableTime;
+    engine: Json | null;
+    standby_id: string | null;
+    desired_revision: Generated<number>;
+    fenced_at: NullableTime;
+    sampled_at: NullableTime;
+    powering_off_at: NullableTime;
+    powering_off_reason: string | null;
+    is_activity_known: Generated<boolean>;
+    activity_declared_at: NullableTime;
   };
   cluster_enrolments: {
     cluster_id: string;
@@ -736,6 +804,25 @@ export interface Schema {
     asked_at: MadeTime;
     judged_at: NullableTime;
   };
+  node_orders: {
+    id: string;
+    org_id: string;
+    node_id: string;
+    kind: OrderKind;
+    input: Json;
+    secrets_sealed: string | null;
+    operation_id: string | null;
+    status: Generated<OrderStatus>;
+    progress: Json | null;
+    result: Json | null;
+    error_code: string | null;
+    error_detail: string | null;
+    deadline_at: Time;
+    created_by: string;
+    created_at: MadeTime;
+    started_at: NullableTime;
+    finished_at: NullableTime;
+  };
   node_samples: {
     node_id: string;
     slot: number;
@@ -748,6 +835,237 @@ export interface Schema {
     gpu_power_w: number | null;
     load1: number | null;
     memory_available_mib: number | null;
+    gpu_peak_percent: number | null;
+    cpu_percent: number | null;
+    memory_used_mib: number | null;
+    disk_free_mib: number | null;
+    network_received_bytes_per_second: number | null;
+    network_sent_bytes_per_second: number | null;
+    is_activity_declared: boolean | null;
   };
+  pulses: { role: string; listening_since: Time; at: Time };
+  node_watches: {
+    node_id: string;
+    verdict: FailureVerdict;
+    since: Time;
+    reasons: ColumnType<string[], string | undefined, string>;
+    is_silent: boolean;
+    failed_probes: Generated<number>;
+    recoveries: ColumnType<number[], string | undefined, string>;
+    heard_at: Time;
+    checked_at: MadeTime;
+  };
+  failover_policies: {
+    instance_id: string;
+    org_id: string;
+    mode: FailoverMode;
+    rpo_ms: bigint;
+    max_price_micro_usd_per_hour: bigint | null;
+    budget_micro_usd_per_day: bigint | null;
+    cooldown_ms: bigint;
+    max_per_day: number;
+    failback: Failback;
+    changed_by: string;
+    changed_at: MadeTime;
+  };
+  failovers: {
+    id: string;
+    org_id: string;
+    instance_id: string;
+    operation_id: string | null;
+    cause: FailoverCause;
+    mode: Exclude<FailoverMode, 'off'>;
+    phase: FailoverPhase;
+    phase_at: ColumnType<Partial<Record<FailoverPhase, string>>, string | undefined, string>;
+    phase_cost: ColumnType<Partial<Record<FailoverPhase, number>>, string | undefined, string>;
+    reasons: ColumnType<string[], string | undefined, string>;
+    failback: Failback;
+    failback_requested_at: NullableTime;
+    failback_snapshot_id: string | null;
+    lost_attempt_id: string | null;
+    lost_node_id: string | null;
+    lost_at: Time;
+    detected_at: MadeTime;
+    standby_id: string | null;
+    replacement_attempt_id: string | null;
+    provision_id: string | null;
+    snapshot_id: string | null;
+    recovery_point_at: NullableTime;
+    rpo_ms: bigint;
+    serving_at: NullableTime;
+    replaced_at: NullableTime;
+    note: string | null;
+    failure_code: string | null;
+    failure_detail: string | null;
+    created_by: string;
+    created_at: MadeTime;
+    finished_at: NullableTime;
+  };
+  endpoints: {
+    instance_id: string;
+    org_id: string;
+    kind: EndpointKind;
+    host: string | null;
+    port: number | null;
+    ssh_user: string | null;
+    node_id: string | null;
+    attempt_id: string | null;
+    version: Generated<bigint>;
+    changed_at: MadeTime;
+  };
+  standbys: {
+    id: string;
+    org_id: string;
+    instance_id: string;
+    name: string;
+    stack_id: string;
+    state: StandbyState;
+    status: Generated<StandbyStatus>;
+    rpo_ms: number;
+    config: ColumnType<StandbyStackConfig, string, string>;
+    address: string | null;
+    synced_snapshot_id: string | null;
+    synced_to: NullableTime;
+    sync_snapshot_id: string | null;
+    sync_operation_id: string | null;
+    sync_failure: string | null;
+    sync_failed_at: NullableTime;
+    recovery_point_at: NullableTime;
+    checked_at: NullableTime;
+    behind_since: NullableTime;
+    behind_reason: string | null;
+    promotion: ColumnType<Promotion | null, string | null | undefined, string | null>;
+    serving_since: NullableTime;
+    drill_every_ms: bigint | null;
+    drill_policy: ColumnType<DrillPolicy | null, string | null | undefined, string | null>;
+    drilled_at: NullableTime;
+    failure_code: string | null;
+    failure_detail: string | null;
+    created_by: string;
+    created_at: MadeTime;
+    removed_at: NullableTime;
+  };
+  drills: {
+    id: string;
+    org_id: string;
+    standby_id: string;
+    instance_id: string;
+    operation_id: string | null;
+    mode: DrillMode;
+    status: Generated<DrillStatus>;
+    phase: Generated<DrillPhase>;
+    targets: ColumnType<DrillTargets, string, string>;
+    measures: ColumnType<DrillMeasures | null, string | null | undefined, string | null>;
+    failures: ColumnType<string[], string | undefined, string>;
+    moments: ColumnType<DrillMoments, string | undefined, string>;
+    failover_id: string | null;
+    created_by: string;
+    created_at: MadeTime;
+    finished_at: NullableTime;
+  };
+  workspaces: {
+    instance_id: string;
+    org_id: string;
+    path: string | null;
+    epoch: Generated<number>;
+    writer_attempt_id: string | null;
+    writer_standby_id: string | null;
+    password_sealed: string | null;
+    store_url: string | null;
+    generation: Generated<number>;
+    initialized_at: NullableTime;
+    snapshot_every_ms: bigint | null;
+    keep: ColumnType<KeepPolicy, string, string>;
+    excludes: ColumnType<string[], string | undefined, string>;
+    upload_limit_kib: number | null;
+    download_limit_kib: number | null;
+    stored_bytes: bigint | null;
+    measured_at: NullableTime;
+    behind_since: NullableTime;
+    pruning_operation_id: string | null;
+    created_at: MadeTime;
+  };
+  snapshots: {
+    id: string;
+    org_id: string;
+    instance_id: string;
+    node_id: string;
+    epoch: number;
+    generation: Generated<number>;
+    cause: SnapshotCause;
+    status: Generated<SnapshotStatus>;
+    operation_id: string | null;
+    waiting_operation_id: string | null;
+    order_id: string | null;
+    restic_id: string | null;
+    file_count: bigint | null;
+    source_bytes: bigint | null;
+    added_bytes: bigint | null;
+    verified_files: bigint | null;
+    verified_bytes: bigint | null;
+    data_at: NullableTime;
+    taken_at: NullableTime;
+    verified_at: NullableTime;
+    deleted_at: NullableTime;
+    failure_code: string | null;
+    failure_detail: string | null;
+    created_by: string;
+    created_at: MadeTime;
+  };
+  repository_tokens: {
+    token_hash: Buffer;
+    instance_id: string;
+    node_id: string;
+    epoch: number;
+    generation: number;
+    access: 'read' | 'write';
+    operation_id: string;
+    expires_at: Time;
+    revoked_at: NullableTime;
+    created_at: MadeTime;
+  };
+  pods: {
+    id: string;
+    org_id: string;
+    name: string;
+    status: Generated<PodStatus>;
+    reason: string | null;
+    desired: Generated<PodDesiredState>;
+    run: Generated<number>;
+    node_id: string | null;
+    previous_node_id: string | null;
+    is_leaving: Generated<boolean>;
+    gpus: ColumnType<GpuShare[], string | undefined, string>;
+    spec: ColumnType<PodSpec, string, string>;
+    requirements: ColumnType<PodRequirements, string, string>;
+    secret_names: ColumnType<string[], string[] | undefined, string[]>;
+    secrets_sealed: string | null;
+    credential_id: string | null;
+    on_node_lost: NodeLossPolicy;
+    restarts: Generated<number>;
+    exit_code: number | null;
+    health: PodHealth | null;
+    pull_percent: number | null;
+    published_ports: ColumnType<PublishedPort[], string | undefined, string>;
+    image_digest: string | null;
+    started_at: NullableTime;
+    finished_at: NullableTime;
+    reported_at: NullableTime;
+    moves: Generated<number>;
+    created_by: string;
+    created_at: MadeTime;
+    removed_at: NullableTime;
+  };
+  pod_log_streams: {
+    order_id: string;
+    pod_id: string;
+    node_id: string;
+    next_seq: Generated<number>;
+    wanted_until: Time;
+    ended_at: NullableTime;
+    error: string | null;
+    created_at: MadeTime;
+  };
+  pod_log_chunks: { order_id: string; seq: number; lines: ColumnType<LogLine[], string, never> };
   component_status: { component: string; process: string; ready: boolean; reason: string; updated_at: MadeTime };
 }

@@ -23,6 +23,18 @@ export async function listStuckInstances(executor: Executor): Promise<InstanceRo
     .execute();
 }
 
+/** On the way to sleep or back, and nothing works on it: it has files that are not to be given up. */
+export async function listStuckSleepers(executor: Executor): Promise<InstanceRow[]> {
+  return executor
+    .selectFrom('instances')
+    .selectAll()
+    .where('status', 'in', ['hibernating', 'waking'])
+    .where(sql<boolean>`updated_at < now() - ${UNDRIVEN_MS} * interval '1 millisecond'`)
+    .where(isUndriven('instances'))
+    .limit(MAX_ROWS)
+    .execute();
+}
+
 /** May exist at the provider, and is neither the machine of a ready instance nor worked on. */
 export async function listStuckAttempts(executor: Executor): Promise<AttemptRow[]> {
   return executor
@@ -46,7 +58,10 @@ export async function listStuckAttempts(executor: Executor): Promise<AttemptRow[
     .execute();
 }
 
+/** An operation of its stack, or its failover, which waits between two tries to find a machine. */
 function isUndriven(table: 'instances' | 'attempts') {
+  const instanceId = sql.ref(table === 'instances' ? 'instances.id' : 'attempts.instance_id');
   return sql<boolean>`not exists (select from operations where operations.stack_id = ${sql.ref(`${table}.stack_id`)}
-    and operations.status in ('queued', 'running'))`;
+    and operations.status in ('queued', 'running'))
+    and not exists (select from failovers where failovers.instance_id = ${instanceId} and failovers.finished_at is null)`;
 }

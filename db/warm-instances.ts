@@ -113,7 +113,15 @@ export async function handOver(
     .executeTakeFirst();
   if (!moved) return false;
   await tx.updateTable('nodes').set({ instance_id: claimantId }).where('attempt_id', '=', attempt.id).execute();
-  await tx.updateTable('instances').set({ stack_id: held.stack_id }).where('id', '=', claimantId).execute();
+  await tx
+    .updateTable('instances')
+    .set({
+      stack_id: held.stack_id,
+      // Another machine of it starts with the same environment.
+      request: sql<string>`jsonb_build_object('sealedToStack', ${claimant.stack_id}::text) || request`,
+    })
+    .where('id', '=', claimantId)
+    .execute();
   await setInstanceStatus(tx, claimantId, 'ready', { phase: 'active', note: null, winnerAttemptId: attempt.id });
   const note = `handed over to ${claimantId}`;
   await setInstanceStatus(tx, held.id, 'destroying', { note, winnerAttemptId: null });

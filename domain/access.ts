@@ -10,13 +10,24 @@ export const ROLES = ['owner', 'operator', 'viewer', 'billing'] as const;
 export type Role = (typeof ROLES)[number];
 
 /**
- * What a route needs: `public` nothing · `agent` a node's own credential, which opens nothing else · `member` any principal · `read`,
+ * What a route needs: `public` nothing · `agent` a node's own credential, which opens nothing else · `workspace` a short-lived token of one
+ * workspace's repository · `member` any principal · `read`,
  * `read_money`, `change`, `own` by role · `admin` the deployment's admin.
  */
-export const ACCESS_RULES = ['public', 'agent', 'member', 'read', 'read_money', 'change', 'own', 'admin'] as const;
+export const ACCESS_RULES = [
+  'public',
+  'agent',
+  'workspace',
+  'member',
+  'read',
+  'read_money',
+  'change',
+  'own',
+  'admin',
+] as const;
 export type AccessRule = (typeof ACCESS_RULES)[number];
 
-const ALLOWED: Record<Exclude<AccessRule, 'public' | 'agent' | 'admin'>, readonly Role[]> = {
+const ALLOWED: Record<Exclude<AccessRule, 'public' | 'agent' | 'workspace' | 'admin'>, readonly Role[]> = {
   member: ROLES,
   read: ['owner', 'operator', 'viewer'],
   read_money: ROLES,
@@ -27,12 +38,12 @@ const ALLOWED: Record<Exclude<AccessRule, 'public' | 'agent' | 'admin'>, readonl
 /** Of a person's or a program's principal; agents prove themselves to their routes. */
 export function isAllowed(rule: AccessRule, caller: { role: Role; isAdmin: boolean }): boolean {
   if (rule === 'public') return true;
-  if (rule === 'agent') return false;
+  if (rule === 'agent' || rule === 'workspace') return false;
   if (rule === 'admin') return caller.isAdmin;
   return ALLOWED[rule].includes(caller.role);
 }
 
 /** Roles that a rule lets in, for messages and documents. */
-export function rolesFor(rule: Exclude<AccessRule, 'public' | 'agent' | 'admin'>): readonly Role[] {
+export function rolesFor(rule: Exclude<AccessRule, 'public' | 'agent' | 'workspace' | 'admin'>): readonly Role[] {
   return ALLOWED[rule];
 }

@@ -17,6 +17,21 @@ export const CRASH_POINTS = [
   'warm_entered',
   'warm_handed_over',
   'warm_given_up',
+  // worker, hibernation and the way back
+  'hibernate_claimed',
+  'snapshot_ordered',
+  'hibernate_released',
+  'hibernate_applied',
+  'restore_ordered',
+  'restore_given_up',
+  'restore_applied',
+  // worker, failover
+  'failover_fenced',
+  'failover_promoted',
+  'failover_released',
+  'failover_provisioned',
+  'failover_switched',
+  'failover_destroy_accepted',
   // operation child and dynamic provider, create
   'create_entered',
   'candidate_assigned',

@@ -38,7 +38,12 @@ export const ERROR_TABLE = {
   stack_failed: { status: 503, title: 'The update of the stack did not end well', retryable: true },
   engine_failed: { status: 500, title: 'The engine failed', retryable: false },
   lost: { status: 503, title: 'The machine vanished at the provider', retryable: false },
+  snapshot_failed: { status: 503, title: 'The snapshot was not taken or not verified', retryable: true },
+  snapshot_store_unreachable: { status: 409, title: 'The node cannot reach the snapshot store', retryable: true },
+  restore_failed: { status: 503, title: 'The files could not be restored', retryable: true },
+  drill_failed: { status: 503, title: 'The drill missed a target or was not run to its end', retryable: false },
   interrupted: { status: 503, title: 'The provider took the machine away', retryable: true },
+  powered_off: { status: 503, title: 'The machine switched itself off', retryable: true },
   expired: { status: 409, title: 'The lifetime has ended', retryable: false },
   canceled: { status: 409, title: 'Canceled', retryable: false },
 } as const satisfies Record<string, { status: number; title: string; retryable: boolean }>;

@@ -24,6 +24,12 @@ export const ID_PREFIXES = {
   webhook: 'whk',
   delivery: 'dlv',
   credential: 'crd',
+  order: 'ord',
+  pod: 'pod',
+  standby: 'sby',
+  failover: 'fov',
+  drill: 'drl',
+  hibernation: 'hib',
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIXES;

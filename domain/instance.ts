@@ -6,8 +6,10 @@
  *   requested   accepted, nothing bought → creating (candidate reserved) | destroying
  *   creating    a purchase may be under way → booting (bought) | requested (every candidate refused, nothing bought) | destroying
  *   booting     a machine is ours and starting → ready (running, SSH answers, promised GPUs) | creating (next candidate) | destroying | lost
- *   ready       usable → hibernating | creating (its interruptible machine was taken away, another is bought) | destroying | lost
- *   hibernating, hibernated, waking   asleep, on the way there or back (a later issue drives them)
+ *   ready       usable → hibernating | creating (its machine was taken away or died, another is bought) | destroying | lost
+ *   hibernating a snapshot is taken and verified, then its machine is destroyed → hibernated (not-found) | ready (nothing was destroyed) | destroying | lost
+ *   hibernated  nothing is rented, its snapshot stays → waking | destroying
+ *   waking      a machine is bought, booted and restored → ready | hibernated (none could be had or restored) | destroying
  *   lost        the provider says not-found though nobody destroyed it → destroying (lost hardware may still bill)
  *   destroying  accrues and is retried for ever → destroyed (the provider said not-found for every attempt)
  *   destroyed   the end
@@ -33,7 +35,7 @@ export const INSTANCE_NEXT: Record<InstanceStatus, readonly InstanceStatus[]> = 
   ready: ['hibernating', 'creating', 'destroying', 'lost'],
   hibernating: ['hibernated', 'ready', 'destroying', 'lost'],
   hibernated: ['waking', 'destroying'],
-  waking: ['ready', 'hibernated', 'destroying', 'lost'],
+  waking: ['ready', 'hibernated', 'destroying'],
   lost: ['destroying'],
   destroying: ['destroyed'],
   destroyed: [],
@@ -46,17 +48,25 @@ export const PHASES = [
   'installing',
   'waiting_registration',
   'verifying',
+  // Its machine is as promised and gets the files of its last one.
+  'restoring',
   'active',
+  'snapshotting',
+  // Copied and verified: its machine is destroyed, until the provider says not-found.
+  'releasing',
+  'asleep',
 ] as const;
 export type Phase = (typeof PHASES)[number];
 
-export const INSTANCE_ACTIONS = ['destroy', 'ssh', 'extend'] as const;
+export const INSTANCE_ACTIONS = ['destroy', 'ssh', 'extend', 'hibernate', 'wake'] as const;
 export type InstanceAction = (typeof INSTANCE_ACTIONS)[number];
 
 const ACTION_FROM: Record<InstanceAction, readonly InstanceStatus[]> = {
   destroy: ['requested', 'creating', 'booting', 'ready', 'hibernating', 'hibernated', 'waking', 'lost'],
   ssh: ['ready'],
-  extend: ['requested', 'creating', 'booting', 'ready'],
+  extend: ['requested', 'creating', 'booting', 'ready', 'hibernating', 'waking'],
+  hibernate: ['ready'],
+  wake: ['hibernated'],
 };
 
 /** What may be done to an instance in `status`; the API returns it, so that no client derives it again. */
@@ -71,4 +81,9 @@ export function canBecome(from: InstanceStatus, to: InstanceStatus): boolean {
 /** Whether an instance in this status counts against caps and burn: everything until it is proven gone. */
 export function isLive(status: InstanceStatus): boolean {
   return status !== 'destroyed';
+}
+
+/** Whether a machine is bought for it now; a waking one is waking until it has its files back. */
+export function isProvisioning(status: InstanceStatus): boolean {
+  return status === 'requested' || status === 'creating' || status === 'booting' || status === 'waking';
 }

@@ -15,6 +15,8 @@ export const OPERATION_KINDS = [
   'destroy_machine',
   'adopt_machine',
   'change_bid',
+  'hibernate_instance',
+  'wake_instance',
   'refresh_offers',
   'preview_stack',
   'up_stack',
@@ -25,6 +27,12 @@ export const OPERATION_KINDS = [
   'register_cluster',
   'stop_cluster',
   'start_cluster',
+  'take_snapshot',
+  'verify_snapshot',
+  'restore_workspace',
+  'delete_snapshot',
+  'fail_over',
+  'run_drill',
 ] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 
@@ -34,11 +42,20 @@ export function isFinished(status: OperationStatus): boolean {
 
 /**
  * Which kinds a person may cancel. The destroy of a rented machine is never canceled: it is retried until the provider says not-found.
- * A stack's may be: what is left stays in its state, to be seen and decided upon.
+ * A stack's may be: what is left stays in its state, to be seen and decided upon. A hibernation goes on once it has begun to destroy.
  */
 export function isCancelable(kind: OperationKind): boolean {
-  return kind === 'provision_instance' || isStackOperation(kind);
+  return CANCELABLE.includes(kind) || isStackOperation(kind);
 }
+
+const CANCELABLE: readonly OperationKind[] = [
+  'provision_instance',
+  'hibernate_instance',
+  'wake_instance',
+  'take_snapshot',
+  'verify_snapshot',
+  'run_drill',
+];
 
 /** The target is a stack that people made. */
 export function isStackOperation(kind: OperationKind): boolean {

@@ -1,9 +1,12 @@
 /** What a provision was asked for, as it is kept: validated, defaults filled in, secrets sealed. */
+import type { IdleRule } from './idle.ts';
 import type { InterruptionPolicy } from './interruption.ts';
 import type { MicroUsd } from './money.ts';
 import type { OfferRequirements } from './offer.ts';
 import type { ProviderName } from './provider.ts';
+import type { SleepSchedule } from './sleep-schedule.ts';
 import type { ProvisionSpec, StrategyName } from './provisioning/planner.ts';
+import type { WorkspaceWish } from './snapshots/snapshot.ts';
 
 /** Amounts are numbers here because the value is stored as JSON; all are far below 2^53. */
 export interface ProvisionRequest {
@@ -33,8 +36,16 @@ export interface ProvisionRequest {
   /** null: unbounded (allowed by an operator with a reason). */
   maxLifetimeMs: number | null;
   bootTimeoutMs: number;
+  /** Put to sleep when it does nothing. Absent or null: never by itself. */
+  hibernateWhenIdle?: IdleRule | null;
+  /** Absent or null: none. */
+  hibernateSchedule?: SleepSchedule | null;
+  /** The stack that `envSealed` is sealed to, where the instance has come to another. @default its own */
+  sealedToStack?: string;
   /** Nothing else may be bought. Absent: whatever fits. */
   onlyOffer?: { provider: ProviderName; providerOfferId: string };
+  /** Absent: it keeps one only where something else needs it. */
+  workspace?: WorkspaceWish;
   /** Of the plan that the request is held to (its price ceiling is in maxPriceMicroUsdPerHour). Absent: it is held to none. */
   planSeed?: string;
 }

@@ -16,7 +16,7 @@ import type { MicroUsd } from './money.ts';
 import type { ObservedInstance } from './observed-instance.ts';
 import type { ProviderName } from './provider.ts';
 
-export const FINDING_CLASSES = ['orphan', 'ghost', 'stuck', 'mismatch', 'duplicate'] as const;
+export const FINDING_CLASSES = ['orphan', 'ghost', 'stuck', 'mismatch', 'duplicate', 'standby_behind'] as const;
 export type FindingClass = (typeof FINDING_CLASSES)[number];
 
 /** An attempt as recorded. One that is not given counts as gone. */

@@ -10,10 +10,16 @@
  */
 import { createHmac } from 'node:crypto';
 import { CLUSTER_STATUSES } from './clusters/cluster.ts';
+import { FAILOVER_PHASES } from './failover.ts';
+import { FAILURE_VERDICTS } from './failure.ts';
 import { FINDING_STATUSES } from './finding.ts';
 import { INSTANCE_STATUSES } from './instance.ts';
 import { OPERATION_STATUSES } from './operation.ts';
+import { DRILL_STATUSES } from './drill.ts';
+import { POD_STATUSES } from './pods/pod.ts';
 import { SESSION_STATUSES } from './session.ts';
+import { SNAPSHOT_STATUSES } from './snapshots/snapshot.ts';
+import { STANDBY_STATUSES } from './standby.ts';
 
 export const DELIVERY_STATUSES = ['pending', 'succeeded', 'failed', 'canceled'] as const;
 export type DeliveryStatus = (typeof DELIVERY_STATUSES)[number];
@@ -26,6 +32,16 @@ export const WEBHOOK_EVENTS = [
   ...SESSION_STATUSES.map((status) => `session.${status}` as const),
   'session.expiring',
   ...CLUSTER_STATUSES.map((status) => `cluster.${status}` as const),
+  ...POD_STATUSES.map((status) => `pod.${status}` as const),
+  ...SNAPSHOT_STATUSES.map((status) => `snapshot.${status}` as const),
+  'snapshot.behind',
+  ...STANDBY_STATUSES.map((status) => `standby.${status}` as const),
+  'standby.behind',
+  'standby.caught_up',
+  ...DRILL_STATUSES.map((status) => `drill.${status}` as const),
+  ...FAILOVER_PHASES.map((phase) => `failover.${phase}` as const),
+  ...FAILURE_VERDICTS.map((verdict) => `node.${verdict}` as const),
+  'endpoint.changed',
 ] as const;
 
 /** What a webhook may want: one event, or all of a kind of object, or all. */
@@ -36,6 +52,12 @@ export const WEBHOOK_FILTERS = [
   'operation.*',
   'finding.*',
   'cluster.*',
+  'pod.*',
+  'snapshot.*',
+  'standby.*',
+  'drill.*',
+  'failover.*',
+  'node.*',
   ...WEBHOOK_EVENTS,
 ] as const;
 export type WebhookFilter = (typeof WEBHOOK_FILTERS)[number];

@@ -6,7 +6,7 @@
 import type { ProviderName } from '../domain/provider.ts';
 
 /** What is done on hosts of ours rather than bought from a provider. */
-export const HOST_CRUD_NAMES = ['ssh_host', 'k3s_node'] as const;
+export const HOST_CRUD_NAMES = ['ssh_host', 'k3s_node', 'standby_agent'] as const;
 export type HostCrudName = (typeof HOST_CRUD_NAMES)[number];
 
 /** By which a stored shim asks for its methods: frozen. */

@@ -11,6 +11,7 @@ import { createK3sNodeCrud } from './k3s/crud.ts';
 import type { PurchaseRuntime } from './purchase-runtime.ts';
 import { createRateLimiter } from './rate-limiter.ts';
 import { createSshHostCrud } from './ssh-host/crud.ts';
+import { createStandbyAgentCrud } from './standby-agent/crud.ts';
 import { createStandaloneHostRuntime } from './standalone-host-runtime.ts';
 import { createStandaloneRuntime } from './standalone-runtime.ts';
 import type { ProviderClient } from './provider-client.ts';
@@ -31,6 +32,7 @@ const CRUDS: Record<ProviderName, (runtime: PurchaseRuntime) => DynamicCrud> = {
 const HOST_CRUDS: Record<HostCrudName, (runtime: HostRuntime) => DynamicCrud> = {
   ssh_host: createSshHostCrud,
   k3s_node: createK3sNodeCrud,
+  standby_agent: createStandbyAgentCrud,
 };
 
 let runtime: PurchaseRuntime | undefined;

@@ -13,6 +13,13 @@ export interface HostJoin {
   mayTakeOver: boolean;
 }
 
+/** How the agent of a standby joins. */
+export interface StandbyJoin {
+  nodeId: string;
+  /** One-time. */
+  token: string;
+}
+
 /** A host as the control plane is told of it. */
 export interface JoiningHost {
   /** Its name in the stack. */
@@ -37,6 +44,9 @@ export interface HostRuntime {
    * @param carries the node whose agent it has already
    */
   join(host: JoiningHost, ask: { wantsToken: boolean; carries: string | null }): Promise<HostJoin | null>;
+
+  /** Who the standby of this stack is, with a fresh token; null: there is no control plane, or it knows of none. */
+  joinStandby(): Promise<StandbyJoin | null>;
 
   /** The control plane's install.sh. Throws ProviderError `retryable`. */
   installScript(url: string): Promise<string>;

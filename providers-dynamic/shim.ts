@@ -15,6 +15,7 @@ const SHIM_TEXTS: Record<CrudName, string> = {
   lambda: shimFor('lambda'),
   ssh_host: shimFor('ssh_host'),
   k3s_node: shimFor('k3s_node'),
+  standby_agent: shimFor('standby_agent'),
 };
 
 export function shimText(provider: CrudName): string {

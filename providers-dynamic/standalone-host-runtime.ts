@@ -25,6 +25,7 @@ export function createStandaloneHostRuntime(env: Readonly<Record<string, string 
       });
     },
     join: () => Promise.resolve(null),
+    joinStandby: () => Promise.resolve(null),
     installScript: () =>
       Promise.reject(new ProviderError('invalid', 'there is no control plane to install an agent of')),
     mayForget: (host) =>

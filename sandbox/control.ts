@@ -65,6 +65,14 @@ const gpuTroubleSchema = z.strictObject({
   instanceId: z.union([z.number().int(), z.string()]),
   trouble: z.enum(GPU_TROUBLES).nullable(),
 });
+const agentSchema = z.strictObject({
+  provider: z.string(),
+  instanceId: z.union([z.number().int(), z.string()]),
+  isPartitioned: z.boolean().optional(),
+  gpuPercent: z.number().min(0).max(100).nullable().optional(),
+  declareActivity: z.literal(true).optional(),
+  isKilled: z.boolean().optional(),
+});
 const nothingSchema = z.strictObject({});
 
 const cloudFaultSchema = z.strictObject({
@@ -161,6 +169,16 @@ const ROUTES: readonly ControlRoute[] = [
             ? ok({ provider, instanceId, trouble })
             : notFound(`no agent runs on ${provider}/${instanceId}`),
       ),
+  },
+  { method: 'GET', pattern: /^\/__sandbox\/agents$/, handle: (sandbox) => ok({ agents: sandbox.agents() }) },
+  {
+    method: 'POST',
+    pattern: /^\/__sandbox\/agents$/,
+    handle: (sandbox, body) =>
+      withBody(agentSchema, body, ({ provider, instanceId, ...change }) => {
+        const seat = sandbox.changeAgent({ provider, instanceId }, change);
+        return seat === null ? notFound(`no agent is on ${provider}/${instanceId}`) : ok(seat);
+      }),
   },
   {
     method: 'POST',

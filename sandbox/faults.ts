@@ -29,6 +29,7 @@ export const MACHINE_FAULT_KINDS = [
   'wrong_gpu',
   'host_loss',
   'host_return',
+  'power_off',
   'outbid',
   'reclaim',
 ] as const;

@@ -16,7 +16,7 @@ import type { KubernetesApi } from './kubernetes-api/server.ts';
 import type { CloudTimings } from './pulumi/cloud-time.ts';
 import type { SimulatedClouds } from './pulumi/clouds.ts';
 import type { SandboxState, VendorReports } from './state-report.ts';
-import type { MachineWatch, PlacedMachine, SandboxVendor } from './vendor.ts';
+import type { AgentChange, AgentSeat, MachineWatch, PlacedMachine, SandboxVendor } from './vendor.ts';
 import { createVendors, VENDOR_PORTS } from './vendors.ts';
 
 export interface SandboxOptions {
@@ -69,6 +69,10 @@ export interface Sandbox {
   placeMachine(provider: ProviderName, input: PlacedMachine): Promise<number | string>;
   /** What the agent of a running machine sees of its GPUs; null: they work again. false: no agent runs there. */
   troubleGpus(provider: ProviderName, instanceId: number | string, trouble: GpuTrouble | null): boolean;
+  /** The agents on machines that run. */
+  agents(): AgentSeat[];
+  /** null: no agent is on that machine. */
+  changeAgent(machine: { provider: string; instanceId: number | string }, change: AgentChange): AgentSeat | null;
   now(): number;
   advance(ms: number): Promise<void>;
   /** Everything as on the first day, faults and switches included. */
@@ -209,7 +213,7 @@ async function openWorld(
     });
   }
   const clusterApi = clusters && openClusters(clusters, journal);
-  clouds?.open({ seed, clock, journal, timings: options.clouds ?? 'none', clusterApi });
+  clouds?.open({ seed, clock, journal, timings: options.clouds ?? 'none', clusterApi, ...watchOf(options) });
   const { nodeAgents: seats } = options;
   const daemonSets = seats && clouds && clusters ? await openDaemonSets(clouds, clusters, seats) : null;
   return { clock, journal, faults, seed, daemonSets };
@@ -218,6 +222,10 @@ async function openWorld(
 async function openDaemonSets(clouds: SimulatedClouds, clusters: KubernetesApi, seats: NodeSeats) {
   const { watchDaemonSets } = await import('./kubernetes-api/daemon-sets.ts');
   return watchDaemonSets(clouds, clusters, seats);
+}
+
+function watchOf({ machineWatch }: SandboxOptions): { machineWatch?: MachineWatch } {
+  return machineWatch === undefined ? {} : { machineWatch };
 }
 
 const NO_WATCH: MachineWatch = { onRunning: () => {}, onGone: () => {} };
@@ -247,6 +255,17 @@ function createHandle({ options, apiKey, at, vendors, clouds, clusters, current,
     if (vendor === undefined) throw new Error(`the sandbox has no ${provider}`);
     return vendor;
   };
+  options.machineWatch?.onPowerOff?.(({ provider, instanceId }) => {
+    const fault = {
+      id: 'power-off',
+      provider,
+      endpoint: 'machine',
+      kind: 'power_off',
+      hits: 1,
+      untilMs: null,
+    } as const;
+    vendors.find(({ name }) => name === provider)?.applyFault(instanceId, fault as Fault);
+  });
   return {
     urls: Object.fromEntries(Object.entries(at).map(([name, { url }]) => [name, url])) as SandboxUrls,
     ports: Object.fromEntries(Object.entries(at).map(([name, { port }]) => [name, port])) as Sandbox['ports'],
@@ -284,6 +303,9 @@ function createHandle({ options, apiKey, at, vendors, clouds, clusters, current,
     },
     troubleGpus: (provider, instanceId, trouble) =>
       options.machineWatch?.troubleGpus?.(`${provider}/${instanceId}`, trouble) ?? false,
+    agents: () => options.machineWatch?.agents?.() ?? [],
+    changeAgent: ({ provider, instanceId }, change) =>
+      options.machineWatch?.changeAgent?.(`${provider}/${instanceId}`, change) ?? null,
     now: () => current().clock.now(),
     async advance(ms) {
       const { clock, journal } = current();

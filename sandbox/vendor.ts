@@ -76,11 +76,42 @@ export interface MachineWatch {
   onGone(machine: RunningMachine): void;
   /** Makes the GPUs that its program sees fail, or (null) work again. false: no program runs on that machine. Absent: none does at all. */
   troubleGpus?(machine: string, trouble: GpuTrouble | null): boolean;
+  /** The programs on machines that run now. */
+  agents?(): AgentSeat[];
+  /** `machine` as `provider/instanceId`. null: no program is on it. */
+  changeAgent?(machine: string, change: AgentChange): AgentSeat | null;
+  /** Tells of machines that switch themselves off; one listener. */
+  onPowerOff?(listener: (machine: RunningMachine) => void): void;
+}
+
+/** The agent on a simulated machine, and what is played with it. */
+export interface AgentSeat {
+  /** `kubernetes` and its kin for nodes of clusters. */
+  provider: string;
+  instanceId: number | string;
+  isRunning: boolean;
+  isPartitioned: boolean;
+  /** What its nvidia-smi shows; null: idle. */
+  gpuPercent: number | null;
+  /** The folder that is the machine's disk; its workspace is `workspace` in it. */
+  home: string;
+}
+
+/** What is absent stays as it is. */
+export interface AgentChange {
+  /** It cannot reach the control plane, while its machine lives. */
+  isPartitioned?: boolean | undefined;
+  /** How busy its GPUs are; null: idle. */
+  gpuPercent?: number | null | undefined;
+  /** A workload says now that it is busy. */
+  declareActivity?: true | undefined;
+  /** true: it ends, and is not started again; false: it is started again. The machine lives on. */
+  isKilled?: boolean | undefined;
 }
 
 /** What runs on a machine may know, as it is while the machine runs. */
 export interface RunningMachine {
-  provider: ProviderName;
+  provider: ProviderName | 'gcp';
   instanceId: number | string;
   label: string;
   origin: 'bought' | 'foreign' | 'orphan';
@@ -90,9 +121,11 @@ export interface RunningMachine {
   startupScript: string | null;
   /** The renter's variables: of the container, or those that the script exports. */
   env: Record<string, string>;
-  /** What its nvidia-smi shows: the wrong GPUs where a fault says so. */
-  gpus: ReportedGpus;
+  /** What its nvidia-smi shows: the wrong GPUs where a fault says so. null: it has none, and no nvidia-smi. */
+  gpus: ReportedGpus | null;
   sshPort: number;
+  /** Whose files it finds at its boot. Absent: its own of before. */
+  filesOf?: string;
 }
 
 export interface VendorReport {

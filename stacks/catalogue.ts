@@ -44,6 +44,11 @@ const CATALOGUE: Record<StackKind, () => Promise<StackProgram>> = {
     const { snapshotsProgram } = await import('./snapshots/program.ts');
     return infrastructure('snapshots', (await import('./snapshots/config.ts')).snapshotsConfigSchema, snapshotsProgram);
   },
+  'dns-record': async () => {
+    const { dnsRecordProgram } = await import('./dns-record/program.ts');
+    const { dnsRecordConfigSchema } = await import('./dns-record/config.ts');
+    return infrastructure('dns-record', dnsRecordConfigSchema, dnsRecordProgram);
+  },
 };
 
 /** Throws Error listing the kinds there are. */

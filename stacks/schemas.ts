@@ -2,6 +2,7 @@
 import type { z } from 'zod';
 import type { StackKind } from '../domain/stack-kind.ts';
 import { aksConfigSchema } from './aks/config.ts';
+import { dnsRecordConfigSchema } from './dns-record/config.ts';
 import { eksConfigSchema } from './eks/config.ts';
 import { instanceConfigSchema } from './instance/config.ts';
 import { onpremConfigSchema } from './onprem/config.ts';
@@ -22,4 +23,5 @@ export const STACK_CONFIG_SCHEMAS: Record<StackKind, z.ZodObject> = {
   'onprem-node': onpremNodeConfigSchema,
   standby: standbyConfigSchema,
   snapshots: snapshotsConfigSchema,
+  'dns-record': dnsRecordConfigSchema,
 };

@@ -19,6 +19,8 @@ export interface StackArgs<Config> {
   ceilingMicroUsdPerHour?: number | null;
   /** Autoscaled groups of nodes whose number this one run sets. @default none: their autoscaler decides */
   resize?: string[];
+  /** Where agents report. @default null: there is no control plane, and nothing carries an agent */
+  controlPlaneUrl?: string | null;
 }
 
 const tagValue = z.string().regex(TAG_VALUE_PATTERN, TAG_VALUE_RULE);

@@ -1,6 +1,7 @@
 /** Costs on the wire: what machines cost their org, by what it is grouped by. */
 import { z } from 'zod';
 import { COST_GROUPS } from '../../domain/usage.ts';
+import { savings } from './hibernation.ts';
 import { consumer, id, microUsd, pageOf, pageQuery, time } from './values.ts';
 
 const moment = z.iso
@@ -66,6 +67,7 @@ export const costSummary = z
     forecastMicroUsd: microUsd.meta({
       description: 'At the end of the month, if everything stays as it is; of a past month what it cost',
     }),
+    hibernation: savings.meta({ description: 'What instances that slept have saved in the month' }),
     byConsumer: z.array(line).meta({ description: 'The dearest first, at most 100' }),
     byProvider: z.array(line),
     byGpu: z.array(line).meta({ description: 'The dearest first, at most 100' }),

@@ -8,7 +8,12 @@ const check = z.object({ ready: z.boolean(), reason: z.string() });
 export const readiness = z
   .object({
     ready: z.boolean(),
-    checks: z.object({ database: check, engine: check, providers: z.record(z.string(), check) }),
+    checks: z.object({
+      database: check,
+      engine: check,
+      snapshots: check.optional().meta({ description: 'Whether snapshots can be taken and read back' }),
+      providers: z.record(z.string(), check),
+    }),
   })
   .meta({ id: 'Readiness' });
 export type Readiness = z.infer<typeof readiness>;

@@ -8,8 +8,11 @@ import { PROVIDER_NAMES } from '../../domain/provider.ts';
 import { DEFAULT_IMAGE } from '../../domain/provision-request.ts';
 import { STRATEGY_NAMES } from '../../domain/provisioning/planner.ts';
 import { DEFAULT_TOLERANCE_PERCENT, MAX_TOLERANCE_PERCENT } from '../../domain/provisioning/quotes.ts';
+import { failoverPolicyBody } from './failovers.ts';
+import { hibernateSchedule, hibernateWhenIdle, hibernation, savings } from './hibernation.ts';
 import { isImageReference } from './image-reference.ts';
 import { operationRef } from './operations.ts';
+import { workspaceWish } from './snapshots.ts';
 import { explainBadSshKey } from './ssh-public-key.ts';
 import {
   commaList,
@@ -109,6 +112,18 @@ export const createInstancesBody = z
     }),
     overrideReason: reason.optional(),
     bootTimeout: duration(10_000, 86_400_000, 'from 10 seconds to 24 hours').optional(),
+    hibernateWhenIdle: hibernateWhenIdle.nullable().optional().meta({
+      description:
+        'Keeps a workspace: after so long without work its files are copied and verified, its machine destroyed. `POST /instances/:id/wake` brings it back',
+    }),
+    hibernateSchedule: hibernateSchedule.nullable().optional(),
+    failover: failoverPolicyBody.optional().meta({
+      description:
+        'What happens by itself when it loses its machine. Default: nothing (`POST /instances/:id/failover-policy`)',
+    }),
+    workspace: workspaceWish.optional().meta({
+      description: 'Keeps its files beyond its machine: snapshots of one folder, on request or on a schedule',
+    }),
     consumer: consumer.optional(),
     dryRun: z.boolean().default(false).meta({ description: 'Answers with the plan and buys nothing' }),
     planHash: z
@@ -204,6 +219,12 @@ export const instance = z
     destroyedAt: time.nullable(),
     failureCode: z.string().nullable(),
     failureDetail: z.string().nullable(),
+    hibernateWhenIdle: hibernateWhenIdle.nullable(),
+    hibernateSchedule: hibernateSchedule.nullable(),
+    hibernation: hibernation
+      .nullable()
+      .meta({ description: 'Its present sleep, or the last one; null: it never slept' }),
+    savings: savings.nullable().meta({ description: 'What all its sleeps have saved; null: it never slept' }),
     operationId: id('operation'),
     stackId: id('stack'),
     consumer: z.string().nullable(),
@@ -304,6 +325,19 @@ export const provisionPlan = z
   .meta({ id: 'ProvisionPlan' });
 export type ProvisionPlan = z.infer<typeof provisionPlan>;
 
+export const wakePlan = provisionPlan
+  .extend({
+    instanceId: id('instance'),
+    snapshotId: id('snapshot'),
+    dataAt: time.nullable().meta({ description: 'Of when the files are that it gets back' }),
+    restoreBytes: z.int().nullable(),
+  })
+  .meta({ id: 'WakePlan' });
+export type WakePlan = z.infer<typeof wakePlan>;
+
+export const instanceAccepted = z.object({ operation: operationRef, instance }).meta({ id: 'InstanceAccepted' });
+export type InstanceAccepted = z.infer<typeof instanceAccepted>;
+
 export const destroyAccepted = z.object({ operation: operationRef, instance }).meta({ id: 'DestroyAccepted' });
 export type DestroyAccepted = z.infer<typeof destroyAccepted>;
 
@@ -318,6 +352,9 @@ export const instanceSsh = z
     port: z.int(),
     user: z.string(),
     command: z.string().meta({ example: 'ssh -p 41022 root@203.0.113.7' }),
+    attemptId: id('attempt')
+      .optional()
+      .meta({ description: 'Whose host key to expect: an instance that was woken or replaced is another machine' }),
   })
   .meta({ id: 'InstanceSsh' });
 export type InstanceSsh = z.infer<typeof instanceSsh>;

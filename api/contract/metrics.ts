@@ -28,6 +28,19 @@ export const metricSample = z
     gpuPowerW: z.number().nullable().meta({ description: 'Sum over the GPUs that told it' }),
     load1: z.number().nullable(),
     memoryAvailableMib: z.number().nullable(),
+    gpuPeakPercent: z
+      .number()
+      .nullable()
+      .meta({ description: 'Of the busiest GPU, the highest of the minute before; null: not known of all of them' }),
+    cpuPercent: z.number().nullable(),
+    memoryUsedMib: z.number().nullable(),
+    diskFreeMib: z.number().nullable(),
+    networkReceivedBytesPerSecond: z.number().nullable(),
+    networkSentBytesPerSecond: z.number().nullable(),
+    isActivityDeclared: z
+      .boolean()
+      .nullable()
+      .meta({ description: 'Whether a workload declared activity in the minute before; null: not known' }),
   })
   .meta({ id: 'MetricSample' });
 export type MetricSample = z.infer<typeof metricSample>;

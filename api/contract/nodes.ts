@@ -20,6 +20,8 @@ import {
 import { STACK_NAME_PATTERN, STACK_NAME_RULE } from '../../domain/stack-kind.ts';
 import { TAG_VALUE_PATTERN, TAG_VALUE_RULE } from '../../domain/stack-tags.ts';
 import { operationRef } from './operations.ts';
+import { acknowledgedOrders, order, orderReports } from './orders.ts';
+import { containerEngine, desiredPod, podReports } from './pods.ts';
 import { flag, id, pageOf, pageQuery, time } from './values.ts';
 
 /** As the header in which agents send their one-time token or their key. */
@@ -95,6 +97,16 @@ export const systemFacts = z
     diskFreeMib: count.nullable(),
     uptimeSeconds: count.nullable(),
     agentRssMib: count.nullable(),
+    cpuPercent: measured.nullable().optional().meta({ description: 'Of all processors, since the heartbeat before' }),
+    memoryUsedMib: count.nullable().optional(),
+    disks: z
+      .array(z.strictObject({ path: z.string().max(300), totalMib: count.nullable(), freeMib: count.nullable() }))
+      .max(8)
+      .optional(),
+    networkReceivedBytes: count.nullable().optional().meta({ description: 'Since the boot, without loopback' }),
+    networkSentBytes: count.nullable().optional(),
+    networkReceivedBytesPerSecond: count.nullable().optional(),
+    networkSentBytesPerSecond: count.nullable().optional(),
   })
   .meta({ id: 'NodeSystem' });
 export type SystemFacts = z.infer<typeof systemFacts>;
@@ -129,6 +141,30 @@ export const registerReply = z
   .meta({ id: 'RegisteredNode' });
 export type RegisterReply = z.infer<typeof registerReply>;
 
+/** A minute that could not be told when it was. */
+export const lateSample = z
+  .strictObject({
+    agoMs: z.int().min(0).max(86_399_999).meta({ description: 'Before this heartbeat' }),
+    verdict: z.enum(NODE_VERDICTS),
+    gpuPercent: measured.nullable(),
+    gpuPeakPercent: measured.nullable(),
+    gpuMemoryUsedMib: count.nullable(),
+    gpuMemoryTotalMib: count.nullable(),
+    gpuTemperatureC: measured.nullable(),
+    gpuPowerW: measured.nullable(),
+    load1: measured.nullable(),
+    cpuPercent: measured.nullable(),
+    memoryAvailableMib: count.nullable(),
+    memoryUsedMib: count.nullable(),
+    diskFreeMib: count.nullable(),
+    networkReceivedBytesPerSecond: count.nullable(),
+    networkSentBytesPerSecond: count.nullable(),
+    isActivityDeclared: z.boolean().nullable(),
+  })
+  .meta({ id: 'LateSample' });
+export type LateSample = z.infer<typeof lateSample>;
+
+/** What is optional came later: an agent sends it only to a control plane that names a `desiredRevision` in its answers. */
 export const heartbeatBody = z
   .strictObject({
     bootId: z.string().regex(/^[A-Za-z0-9._-]{8,128}$/, 'must be 8 to 128 letters, digits, ".", "_" or "-"'),
@@ -136,6 +172,20 @@ export const heartbeatBody = z
     agentVersion: shortText,
     system: systemFacts,
     gpu: gpuReading,
+    gpuPeakPercent: measured
+      .nullable()
+      .optional()
+      .meta({ description: 'Of the busiest GPU, the highest of the last minute; null: not known of all of them' }),
+    activity: z
+      .strictObject({ declaredAgoMs: z.int().min(0).nullable().meta({ description: 'null: none was declared' }) })
+      .optional()
+      .meta({ description: 'When a workload last declared that it is busy. Absent: not known' }),
+    desiredRevision: z.int().min(0).optional().meta({ description: 'What the agent acts upon' }),
+    orders: orderReports.optional().meta({ description: 'Those that run, and those ended that were not acknowledged' }),
+    pods: podReports
+      .optional()
+      .meta({ description: 'Absent: the node has no container engine, or it is not known yet' }),
+    samples: z.array(lateSample).max(60).optional(),
   })
   .meta({ id: 'Heartbeat' });
 export type HeartbeatBody = z.infer<typeof heartbeatBody>;
@@ -145,9 +195,66 @@ export const heartbeatReply = z
     accepted: z.boolean().meta({ description: 'false: an older one than the last; nothing was recorded' }),
     intervalMs: z.int(),
     key: z.string().optional().meta({ description: 'Replaces the present key; both work until this one is used' }),
+    desiredRevision: z.int().meta({ description: 'Ask `GET /nodes/desired` where it is another than yours' }),
+    acknowledgedOrders,
+    deadManMs: z
+      .int()
+      .nullable()
+      .meta({ description: 'Without an answer of ours for so long the machine switches itself off; null: never' }),
+    isFenced: z.boolean().meta({ description: 'Stop the pods, and write nothing that outlives the machine' }),
+    agentSha256: z.string().nullable().meta({ description: 'Of the agent that we hand out; null: not known now' }),
   })
   .meta({ id: 'HeartbeatAnswer' });
 export type HeartbeatReply = z.infer<typeof heartbeatReply>;
+
+/** Proxies cut what is silent for longer. */
+export const MAX_DESIRED_WAIT_MS = 25_000;
+
+export const desiredQuery = z.strictObject({
+  after: z.coerce
+    .number({ error: 'must be a revision' })
+    .int()
+    .min(-1)
+    .default(-1)
+    .meta({ description: 'The revision that the agent acts upon; -1: none' }),
+  waitMs: z.coerce
+    .number({ error: `must be an integer from 0 to ${MAX_DESIRED_WAIT_MS}` })
+    .int()
+    .min(0)
+    .max(MAX_DESIRED_WAIT_MS)
+    .default(0)
+    .meta({ description: 'How long to wait for a greater one' }),
+});
+
+export const desiredReply = z
+  .object({
+    revision: z.int(),
+    isFenced: z.boolean(),
+    orders: z.array(order).nullable().meta({
+      description: 'All that shall be done or go on; null: as at `after`. One that is not there is not wanted',
+    }),
+    pods: z.array(desiredPod).nullable().meta({
+      description:
+        'All that shall be on the node; null: as at `after`. A container of ours that is not there is removed',
+    }),
+  })
+  .meta({ id: 'DesiredNode' });
+export type DesiredReply = z.infer<typeof desiredReply>;
+
+export const reportsBody = z
+  .strictObject({
+    orders: orderReports.optional(),
+    pods: podReports.optional(),
+    poweringOff: z
+      .strictObject({ reason: z.string().max(200) })
+      .optional()
+      .meta({ description: 'The agent switches the machine off' }),
+  })
+  .meta({ id: 'NodeReports' });
+export type ReportsBody = z.infer<typeof reportsBody>;
+
+export const reportsReply = z.object({ acknowledgedOrders }).meta({ id: 'NodeReportsAnswer' });
+export type ReportsReply = z.infer<typeof reportsReply>;
 
 export const nodeHost = z
   .object({
@@ -222,15 +329,29 @@ export const node = z
     statusReason: z.string().nullable(),
     instanceId: id('instance').nullable(),
     attemptId: id('attempt').nullable(),
+    standbyId: id('standby').nullable().meta({ description: 'null: no standby' }),
     host: nodeHost.nullable().meta({ description: 'null: no host of our own' }),
     cluster: z
       .object({ id: id('cluster'), name: z.string(), nodeName: z.string(), nodeUid: z.string() })
       .nullable()
       .meta({ description: 'Whose node it is, and how Kubernetes calls it. null: of no cluster' }),
     isCordoned: z.boolean().meta({ description: 'It takes no new work' }),
+    suspicion: z
+      .object({
+        verdict: z.enum(['suspect', 'dead']),
+        since: time,
+        reasons: z.array(z.string()),
+        checkedAt: time,
+      })
+      .nullable()
+      .meta({
+        description:
+          'What speaks against it: one source alone makes it `suspect`, two that agree `dead`, and then its work goes on elsewhere by policy. null: nothing does',
+      }),
     health: z.enum(NODE_VERDICTS).meta({ description: 'Of its GPUs, held against what was promised' }),
     healthReason: z.string().nullable(),
     agentVersion: z.string().nullable().meta({ description: 'null: no agent has registered yet' }),
+    engine: containerEngine.nullable().meta({ description: 'By which it runs pods; null: its agent told of none' }),
     bootId: z.string().nullable(),
     reboots: z.int(),
     rebootedAt: time.nullable(),
@@ -238,6 +359,10 @@ export const node = z
     lastHeartbeatAt: time.nullable(),
     system: systemFacts.nullable(),
     gpu: gpuReading.nullable(),
+    isFenced: z.boolean().meta({ description: 'It may write nothing that outlives its machine' }),
+    activityDeclaredAt: time.nullable().meta({ description: 'When a workload last declared that it is busy' }),
+    poweringOffAt: time.nullable().meta({ description: 'When its agent said that it switches the machine off' }),
+    poweringOffReason: z.string().nullable(),
   })
   .meta({ id: 'Node' });
 export type Node = z.infer<typeof node>;

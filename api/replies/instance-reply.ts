@@ -8,9 +8,16 @@ import type { InstanceRow } from '../../db/instances.ts';
 import type { OwnedInterval, UsageByAttempt } from '../../db/usage.ts';
 import type { Attempt, Instance, InstanceCost } from '../contract/instances.ts';
 import { iso, isoOrNull, micro, microOrNull } from '../reply-values.ts';
+import { hibernationReply, NEVER_SLEPT, policyReply, savingsOf, type Sleeping } from './hibernation-reply.ts';
 
 /** @param attempts of this instance, oldest first */
-export function instanceReply(row: InstanceRow, attempts: AttemptRow[], usage: UsageByAttempt, now: number): Instance {
+export function instanceReply(
+  row: InstanceRow,
+  attempts: AttemptRow[],
+  usage: UsageByAttempt,
+  now: number,
+  sleeping: Sleeping = NEVER_SLEPT,
+): Instance {
   const request = row.request as ProvisionRequest;
   const shown = attemptShown(row, attempts);
   return {
@@ -20,7 +27,9 @@ export function instanceReply(row: InstanceRow, attempts: AttemptRow[], usage: U
     phase: row.phase,
     phaseAt: phaseTimes(row),
     note: row.note,
-    allowedActions: allowedActions(row.status),
+    allowedActions: allowedActions(row.status).filter(
+      (action) => action !== 'hibernate' || (sleeping.workspace !== undefined && row.pool_id === null),
+    ),
     provider: shown?.provider ?? null,
     providerInstanceId: shown?.provider_instance_id ?? null,
     machineId: shown?.machine_id ?? null,
@@ -39,7 +48,8 @@ export function instanceReply(row: InstanceRow, attempts: AttemptRow[], usage: U
     attempts: attempts.map((attempt) => attemptReply(attempt, ownUsage(row, usage.get(attempt.id)), now)),
     createdAt: iso(row.created_at),
     readyAt: isoOrNull(row.ready_at),
-    expiresAt: isoOrNull(row.expires_at),
+    // Its lifetime stands still while it sleeps.
+    expiresAt: row.status === 'hibernated' ? null : isoOrNull(row.expires_at),
     unbounded: row.unbounded,
     poolId: row.pool_id,
     claimedBy: row.claimed_by,
@@ -47,6 +57,9 @@ export function instanceReply(row: InstanceRow, attempts: AttemptRow[], usage: U
     destroyedAt: isoOrNull(row.destroyed_at),
     failureCode: row.failure_code,
     failureDetail: row.failure_detail,
+    ...policyReply(request),
+    hibernation: hibernationReply(sleeping),
+    savings: savingsOf(sleeping, now),
     operationId: row.operation_id,
     stackId: row.stack_id,
     consumer: row.consumer,

@@ -4,9 +4,13 @@ import { accrue } from '../../domain/money.ts';
 import type { CostGroup } from '../../domain/usage.ts';
 import { listCosts, readBurn, sumCosts, type Cost, type CostFilter } from '../../db/costs.ts';
 import type { Db } from '../../db/database.ts';
+import { listSleeps } from '../../db/hibernations.ts';
+import { listWorkspaces } from '../../db/workspaces.ts';
 import { costListQuery, costPage, costSummary, costSummaryQuery, type CostSummary } from '../contract/costs.ts';
+import type { HibernationSavings } from '../contract/hibernation.ts';
 import { MAX_PAGE } from '../contract/values.ts';
 import { cutPage, readCursor } from '../cursor.ts';
+import { sumSleeps } from '../replies/hibernation-reply.ts';
 import { iso, micro } from '../reply-values.ts';
 import { route, type Route } from '../route.ts';
 
@@ -75,12 +79,23 @@ async function summarize(db: Db, orgId: string, month: string, asOf: Date): Prom
     ...costReply(total),
     burnMicroUsdPerHour: micro(burn),
     forecastMicroUsd: micro(total.costMicroUsd + accrue(burn, leftMs)),
+    hibernation: await summarizeSleeps(db, { orgId, from, to }, asOf),
     byConsumer: await linesBy(db, filter, 'consumer'),
     byProvider: await linesBy(db, filter, 'provider'),
     byGpu: await linesBy(db, filter, 'gpu'),
     byDay: await linesBy(db, filter, 'day'),
     asOf: iso(asOf),
   };
+}
+
+async function summarizeSleeps(
+  db: Db,
+  filter: { orgId: string; from: Date; to: Date },
+  asOf: Date,
+): Promise<HibernationSavings> {
+  const sleeps = await listSleeps(db, filter);
+  const workspaces = await listWorkspaces(db, [...new Set(sleeps.map((sleep) => sleep.instance_id))]);
+  return sumSleeps(sleeps, workspaces, { from: filter.from.getTime(), to: filter.to.getTime() }, asOf.getTime());
 }
 
 async function linesBy(db: Db, filter: CostFilter, group: CostGroup): Promise<CostSummary['byDay']> {

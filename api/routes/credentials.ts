@@ -1,4 +1,4 @@
-/** Routes of credentials: what opens machines of an org's own. No reply, log or audit entry holds a value. */
+/** Routes of credentials: what opens machines of an org's own, and what fetches images. No reply, log or audit entry holds a value. */
 import { z } from 'zod';
 import { MusterError } from '../../domain/error-table.ts';
 import { appendAudit } from '../../db/audit.ts';
@@ -28,16 +28,12 @@ export const credentialRoutes: Route[] = [
     access: 'change',
     area: AREA,
     summary: 'Keep a credential',
-    description: 'Sealed, and never shown again. Hosts refer to it by name or id.',
+    description: 'Sealed, and never shown again. Hosts and pods refer to it by name or id.',
     body: createCredentialBody,
     replies: { 201: credential },
     problems: ['conflict'],
     handle: async ({ body, caller, actor, deps }) => {
-      const read = await readSshPrivateKey(body.value);
-      if ('problem' in read) {
-        const errors = [{ path: 'value', message: read.problem }];
-        throw new MusterError('invalid_request', `value ${read.problem}`, { errors });
-      }
+      const publicPart = body.registry ?? (await publicKeyOf(body.value));
       return inTransaction(deps.database.kysely, async (tx) => {
         const { name, kind, value } = body;
         const row = await insertCredential(tx, deps.envelope, {
@@ -45,7 +41,7 @@ export const credentialRoutes: Route[] = [
           kind,
           value,
           orgId: caller.orgId,
-          publicPart: read.publicKey,
+          publicPart,
           createdBy: caller.id,
         });
         if (row === null) {
@@ -94,7 +90,7 @@ export const credentialRoutes: Route[] = [
     access: 'change',
     area: AREA,
     summary: 'Forget a credential',
-    description: 'Refused while a host is reached by it or a stack names it.',
+    description: 'Refused while a host is reached by it, a pod has it, or a stack names it.',
     params,
     replies: { 204: null },
     problems: ['conflict'],
@@ -112,6 +108,14 @@ export const credentialRoutes: Route[] = [
       }),
   }),
 ];
+
+/** Throws MusterError `invalid_request` for what is no key. */
+async function publicKeyOf(value: string): Promise<string> {
+  const read = await readSshPrivateKey(value);
+  if ('publicKey' in read) return read.publicKey;
+  const errors = [{ path: 'value', message: read.problem }];
+  throw new MusterError('invalid_request', `value ${read.problem}`, { errors });
+}
 
 function requireCredential(row: CredentialRow | undefined, credentialId: string): CredentialRow {
   if (!row) throw new MusterError('not_found', `there is no credential ${credentialId}`);

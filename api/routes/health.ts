@@ -30,7 +30,7 @@ export const healthRoutes: Route[] = [
     area: AREA,
     summary: 'Ready to work',
     description:
-      'Needs the database, the engine, and every enabled provider listed once. A provider in trouble is shown, but does not make the control plane unready.',
+      'Needs the database, the engine, and every enabled provider listed once. A provider in trouble, or a missing restic, is shown, but does not make the control plane unready.',
     replies: { 200: readiness, 503: readiness },
     handle: async ({ deps }) => {
       const body = await readReadiness(deps);
@@ -89,7 +89,10 @@ async function readReadiness(deps: Call['deps']): Promise<Readiness> {
     ]);
     const engines = components.filter((row) => row.component === 'engine');
     const engine = engines.find((row) => row.ready) ?? engines[0];
+    const stores = components.filter((row) => row.component === 'snapshots');
+    const snapshots = stores.find((row) => row.ready) ?? stores[0];
     const checks = {
+      ...(snapshots ? { snapshots: { ready: snapshots.ready, reason: snapshots.reason } } : {}),
       database: { ready: true, reason: 'answers' },
       engine: engine
         ? { ready: engine.ready, reason: engine.reason }

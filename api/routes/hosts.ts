@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { MusterError } from '../../domain/error-table.ts';
 import { inTransaction } from '../../db/database.ts';
+import { acceptDrain, placePending } from '../../db/place-pods.ts';
 import { cordonNode, findNode, type NodeRow } from '../../db/nodes.ts';
 import { addNodeBody, node, nodeAccepted } from '../contract/nodes.ts';
 import { id } from '../contract/values.ts';
@@ -37,7 +38,12 @@ export const hostRoutes: Route[] = [
   }),
   cordonRoute('cordon', true, 'Keep new work away from a node', 'What runs on it goes on.'),
   cordonRoute('uncordon', false, 'Let a node take work again', 'Undoes `cordon` and `drain`.'),
-  cordonRoute('drain', true, 'Keep work away from a node and end what runs on it', 'It is cordoned too.'),
+  cordonRoute(
+    'drain',
+    true,
+    'Move the pods of a node elsewhere',
+    'It is cordoned too. Each pod ends there and is placed on another node when it has; one that may not move is stopped.',
+  ),
 ];
 
 function cordonRoute(
@@ -61,7 +67,10 @@ function cordonRoute(
       inTransaction(deps.database.kysely, async (tx) => {
         const row = await cordonNode(tx, caller.orgId, nodeId, isCordoned);
         if (!row) throw new MusterError('not_found', `there is no node ${nodeId}`);
-        await auditHost(tx, actor, { nodeId, orgId: row.org_id, action: `node.${verb}`, detail: {} });
+        const detail = verb === 'drain' ? { pods: await acceptDrain(tx, nodeId) } : {};
+        // What waited may have room here now.
+        if (verb === 'uncordon') await placePending(tx, caller.orgId, deps.agents.intervalMs);
+        await auditHost(tx, actor, { nodeId, orgId: row.org_id, action: `node.${verb}`, detail });
         return { status: 200, body: nodeReply(row, deps.agents.intervalMs, Date.now()) };
       }),
   });

@@ -3,7 +3,8 @@ import { z } from 'zod';
 import { MusterError } from '../../domain/error-table.ts';
 import { listAttemptsOfInstances } from '../../db/attempts.ts';
 import { findInstance } from '../../db/instances.ts';
-import { findNodeOfAttempt, listSamples, type NodeSampleRow } from '../../db/nodes.ts';
+import { listSamples, type NodeSampleRow } from '../../db/node-samples.ts';
+import { findNodeOfAttempt } from '../../db/nodes.ts';
 import { instanceMetrics, metricsQuery, type MetricSample } from '../contract/metrics.ts';
 import { id } from '../contract/values.ts';
 import { attemptShown, phaseTimes } from '../replies/instance-reply.ts';
@@ -63,5 +64,12 @@ function sampleReply(row: NodeSampleRow): MetricSample {
     gpuPowerW: row.gpu_power_w,
     load1: row.load1,
     memoryAvailableMib: row.memory_available_mib,
+    gpuPeakPercent: row.gpu_peak_percent,
+    cpuPercent: row.cpu_percent,
+    memoryUsedMib: row.memory_used_mib,
+    diskFreeMib: row.disk_free_mib,
+    networkReceivedBytesPerSecond: row.network_received_bytes_per_second,
+    networkSentBytesPerSecond: row.network_sent_bytes_per_second,
+    isActivityDeclared: row.is_activity_declared,
   };
 }

@@ -33,6 +33,7 @@ import { pageByTime } from '../cursor.ts';
 import { holdToPlan } from '../plan-hold.ts';
 import { viewInstance, viewInstances } from '../instance-view.ts';
 import { awaitFreshOffers } from '../fresh-offers.ts';
+import { applyPolicy, readPolicy } from '../failover-order.ts';
 import { prepareOrder } from '../provision-order.ts';
 import { previewOrder } from '../provision-preview.ts';
 import { attemptShown, instanceCostReply, instanceReply, sshOf } from '../replies/instance-reply.ts';
@@ -80,6 +81,7 @@ export const instanceRoutes: Route[] = [
           overrideReason: order.overrideReason,
           stackId: order.stackId,
         });
+        if (body.failover) await applyPolicy(tx, instances, readPolicy(body.failover), actor);
         const now = Date.now();
         return {
           status: 202,
@@ -174,7 +176,8 @@ export const instanceRoutes: Route[] = [
           });
         }
         const endsAt = endToMove(row, allowedActions(row.status));
-        const acceptedAt = row.created_at.getTime();
+        // Its lifetime stood still while it slept.
+        const acceptedAt = row.created_at.getTime() + Number(row.asleep_ms);
         const wantedMs = extendedLifetimeMs(acceptedAt, endsAt.getTime(), parseDuration(body.by) as number);
         const { lifetimeMs, overrideReason } = resolveLifetime(wantedMs, {
           maxLifetimeMs: deps.maxLifetimeMs,
@@ -211,13 +214,15 @@ export const instanceRoutes: Route[] = [
     handle: async ({ params, caller, deps }) => {
       const db = deps.database.kysely;
       const row = await requireInstance(db, caller.orgId, params.id);
-      const ssh = sshOf(attemptShown(row, await listAttemptsOfInstances(db, [row.id])));
-      if (!allowedActions(row.status).includes('ssh') || ssh === null) {
+      const shown = attemptShown(row, await listAttemptsOfInstances(db, [row.id]));
+      const ssh = sshOf(shown);
+      if (!allowedActions(row.status).includes('ssh') || ssh === null || shown === undefined) {
         throw new MusterError('conflict', `${row.id} is ${row.status}: it answers SSH once it is ready`, {
           facts: { state: row.status },
         });
       }
-      return { status: 200, body: { ...ssh, command: `ssh -p ${ssh.port} ${ssh.user}@${ssh.host}` } };
+      const command = `ssh -p ${ssh.port} ${ssh.user}@${ssh.host}`;
+      return { status: 200, body: { ...ssh, command, attemptId: shown.id } };
     },
   }),
   route({

@@ -1,32 +1,16 @@
-/** Routes of nodes: what people see of them, and what their agents call. */
+/** Routes of nodes as people see them, and what an agent is installed from. What agents call is agent-calls.ts's. */
 import { basename, dirname } from 'node:path';
 import type { Response } from 'express';
 import { z } from 'zod';
 import { MusterError } from '../../domain/error-table.ts';
 import { appendAudit } from '../../db/audit.ts';
-import { inTransaction } from '../../db/database.ts';
-import { deleteNode, findNode, listNodes, recordHeartbeat, registerNode, type NodeRow } from '../../db/nodes.ts';
-import { AGENT_TOKEN_PREFIX, hashAgentToken } from '../../secrets/agent-token.ts';
-import { agentCredentialOf } from '../authentication.ts';
+import { deleteNode, findNode, listNodes, type NodeRow } from '../../db/nodes.ts';
 import { AGENT_PLATFORMS } from '../contract/agent-runtime.ts';
-import {
-  deleteNodeQuery,
-  heartbeatBody,
-  heartbeatReply,
-  node,
-  nodeAccepted,
-  nodeListQuery,
-  nodePage,
-  registerBody,
-  registerReply,
-} from '../contract/nodes.ts';
+import { deleteNodeQuery, node, nodeAccepted, nodeListQuery, nodePage } from '../contract/nodes.ts';
 import { id } from '../contract/values.ts';
-import { AGENT_KEY_PREFIX, hashCredential, makeToken } from '../credential.ts';
 import { byTime, cutPage, readCursor } from '../cursor.ts';
-import { joinCluster } from '../cluster-join.ts';
 import { acceptHostRemoval } from '../host-order.ts';
 import { renderInstallScript } from '../install-script.ts';
-import { sampleOf } from '../node-sample.ts';
 import { nodeReply } from '../replies/node-reply.ts';
 import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
 import { iso } from '../reply-values.ts';
@@ -34,14 +18,6 @@ import { route, type Route } from '../route.ts';
 
 const AREA = 'nodes';
 const params = z.object({ id: id('node') });
-
-const REFUSALS = {
-  unknown: 'the token is unknown, or of a cluster, for which a service account token is needed too',
-  expired: 'the token has expired',
-  used: 'the token was used already',
-  host_removed: 'the host that the token belongs to was removed',
-  attempt_ended: 'the machine that the token belongs to is being destroyed or gone',
-} as const;
 
 export const nodeRoutes: Route[] = [
   route({
@@ -120,6 +96,22 @@ export const nodeRoutes: Route[] = [
   }),
   route({
     method: 'get',
+    path: '/nodes/restic/:platform',
+    access: 'public',
+    area: AREA,
+    summary: 'restic for a machine that has none, compressed by gzip',
+    description: 'The SHA-256 of the unpacked program is in the order that needs it.',
+    params: z.object({ platform: z.enum(AGENT_PLATFORMS) }),
+    replies: { 200: 'application/gzip' },
+    handle: async ({ params: { platform }, deps, response }) => {
+      const file = (await deps.agents.resticPrograms?.compressed(platform)) ?? null;
+      if (file === null) throw new MusterError('not_found', `there is no restic for ${platform} here`);
+      await sendFile(response, file);
+      return undefined;
+    },
+  }),
+  route({
+    method: 'get',
     path: '/nodes/:id',
     access: 'read',
     area: AREA,
@@ -175,90 +167,6 @@ export const nodeRoutes: Route[] = [
         });
         return { status: 204 };
       }),
-  }),
-  route({
-    method: 'post',
-    path: '/nodes/register',
-    access: 'agent',
-    area: AREA,
-    summary: 'An agent joins with its token and gets its key',
-    description:
-      'The token, in X-Agent-API-Key, is bound to one machine and works once; or it is the one of a cluster, and works for each node that the cluster itself says the agent is on: with `kubernetesToken`, by which the cluster is asked. Until it has answered this says 503.',
-    body: registerBody,
-    replies: { 201: registerReply },
-    problems: ['unavailable'],
-    handle: async ({ body, request, requestId, deps }) => {
-      const token = agentCredentialOf(request, AGENT_TOKEN_PREFIX);
-      const key = makeToken(AGENT_KEY_PREFIX);
-      if (body.kubernetesToken !== undefined) {
-        const nodeId = await joinCluster(deps, requestId, token, body, key);
-        return { status: 201, body: { nodeId, key, intervalMs: deps.agents.intervalMs } };
-      }
-      const nodeId = await inTransaction(deps.database.kysely, async (tx) => {
-        const outcome = await registerNode(tx, {
-          tokenHash: hashAgentToken(token),
-          nonceHash: hashCredential(body.nonce),
-          keyHash: hashCredential(key),
-          agentVersion: body.agentVersion,
-          hostname: body.hostname,
-        });
-        if (outcome.kind === 'refused') throw new MusterError('unauthenticated', REFUSALS[outcome.reason]);
-        await appendAudit(tx, {
-          orgId: outcome.orgId,
-          actor: { kind: 'agent', id: outcome.nodeId, requestId },
-          action: 'node.register',
-          targetKind: 'node',
-          targetId: outcome.nodeId,
-          detail: {
-            instanceId: outcome.instanceId,
-            attemptId: outcome.attemptId,
-            agentVersion: body.agentVersion,
-            ...(outcome.isRepeat ? { isRepeat: true } : {}),
-          },
-        });
-        return outcome.nodeId;
-      });
-      return { status: 201, body: { nodeId, key, intervalMs: deps.agents.intervalMs } };
-    },
-  }),
-  route({
-    method: 'post',
-    path: '/nodes/heartbeat',
-    access: 'agent',
-    area: AREA,
-    summary: 'An agent tells that it lives, and what it sees',
-    body: heartbeatBody,
-    replies: { 200: heartbeatReply },
-    handle: async ({ body, request, requestId, deps }) => {
-      const freshKey = makeToken(AGENT_KEY_PREFIX);
-      const { kysely } = deps.database;
-      const recorded = await recordHeartbeat(kysely, {
-        keyHash: hashCredential(agentCredentialOf(request, AGENT_KEY_PREFIX)),
-        ...body,
-        sample: sampleOf(body),
-        freshKeyHash: hashCredential(freshKey),
-        rotateAfterMs: deps.agents.rotateKeyAfterMs,
-      });
-      if (!recorded) throw new MusterError('unauthenticated', 'the key is unknown or replaced');
-      if (recorded.isReboot) {
-        await appendAudit(kysely, {
-          orgId: recorded.orgId,
-          actor: { kind: 'agent', id: recorded.nodeId, requestId },
-          action: 'node.reboot',
-          targetKind: 'node',
-          targetId: recorded.nodeId,
-          detail: { bootId: body.bootId },
-        });
-      }
-      return {
-        status: 200,
-        body: {
-          accepted: recorded.isAccepted,
-          intervalMs: deps.agents.intervalMs,
-          ...(recorded.isKeyOffered ? { key: freshKey } : {}),
-        },
-      };
-    },
   }),
 ];
 

@@ -32,6 +32,8 @@ const RETENTION: [name: string, statement: string][] = [
      where s.uuid = v.stack_uuid and v.version < s.version - 20 and v.created_at < now() - interval '30 days'`,
   ],
   ['stateUpdates', `delete from state_updates where ended_at < now() - interval '400 days'`],
+  ['pods', `delete from pods where removed_at < now() - interval '30 days'`],
+  ['nodeOrders', `delete from node_orders where finished_at < now() - interval '7 days'`],
   [
     'operationEvents',
     `delete from operation_events where operation_id in

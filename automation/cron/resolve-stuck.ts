@@ -1,15 +1,18 @@
 /**
- * The resolve-stuck cron: whatever is on its way to another state while nothing drives it there is handed to the ordinary destroy.
+ * The resolve-stuck cron: whatever is on its way to another state while nothing drives it there is handed to the ordinary destroy, or
+ * turned back where it has files that only its sleep keeps.
  * What is driven has its own deadlines: purchases in the provision, boots by their boot deadline, destroys none, they never end.
  */
 import type { Logger } from 'pino';
 import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { resumeHibernation, stayAwake } from '../../db/accept-hibernate.ts';
+import { sleepOn } from '../../db/accept-wake.ts';
 import type { AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
-import { inTransaction, type Db } from '../../db/database.ts';
+import { inTransaction, type Db, type Tx } from '../../db/database.ts';
 import type { Queue } from '../../db/queue.ts';
-import { listStuckAttempts, listStuckInstances } from '../../db/stuck.ts';
+import { listStuckAttempts, listStuckInstances, listStuckSleepers } from '../../db/stuck.ts';
 import type { Cron } from './scheduler.ts';
 
 export function createResolveStuckCron(db: Db, queue: Queue, log: Logger, everyMs = 60_000): Cron {
@@ -31,15 +34,28 @@ export function createResolveStuckCron(db: Db, queue: Queue, log: Logger, everyM
           }),
         );
       }
+      const sleepers = await listStuckSleepers(db);
+      for (const { id, status } of sleepers) {
+        log.error({ instance: id, status }, 'a stuck instance goes back to where it was');
+        await inTransaction(db, (tx) => turnBack(tx, queue, id, `it was ${status} and nothing worked on it`));
+      }
       const taken = new Set(instances.map((instance) => instance.id));
       const attempts = (await listStuckAttempts(db)).filter((attempt) => !taken.has(attempt.instance_id));
       for (const attempt of attempts) {
         log.error({ attempt: attempt.id, status: attempt.status }, 'a stuck attempt is destroyed');
         await destroyAttempt(db, queue, attempt);
       }
-      return { instances: instances.length, attempts: attempts.length };
+      return { instances: instances.length + sleepers.length, attempts: attempts.length };
     },
   };
+}
+
+/** It stays awake or sleeps on; one whose machine was given up already goes on to sleep. */
+async function turnBack(tx: Tx, queue: Queue, instanceId: string, detail: string): Promise<void> {
+  const failure = { code: 'internal', detail };
+  if (await stayAwake(tx, instanceId, failure)) return;
+  if (await sleepOn(tx, queue, instanceId, failure)) return;
+  await resumeHibernation(tx, queue, instanceId);
 }
 
 function destroyAttempt(db: Db, queue: Queue, attempt: AttemptRow): Promise<void> {

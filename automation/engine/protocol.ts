@@ -6,7 +6,7 @@ import type { PlannedStep } from '../../domain/prices/price-diff.ts';
 import type { Drift } from '../../domain/stack.ts';
 import type { ProviderErrorKind } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
-import type { HostJoin, JoiningHost } from '../../providers-dynamic/host-runtime.ts';
+import type { HostJoin, JoiningHost, StandbyJoin } from '../../providers-dynamic/host-runtime.ts';
 
 /** The first three change nothing: what an up or a destroy would do, and what an outside hand has done. */
 export type UpdateKind = 'preview' | 'preview_destroy' | 'detect_drift' | 'up' | 'refresh' | 'destroy';
@@ -98,6 +98,8 @@ export interface Questions {
   /** Of hosts of ours: the private key that the stack's org keeps under this name. */
   sshKey: { ask: { credentialRef: string }; answer: { privateKey: string } };
   joinHost: { ask: { host: JoiningHost; wantsToken: boolean; carries: string | null }; answer: HostJoin | null };
+  /** Of the standby whose stack this is: who its agent is, and the token by which it joins. */
+  joinStandby: { ask: Record<string, never>; answer: StandbyJoin | null };
   mayForgetHost: { ask: { host: string }; answer: boolean };
   hostRemoved: { ask: { host: string }; answer: null };
   nextCandidate: {

@@ -8,6 +8,7 @@ import type { PlanInput } from '../../domain/provisioning/planner.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import { countPurchaseCall, findAttemptByLabel, recordRefusal, type AttemptRow } from '../../db/attempts.ts';
+import type { WakeHold } from '../../db/accept-wake.ts';
 import { claimProbe } from '../../db/circuits.ts';
 import type { Executor } from '../../db/database.ts';
 import { readMarket } from '../../db/market.ts';
@@ -32,7 +33,7 @@ export async function readPlanInput(
   const ids = new Set(own.map((row) => row.id));
   const [first] = own;
   if (!first) return null;
-  const request = first.request as ProvisionRequest;
+  const request = { ...(first.request as ProvisionRequest), ...holdOf(context) };
   const market = await readMarket(executor, request, context.enabledProviders);
   return {
     spec: specOf(request),
@@ -48,6 +49,11 @@ export async function readPlanInput(
     requestedAt: (first.replaced_at ?? first.created_at).getTime(),
     now: context.now().getTime(),
   };
+}
+
+/** Of a wake that is held to its plan: for this purchase alone, the next one goes by the instance's own request again. */
+function holdOf({ operation }: StepContext): Partial<WakeHold> {
+  return operation.kind === 'wake_instance' ? ((operation.input as { hold?: WakeHold }).hold ?? {}) : {};
 }
 
 function plannedAttempt(row: AttemptRow): PlanInput['attempts'][number] {

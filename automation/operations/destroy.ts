@@ -11,7 +11,7 @@ import { markDestroying, markGone, type AttemptRow } from '../../db/attempts.ts'
 import { retryWhileAway } from '../../db/database.ts';
 import { changeFinding, findFinding } from '../../db/findings.ts';
 import { setInstanceStatus, updateInstance } from '../../db/instances.ts';
-import { withClaim } from '../../db/operations.ts';
+import { wakeOperation, withClaim } from '../../db/operations.ts';
 import { markStackRemoved } from '../../db/stacks.ts';
 import { destroyVerified } from '../../providers-dynamic/destroy-machine.ts';
 import type { UpdateOutcome } from '../engine/stack-runner.ts';
@@ -190,11 +190,14 @@ async function apply(context: StepContext, view: StackView, gone: AttemptRow[]):
       withClaim(context.db, context.claim, async (tx) => {
         await markGone(tx, [...goneIds]);
         for (const instance of view.instances) {
-          if (instance.status !== 'destroying') continue;
+          if (instance.status !== 'destroying' && instance.status !== 'hibernating') continue;
           const left = view.attempts.filter(
             (attempt) => attempt.instance_id === instance.id && attempt.status !== 'gone' && !goneIds.has(attempt.id),
           );
-          if (left.length === 0) await setInstanceStatus(tx, instance.id, 'destroyed');
+          if (left.length > 0) continue;
+          if (instance.status === 'destroying') await setInstanceStatus(tx, instance.id, 'destroyed');
+          // It sleeps from now on: its own operation says so.
+          else await wakeOperation(tx, context.queue, instance.operation_id);
         }
       }),
     10_000,

@@ -14,6 +14,8 @@ export function findPendingResource(
   stack: StackRow,
   resource: StackResource,
 ): Promise<string | null> {
+  // A right to join that nobody took up: another one is asked for, and this one is worth nothing then.
+  if (resource.type.startsWith('pulumi-nodejs:dynamic/standby-agent:')) return Promise.resolve(null);
   const onHost = hostOfPending(resource);
   if (onHost !== null) return Promise.resolve(onHost);
   const { urn, name, type } = resource;

@@ -1,6 +1,7 @@
 /**
  * Provisioning: plan, reserve and record, let the engine buy, apply, wait for readiness, plan again; until every instance of the
- * request has its winner or has failed. Whatever is given up is destroyed by a destroy operation of its own.
+ * request has its winner, with its files where it had some, or has failed. Whatever is given up is destroyed by a destroy operation of
+ * its own. A wake is the same for an instance that sleeps, and sleeps on where it fails.
  */
 import { isWanted } from '../../domain/attempt.ts';
 import { openingBid, purchasePrice } from '../../domain/bid.ts';
@@ -12,6 +13,7 @@ import type { PlanAction, PlanInput } from '../../domain/provisioning/planner.ts
 import { destroyInstancesOf } from '../../db/accept-cancel.ts';
 import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { sleepOn } from '../../db/accept-wake.ts';
 import {
   insertAttempt,
   listAttemptsById,
@@ -23,6 +25,7 @@ import {
 import { SYSTEM } from '../../db/audit.ts';
 import { claimProbe, recordProviderOutcome } from '../../db/circuits.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
+import { findGivenBack, giveBackToFailover } from '../../db/failover-machines.ts';
 import {
   listInstancesOfOperation,
   lockInstance,
@@ -30,6 +33,7 @@ import {
   updateInstance,
   type InstanceRow,
 } from '../../db/instances.ts';
+import { findOpenHibernation } from '../../db/hibernations.ts';
 import { newId } from '../../db/new-id.ts';
 import { reserveOffer } from '../../db/offers.ts';
 import { findOperation, finishOperation, withClaim } from '../../db/operations.ts';
@@ -41,6 +45,7 @@ import { readPlanInput } from './candidates.ts';
 import { equipAgent } from './equip-agent.ts';
 import { handOverClaimed } from './hand-over.ts';
 import { listedProvider } from './step.ts';
+import { RESTORE_RECHECK_MS, restoreWinners, type Restoring } from './restore-winner.ts';
 import { applyBought, loadStack, runStackUpdate, type StackView } from './run-update.ts';
 import type { StepContext, StepResult } from './step.ts';
 
@@ -68,7 +73,10 @@ export async function provisionInstance(context: StepContext): Promise<StepResul
       // What is left waits for its provider to be believed, and holds up nothing else of the request.
       if (believed.length > 0 || unsent.length > 0) continue;
     }
-    const next = await planAndApply(context, view);
+    const restoring = await restoreWinners(context, view);
+    if (await endHopeless(context, restoring)) continue;
+    if (restoring.isChanged) continue;
+    const next = await planAndApply(context, view, restoring.note);
     if (next) return next;
   }
   return { kind: 'release' };
@@ -90,14 +98,21 @@ async function listForEngine(context: StepContext, view: StackView): Promise<Att
 }
 
 /** Plans on the rows as they are and applies what changes rows. null: something is to be bought, or to be planned again. */
-async function planAndApply(context: StepContext, view: StackView): Promise<StepResult | null> {
+async function planAndApply(
+  context: StepContext,
+  view: StackView,
+  restoringNote: string | null,
+): Promise<StepResult | null> {
   const input = await readPlanInput(context, context.db, context.operation.id, view.instances, view.attempts);
   const actions = input === null ? [] : plan(input);
-  if (input === null || actions.length === 0) return finish(context);
+  if (input === null || actions.length === 0) {
+    return restoringNote === null ? finish(context) : wait(context, RESTORE_RECHECK_MS, restoringNote);
+  }
   const [first] = actions;
   if (first?.kind === 'wait') {
     context.crashPoint('wait_recorded');
-    return { kind: 'wait', until: new Date(first.until), note: first.reason };
+    const recheck = restoringNote === null ? Infinity : context.now().getTime() + RESTORE_RECHECK_MS;
+    return { kind: 'wait', until: new Date(Math.min(first.until, recheck)), note: restoringNote ?? first.reason };
   }
   await retryWhileAway(
     () => withClaim(context.db, context.claim, (tx) => applyActions(context, tx, view, input, actions)),
@@ -142,6 +157,10 @@ async function failInstance(
   { instanceId, code, reason }: Extract<PlanAction, { kind: 'fail' }>,
 ): Promise<void> {
   if (await hasWinner(tx, instanceId)) return;
+  // It is not destroyed for a drought: its failover has it tried again.
+  if (await giveBackToFailover(tx, instanceId, reason)) return;
+  // Its files are kept: it sleeps on where a new one would be destroyed.
+  if (await sleepOn(tx, context.queue, instanceId, { code, detail: reason })) return;
   await acceptDestroy(tx, context.queue, {
     orgId: null,
     instanceId,
@@ -150,6 +169,16 @@ async function failInstance(
     failure: { code, detail: reason },
     askedBy: context.operation.id,
   });
+}
+
+/** Those for which no machine could be restored. Returns whether there were any. */
+async function endHopeless(context: StepContext, { hopeless }: Restoring): Promise<boolean> {
+  for (const { instanceId, reason } of hopeless) {
+    await withClaim(context.db, context.claim, (tx) =>
+      failInstance(context, tx, { kind: 'fail', instanceId, code: 'restore_failed', reason }),
+    );
+  }
+  return hopeless.length > 0;
 }
 
 /** Since the plan was read a machine that it gave up may have been found ready: then nothing else is bought, and nothing has failed. */
@@ -391,6 +420,10 @@ async function cancelProvision(context: StepContext): Promise<StepResult> {
 async function finish(context: StepContext): Promise<StepResult> {
   const instances = await listInstancesOfOperation(context.db, context.operation.id);
   const ready = instances.filter((instance) => instance.status === 'ready').length;
+  const givenBack = instances.length === 0 ? await findGivenBack(context.db, context.operation.id) : undefined;
+  if (givenBack !== undefined) return { kind: 'fail', error: { code: 'no_capacity', detail: givenBack } };
+  const asleep = instances.find((instance) => instance.status === 'hibernated');
+  if (asleep) return describeSleepingOn(context, asleep);
   const failed = instances.find(
     (instance): instance is InstanceRow & { failure_code: string } => instance.failure_code !== null,
   );
@@ -401,6 +434,13 @@ async function finish(context: StepContext): Promise<StepResult> {
   }
   const note = ready === instances.length ? 'ready' : `${ready} of ${instances.length} instances are ready`;
   return { kind: 'done', note: `${note}${await describeOrigin(context, instances)}` };
+}
+
+/** A wake that came to nothing. */
+async function describeSleepingOn(context: StepContext, instance: InstanceRow): Promise<StepResult> {
+  const sleep = await findOpenHibernation(context.db, instance.id);
+  const code = (sleep?.wake_failure_code ?? 'no_capacity') as ErrorCode;
+  return { kind: 'fail', error: { code, detail: sleep?.wake_failure_detail ?? 'it could not be woken' } };
 }
 
 /** Of a serverless request: how many were warm. */

@@ -111,7 +111,7 @@ function programArgs(context: StepContext, view: StackView, attempts: AttemptRow
         bidMicroUsdPerHour: attempt.bid_micro_usd_per_hour === null ? null : Number(attempt.bid_micro_usd_per_hour),
         image: request.image,
         ...startOf(context, attempt, {
-          env: openEnv(context.envelope, view.stackId, request.envSealed),
+          env: openEnv(context.envelope, request.sealedToStack ?? view.stackId, request.envSealed),
           onStart: request.onStart,
         }),
         sshPublicKeys: request.sshPublicKeys,

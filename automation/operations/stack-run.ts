@@ -75,6 +75,8 @@ function programArgs(context: StepContext, stack: StackRow, update: Update) {
     name: stack.title,
     tags: { owner: stack.owner, deployment: context.deploymentId, costCentre: stack.cost_centre },
     protect: stack.protect,
+    // Where the agent of what it makes reports.
+    ...(stack.kind === 'standby' ? { controlPlaneUrl: context.agentUrl } : {}),
     // A preview shows what is too dear, with its price; planning refuses it.
     ceilingMicroUsdPerHour:
       stack.ceiling_micro_usd_per_hour === null || update === 'preview'

@@ -22,6 +22,7 @@ import type { UpdateOutcome } from '../engine/stack-runner.ts';
 import { renewEnrolment } from '../clusters/enrolment.ts';
 import { followStack, type StackNews } from '../clusters/follow-stack.ts';
 import { UndecidedPending } from '../engine/undecided-pending.ts';
+import { followStandbyStack } from '../standby/follow-stack.ts';
 import { endFindings, healDrift, judgeDrift, recordRefresh } from './stack-drift.ts';
 import { hasCarried, record, runStack, type OperationInput } from './stack-run.ts';
 import { regionOf, saveState } from './stack-state.ts';
@@ -347,8 +348,10 @@ async function settle(
   return { kind: 'fail', error: failure };
 }
 
-/** A cluster follows the stack that makes it; a finding that it was to end is open again. */
+/** A cluster or a standby follows the stack that makes it; a finding that it was to end is open again. */
 async function setStatus(context: StepContext, tx: Tx, stack: StackRow, news: StackNews): Promise<void> {
+  // A takeover holds the standby's row before the stack's.
+  await followStandbyStack(tx, stack, news);
   await setStackStatus(tx, stack.id, news.status, news.failure ?? null);
   if (news.failure) await reopenFindingsOf(tx, context.operation.id);
   await followStack(tx, context.envelope, stack, news);

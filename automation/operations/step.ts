@@ -17,6 +17,7 @@ import type { AzureManagement } from '../clusters/azure-management.ts';
 import type { KubernetesReader } from '../clusters/kubernetes-reader.ts';
 import type { ListedProvider } from '../readiness/list-instances.ts';
 import type { StackRunner } from '../engine/stack-runner.ts';
+import type { SnapshotServices } from '../snapshots/restic-port.ts';
 
 /** What every step may use; made once per process. */
 export interface StepServices {
@@ -32,6 +33,10 @@ export interface StepServices {
   kubernetes: KubernetesReader;
   /** Absent: no cluster can be started or stopped. */
   azure?: AzureManagement;
+  /** Absent: this process has no store of snapshots. */
+  snapshots?: SnapshotServices;
+  /** Of the sandbox's control page, where drills make losses. Absent: nothing is simulated. */
+  sandboxUrl?: string;
   /** Where agents reach us; null: machines carry none. */
   agentUrl: string | null;
   labelMac: LabelMac;

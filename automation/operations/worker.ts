@@ -7,8 +7,10 @@ import { retryDelayMs } from '../../domain/backoff.ts';
 import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
 import { LEASE_MS, LEASE_RENEW_MS, type OperationKind } from '../../domain/operation.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { sleepOn } from '../../db/accept-wake.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { isConnectionError, retryWhileAway, type Database, type Tx } from '../../db/database.ts';
+import { giveBackToFailover } from '../../db/failover-machines.ts';
 import { listInstancesOfOperation } from '../../db/instances.ts';
 import {
   appendEvents,
@@ -27,15 +29,22 @@ import {
   type OperationRow,
 } from '../../db/operations.ts';
 import { DISPATCH_CHANNEL } from '../../db/queue.ts';
+import { deleteSnapshot } from '../snapshots/delete-snapshot.ts';
+import { restoreWorkspace } from '../snapshots/restore-workspace.ts';
+import { takeSnapshot } from '../snapshots/take-snapshot.ts';
+import { verifySnapshot } from '../snapshots/verify-snapshot.ts';
 import { adoptMachine } from './adopt-machine.ts';
 import { changeBid } from './change-bid.ts';
 import { destroyInstance, destroyMachine } from './destroy.ts';
 import { forgetDryRun } from './forget-dry-run.ts';
+import { failOver } from './fail-over.ts';
+import { hibernateInstance } from './hibernate-instance.ts';
 import { isOwnerDead } from './owner.ts';
 import { provisionInstance } from './provision-instance.ts';
 import { refreshOffers } from './refresh-offers.ts';
 import { registerCluster } from './register-cluster.ts';
 import { switchPower } from './switch-power.ts';
+import { runDrill } from './run-drill.ts';
 import { checkStackDrift, destroyStack, previewStack, refreshStack, upStack } from './stack-update.ts';
 import { StackHeldError } from '../engine/state-backend.ts';
 import type { StepContext, StepHandler, StepResult, StepServices } from './step.ts';
@@ -46,6 +55,10 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   destroy_machine: destroyMachine,
   adopt_machine: adoptMachine,
   change_bid: changeBid,
+  fail_over: failOver,
+  run_drill: runDrill,
+  hibernate_instance: hibernateInstance,
+  wake_instance: provisionInstance,
   refresh_offers: refreshOffers,
   preview_stack: previewStack,
   up_stack: upStack,
@@ -56,6 +69,10 @@ const HANDLERS: Record<OperationKind, StepHandler> = {
   register_cluster: registerCluster,
   stop_cluster: switchPower,
   start_cluster: switchPower,
+  take_snapshot: takeSnapshot,
+  verify_snapshot: verifySnapshot,
+  restore_workspace: restoreWorkspace,
+  delete_snapshot: deleteSnapshot,
 };
 
 /** When one of these fails, what it leaves half made is destroyed. */
@@ -199,6 +216,7 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
       case 'fail':
         return withClaim(db, claim, async (tx) => {
           if (MAKES_INSTANCES.has(operation.kind)) await destroyUnready(tx, operation.id, result.error);
+          if (operation.kind === 'wake_instance') await sleepOn(tx, queue, operation.target_id, result.error);
           await finishOperation(tx, queue, claim.operationId, 'failed', {
             error: result.error,
             note: result.error.detail,
@@ -224,6 +242,7 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
   ): Promise<void> {
     for (const instance of await listInstancesOfOperation(tx, operationId)) {
       if (!['requested', 'creating', 'booting'].includes(instance.status)) continue;
+      if (await giveBackToFailover(tx, instance.id, error.detail)) continue;
       const reason = error.detail;
       const order = {
         orgId: null,
@@ -256,7 +275,8 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
     if (!isConnectionError(error)) log.error({ err: error, operation: operation.id }, 'a step failed unexpectedly');
     const note = error instanceof MusterError ? error.detail : 'an internal error; it is tried again';
     // A destroy is never given up; a provision that keeps failing for reasons of ours must not hold machines for ever.
-    if (operation.kind !== 'provision_instance' || operation.failures < 20) return { kind: 'retry', afterMs: 0, note };
+    const mayFail = operation.kind === 'provision_instance' || operation.kind === 'wake_instance';
+    if (!mayFail || operation.failures < 20) return { kind: 'retry', afterMs: 0, note };
     return { kind: 'fail', error: { code: 'internal' satisfies ErrorCode, detail: note } };
   }
 

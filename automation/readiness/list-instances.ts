@@ -81,13 +81,15 @@ export async function takeListing(listed: ListedProvider, signal: AbortSignal): 
     isExpected(attempt, now(), lagMs) ? [attempt.provider_instance_id as string] : [],
   );
   const missing = findMissing({ expectedOurs, seen, confirmedGone: new Set() });
+  const confirmedGone = await confirmGone(client, missing, signal);
+  if (signal.aborted) return null; // cut off in the middle of asking: that says nothing
   const belief = judgeListing({
     error: null,
     previousCount: await readBaseline(db, provider, previous),
     count: observed.length,
     expectedOurs,
     seen,
-    confirmedGone: await confirmGone(client, missing, signal),
+    confirmedGone,
     now: now().getTime(),
     lastGoodAt: previous?.instances_seen_at?.getTime() ?? null,
   });

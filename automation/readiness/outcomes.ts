@@ -1,12 +1,15 @@
 /** What is recorded when a machine turned out ready, failed or lost: the attempt, the machine's history, and a wake-up of whoever waits. */
 import type { ErrorCode } from '../../domain/error-table.ts';
+import { isProvisioning } from '../../domain/instance.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import { acceptAttemptDestroy } from '../../db/accept-attempt-destroy.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { stayAwake } from '../../db/accept-hibernate.ts';
+import { acceptFailover } from '../../db/accept-failover.ts';
 import { lockAttemptStatus, markAttemptReady, markLost, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { inTransaction, type Db, type Tx } from '../../db/database.ts';
-import { findInstance, lockInstance, reportBoot, setInstanceStatus } from '../../db/instances.ts';
+import { findInstance, lockInstance, reportBoot, setInstanceStatus, updateInstance } from '../../db/instances.ts';
 import { recordOutcome } from '../../db/machines.ts';
 import { lockOperation, wakeOperation } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
@@ -58,10 +61,32 @@ export async function recordLost(db: Db, queue: Queue, attempt: AttemptRow, deta
     await countForMachine(tx, attempt, { kind: 'lost', wasReady: attempt.ready_at !== null }, { code: 'lost' }, now);
     const instance = await findInstance(tx, null, attempt.instance_id);
     if (instance?.winner_attempt_id !== attempt.id) return wakeProvision(tx, queue, attempt);
+    // It never was ready: its files are elsewhere, and come to the next machine.
+    if (isProvisioning(instance.status)) {
+      const change = { phase: 'purchasing' as const, note: detail, winnerAttemptId: null, restoreOperationId: null };
+      await setInstanceStatus(tx, instance.id, 'creating', change);
+      return wakeProvision(tx, queue, attempt);
+    }
+    // Nothing of it was given up yet: it is lost as one that is awake.
+    await stayAwake(tx, instance.id, { code: 'lost', detail });
+    if (await failOverLost(tx, queue, attempt, detail)) return;
     const failure = { code: 'lost', detail };
     await setInstanceStatus(tx, instance.id, 'lost', { note: detail, failure });
     await acceptDestroy(tx, queue, { orgId: null, instanceId: instance.id, actor: SYSTEM, reason: detail, failure });
   });
+}
+
+/** By its policy it goes on elsewhere, now or when that is allowed (the check-nodes cron asks again). Returns whether it does. */
+async function failOverLost(tx: Tx, queue: Queue, attempt: AttemptRow, detail: string): Promise<boolean> {
+  const order = {
+    instanceId: attempt.instance_id,
+    attemptId: attempt.id,
+    cause: 'detected' as const,
+    reasons: [detail],
+  };
+  const outcome = await acceptFailover(tx, queue, { ...order, actor: SYSTEM });
+  if (outcome.kind === 'hold') await updateInstance(tx, attempt.instance_id, { note: `${detail}; ${outcome.reason}` });
+  return outcome.kind !== 'none';
 }
 
 async function lockProvision(tx: Tx, attempt: AttemptRow): Promise<void> {

@@ -8,6 +8,7 @@ import type { Tx } from '../../db/database.ts';
 import { lockInstance, setInstanceStatus } from '../../db/instances.ts';
 import { appendEvents, interruptOperation } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
+import { claimFirstWriter } from '../../db/workspaces.ts';
 
 /**
  * Returns how many rivals lost; null where the instance has a winner already or is ending. The caller holds the row of the instance's
@@ -20,11 +21,14 @@ export async function declareWinner(
 ): Promise<{ losers: number } | null> {
   const instance = await lockInstance(tx, instanceId);
   if (!instance || instance.winner_attempt_id !== null) return null;
-  const change = { phase: 'active' as const, note: null, winnerAttemptId: attemptId };
-  if (!(await setInstanceStatus(tx, instanceId, 'ready', change))) return null;
-  await appendEvents(tx, instance.operation_id, [
-    { type: 'instance', data: { instanceId, status: 'ready', attemptId } },
-  ]);
+  // With files to come back it has its machine now, and is ready when they are there (operations/restore-winner.ts).
+  const isRestored = instance.restore_snapshot_id === null;
+  const phase = isRestored ? ('active' as const) : ('restoring' as const);
+  const change = { phase, note: null, winnerAttemptId: attemptId };
+  if (!(await setInstanceStatus(tx, instanceId, isRestored ? 'ready' : 'booting', change))) return null;
+  if (isRestored) await claimFirstWriter(tx, instanceId, attemptId);
+  const status = isRestored ? 'ready' : instance.status;
+  await appendEvents(tx, instance.operation_id, [{ type: 'instance', data: { instanceId, status, phase, attemptId } }]);
   const rivals = await lockRivals(tx, instanceId, attemptId);
   const failure = { code: 'canceled', detail: `lost the race: ${attemptId} was ready first` };
   for (const rival of rivals) {

@@ -1,5 +1,4 @@
 /** `muster clusters …`: Kubernetes clusters. The plan with its price comes before what is made, and what was shown is what is made. */
-import { readFile } from 'node:fs/promises';
 import type { z } from 'zod';
 import type {
   ClusterAccepted,
@@ -14,11 +13,12 @@ import type {
 import type { Context } from '../context.ts';
 import { CliError, EXIT } from '../exit-code.ts';
 import type { ExitCode } from '../exit-code.ts';
-import { formatAge, formatMicroUsd, orDash } from '../format.ts';
+import { formatAge, orDash } from '../format.ts';
 import { reportEnd, watchOperation } from '../watch-operation.ts';
+import { readJson, readText } from './input-file.ts';
 import { showPage } from './page.ts';
 import type { PageOptions } from './page.ts';
-import { awaitPlan, showPlan } from './stack-plan.ts';
+import { awaitPlan, confirmPlan, planOf, showPlan } from './stack-plan.ts';
 
 const HEAD = ['CLUSTER', 'NAME', 'KIND', 'STATUS', 'PLATFORM', 'KUBERNETES', 'NODES', 'GPUS', 'CHECKED'];
 
@@ -71,17 +71,11 @@ export async function createCluster(
   _args: string[],
   options: CreateClusterOptions,
 ): Promise<ExitCode> {
-  const { terminal, api } = context;
   const body = await bodyOf(options);
-  const plan = await awaitPlan(context, await api.post('/clusters', { ...body, dryRun: true }));
-  if (terminal.isJson && options.dryRun) terminal.printJson(plan);
-  else if (!terminal.isJson) await showPlan(context, plan);
-  if (plan.violations.length > 0) throw new CliError('Nothing was made: a policy would be broken.', EXIT.wrongUse);
-  if (options.dryRun) return EXIT.done;
-  const question = `Make it, for ${formatMicroUsd(plan.priceMicroUsdPerHour)} an hour?`;
-  if (!options.yes && !(await terminal.confirm(question, 'Say --yes, or --dry-run to see the plan only.')))
-    throw new CliError('Nothing was made.', EXIT.failed);
-  return follow(context, await api.post<ClusterAccepted>('/clusters', { ...body, planHash: plan.planHash }), options);
+  const plan = await planOf(context, '/clusters', body);
+  if (!(await confirmPlan(context, plan, options))) return EXIT.done;
+  const accepted = await context.api.post<ClusterAccepted>('/clusters', { ...body, planHash: plan.planHash });
+  return follow(context, accepted, options);
 }
 
 export async function registerCluster(
@@ -419,27 +413,6 @@ function gpusOf({ nodes }: ClusterReply): string {
   if (nodes === null) return '-';
   const known = nodes.accelerators.map((one) => `${one.gpus}x ${one.gpuModel ?? one.hardwareType}`).join(', ') || '0';
   return nodes.withUnknownGpuCount === 0 ? known : `${known} +?`;
-}
-
-async function readJson(file: string): Promise<Record<string, unknown>> {
-  const text = await readText(file);
-  try {
-    return JSON.parse(text) as Record<string, unknown>;
-  } catch (error) {
-    throw new CliError(`${file} is no JSON: ${(error as Error).message}`, EXIT.wrongUse);
-  }
-}
-
-/** @param file `-` is standard input */
-async function readText(file: string): Promise<string> {
-  if (file !== '-') {
-    return readFile(file, 'utf8').catch((error: Error) => {
-      throw new CliError(`It could not be read: ${error.message}`, EXIT.wrongUse);
-    });
-  }
-  const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 function pathOf(id: string | undefined): string {

@@ -43,6 +43,11 @@ export interface CreateOptions {
   maxLifetime?: string;
   overrideReason?: string;
   bootTimeout?: string;
+  /** A duration; true: the server's own. */
+  hibernateWhenIdle?: string | true;
+  failover?: 'off' | 'replace' | 'standby';
+  rpo?: string;
+  idleBelowPercent?: number;
   consumer?: string;
   dryRun?: boolean;
   yes?: boolean;
@@ -95,11 +100,30 @@ async function buildBody(context: Context, options: CreateOptions): Promise<Crea
     maxLifetime: options.maxLifetime === 'none' ? null : options.maxLifetime,
     overrideReason: options.overrideReason,
     bootTimeout: options.bootTimeout,
+    hibernateWhenIdle: readIdle(options),
+    failover: readFailover(options),
     consumer: options.consumer,
   };
   const said = Object.entries(given).filter(([, value]) => value !== undefined);
   // Names of providers and strategies are checked by the server, which knows them.
-  return Object.fromEntries(said) as CreateInstancesInput;
+  return Object.fromEntries(said) as unknown as CreateInstancesInput;
+}
+
+function readFailover({ failover: mode, rpo }: CreateOptions): CreateInstancesInput['failover'] {
+  if (mode === undefined && rpo !== undefined)
+    throw new CliError('--rpo is said of a failover: say --failover replace or standby too.', EXIT.wrongUse);
+  return mode === undefined ? undefined : { mode, ...(rpo === undefined ? {} : { rpo }) };
+}
+
+function readIdle({
+  hibernateWhenIdle: wish,
+  idleBelowPercent,
+}: CreateOptions): CreateInstancesInput['hibernateWhenIdle'] {
+  if (wish === undefined && idleBelowPercent === undefined) return undefined;
+  return {
+    ...(typeof wish === 'string' ? { for: wish } : {}),
+    ...(idleBelowPercent === undefined ? {} : { belowPercent: idleBelowPercent }),
+  };
 }
 
 /** Suggests a quarter more than the cheapest fitting offer. */
@@ -140,7 +164,7 @@ async function readSshKeys(context: Context, options: CreateOptions): Promise<st
 }
 
 /** `NAME` takes the value from our own environment, so that a secret need not be an argument; `NAME=value` says it. */
-function readEnv(pairs: string[], own: Environment): Record<string, string> {
+export function readEnv(pairs: string[], own: Environment): Record<string, string> {
   return Object.fromEntries(
     pairs.map((pair) => {
       const equals = pair.indexOf('=');

@@ -1,4 +1,4 @@
-/** `muster credentials …`: what opens machines of one's own. A value comes from a file, never from the command line, and is never shown. */
+/** `muster credentials …`: what opens machines of one's own, and what fetches images. A value comes from a file, never from the command line, and is never shown. */
 import type { Credential } from '../../api/contract/credentials.ts';
 import type { Context } from '../context.ts';
 import { EXIT } from '../exit-code.ts';
@@ -24,12 +24,17 @@ export function listCredentials(context: Context, _args: string[], options: Page
 export async function addCredential(
   { api, terminal }: Context,
   _args: string[],
-  options: { name: string; file: string },
+  options: { name: string; file: string; registry?: string },
 ): Promise<ExitCode> {
   const value = await readTextOption('--file', options.file);
-  const body = { name: options.name, kind: 'ssh_private_key', value };
+  const { name, registry } = options;
+  const body =
+    registry === undefined
+      ? { name, kind: 'ssh_private_key', value }
+      : { name, kind: 'registry', registry, value: value.trim() };
   const made = await api.post<Credential>('/credentials', body, { isPlain: true });
   if (terminal.isJson) terminal.printJson(made);
+  else if (made.kind === 'registry') terminal.print(`${made.id}  ${made.name} is kept sealed, for ${made.publicPart}.`);
   else {
     terminal.print(`${made.id}  ${made.name} is kept sealed. Let this key in on the hosts:`);
     terminal.print(orDash(made.publicPart));

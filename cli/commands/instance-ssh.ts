@@ -25,7 +25,7 @@ export async function sshToInstance(
   return (await runSsh([...args, ...command])) as ExitCode;
 }
 
-/** The host key is remembered under the instance's id, because addresses and ports are recycled among machines. */
+/** The host key is remembered under the purchase's id: addresses and ports are recycled among machines, and an instance gets other ones. */
 function sshArguments(
   address: InstanceSsh,
   instanceId: string,
@@ -38,7 +38,7 @@ function sshArguments(
   }
   const settings = [
     `UserKnownHostsFile="${join(folder, 'known_hosts')}"`,
-    `HostKeyAlias=${instanceId}`,
+    `HostKeyAlias=${address.attemptId ?? instanceId}`,
     'StrictHostKeyChecking=accept-new',
     'LogLevel=ERROR',
     'ConnectTimeout=20',

@@ -5,7 +5,7 @@ import type { Context } from '../context.ts';
 import { followEvents } from '../event-stream.ts';
 import { CliError, EXIT } from '../exit-code.ts';
 import type { ExitCode } from '../exit-code.ts';
-import { formatAge, formatMicroUsd, formatSum, orDash } from '../format.ts';
+import { formatAge, formatMicroUsd, formatSpan, formatSum, orDash } from '../format.ts';
 import { describeEvent } from '../operation-progress.ts';
 import { reportEnd, watchOperation } from '../watch-operation.ts';
 import { showPage } from './page.ts';
@@ -124,6 +124,18 @@ function showJson(context: Context, value: unknown, isStream: boolean): void {
   else context.terminal.printJson(value);
 }
 
+/** While it sleeps: since when, and what its files cost. */
+function describeSleep({ status, hibernation: sleep }: Instance): string | null {
+  if (sleep === null || !['hibernating', 'hibernated', 'waking'].includes(status)) return null;
+  const storage = sleep.storageMicroUsdPerMonth;
+  return [
+    `${sleep.status} (${sleep.cause})`,
+    ...(sleep.sleptAt === null ? [] : [`since ${sleep.sleptAt}`]),
+    ...(storage === null ? [] : [`its files cost ${formatMicroUsd(storage)} a month`]),
+    ...(sleep.wakeFailureDetail === null ? [] : [`not woken: ${sleep.wakeFailureDetail}`]),
+  ].join(', ');
+}
+
 function describeInstance(instance: Instance): [string, string][] {
   const rows: [string, string | null][] = [
     ['id', instance.id],
@@ -143,6 +155,13 @@ function describeInstance(instance: Instance): [string, string][] {
     ],
     ['cost so far', formatSum(instance.accruedMicroUsd)],
     ['ssh', instance.ssh === null ? null : formatSsh(instance)],
+    ['sleep', describeSleep(instance)],
+    [
+      'saved',
+      instance.savings === null
+        ? null
+        : `${formatSum(instance.savings.savedMicroUsd)} by ${formatSpan(instance.savings.asleepMs)} asleep`,
+    ],
     ['strategy', instance.strategy],
     ['created', instance.createdAt],
     ['ready', instance.readyAt],

@@ -45,3 +45,29 @@ function priceText(price: StackPlanReply['changes'][number]['after']): string {
   if (price === null) return '-';
   return price.microUsdPerHour === null ? price.kind : formatMicroUsd(price.microUsdPerHour);
 }
+
+/** The plan of a request that makes something, by a dry run of it. */
+export async function planOf(
+  context: Context,
+  path: string,
+  body: Record<string, unknown>,
+): Promise<StackPlanReply> {
+  return awaitPlan(context, await context.api.post(path, { ...body, dryRun: true }));
+}
+
+/** Shows it and asks. @returns false: only the plan was wanted */
+export async function confirmPlan(
+  context: Context,
+  plan: StackPlanReply,
+  options: { yes?: boolean; dryRun?: boolean },
+): Promise<boolean> {
+  const { terminal } = context;
+  if (terminal.isJson && options.dryRun) terminal.printJson(plan);
+  else if (!terminal.isJson) await showPlan(context, plan);
+  if (plan.violations.length > 0) throw new CliError('Nothing was made: a policy would be broken.', EXIT.wrongUse);
+  if (options.dryRun) return false;
+  const question = `Make it, for ${formatMicroUsd(plan.priceMicroUsdPerHour)} an hour?`;
+  if (!options.yes && !(await terminal.confirm(question, 'Say --yes, or --dry-run to see the plan only.')))
+    throw new CliError('Nothing was made.', EXIT.failed);
+  return true;
+}

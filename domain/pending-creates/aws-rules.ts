@@ -59,6 +59,7 @@ export const AWS_PENDING_RULES: PendingRules = {
     '#',
   ),
   'aws:eks/addon:Addon': byName((i) => [textOf(i.clusterName), textOf(i.addonName)], ':'),
+  'aws:route53/record:Record': byName((i) => [textOf(i.zoneId), textOf(i.name), textOf(i.type)], '_'),
   'aws:eks/cluster:Cluster': byName(({ name }) => textOf(name)),
   'aws:eks/nodeGroup:NodeGroup': byName((i) => [textOf(i.clusterName), textOf(i.nodeGroupName)], ':'),
   // Its secret half was told to the one who was killed.

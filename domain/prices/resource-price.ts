@@ -90,6 +90,8 @@ const FREE = [
   'aws:eks/accessPolicyAssociation:',
   'aws:eks/podIdentityAssociation:',
   'aws:kms/alias:',
+  // Queries are paid by use, and little.
+  'aws:route53/record:',
   'aws:s3/bucket',
   'azure-native:resources:ResourceGroup',
   'azure-native:network:VirtualNetwork',
@@ -113,6 +115,7 @@ const FREE = [
   // Hosts of one's own.
   'pulumi-nodejs:dynamic/ssh-host:',
   'pulumi-nodejs:dynamic/k3s:',
+  'pulumi-nodejs:dynamic/standby-agent:',
 ];
 
 export function priceResource(resource: PricedInputs, context: PriceContext): ResourcePrice {

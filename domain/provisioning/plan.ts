@@ -11,7 +11,7 @@
  */
 import { isWanted } from '../attempt.ts';
 import { ERROR_TABLE, type ErrorCode } from '../error-table.ts';
-import type { InstanceStatus } from '../instance.ts';
+import { isProvisioning, type InstanceStatus } from '../instance.ts';
 import type { Offer } from '../offer.ts';
 import type { ProviderName } from '../provider.ts';
 import { planColdstartWave } from './coldstart.ts';
@@ -54,7 +54,6 @@ interface Settled {
 }
 
 const NOT_OURS: readonly InstanceStatus[] = ['destroying', 'destroyed'];
-const BEING_PROVISIONED: readonly InstanceStatus[] = ['requested', 'creating', 'booting'];
 
 export function plan(input: PlanInput): PlanAction[] {
   const byInstance = Map.groupBy(input.attempts.filter(wasTried), (attempt) => attempt.instanceId);
@@ -107,7 +106,7 @@ function settle(instance: PlannedInstance, attempts: PlannedAttempt[], input: Pl
   if (NOT_OURS.includes(instance.status)) return nothing;
   const winnerId = instance.winnerAttemptId ?? findFirstReady(attempts)?.id;
   if (winnerId !== undefined) return { ...nothing, actions: settleWinner(instance, winnerId, attempts) };
-  if (!BEING_PROVISIONED.includes(instance.status)) return nothing;
+  if (!isProvisioning(instance.status)) return nothing;
 
   const actions = abandonHopeless(attempts, input);
   const alive = withAbandoned(attempts, actions).filter((one) => isWanted(one.status));

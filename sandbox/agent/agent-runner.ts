@@ -5,13 +5,15 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import type { ReportedGpus } from '../ssh/gpu-report.ts';
-import type { MachineWatch } from '../vendor.ts';
+import { startSimulatedEngine, type SimulatedEngine } from '../docker/engine.ts';
+import type { AgentChange, AgentSeat, MachineWatch, RunningMachine } from '../vendor.ts';
 import type { HostOrder, HostReport } from './agent-host.ts';
-import { renderFakeSmi, type GpuTrouble } from './fake-smi.ts';
+import type { GpuTrouble } from './fake-smi.ts';
+import { agentEnvironment, DISK, engineSocket, prepareDisk, writeFiles, type SeatedMachine } from './simulated-disk.ts';
+import { openUplink, type Uplink } from './uplink.ts';
 
 /** Each takes some 11 MB. Machines beyond it run without an agent, as if it could not be installed. */
 export const MAX_AGENTS = 200;
@@ -19,18 +21,8 @@ const INSTALL = '/nodes/install.sh';
 const HOST_FLAGS = ['--disable-warning=ExperimentalWarning'];
 const RETRY_MS = 2_000;
 const DOWNLOAD_MS = 10_000;
-
-/** What an agent is put on: a rented machine, or a node of a cluster. */
-export interface SeatedMachine {
-  provider: string;
-  instanceId: number | string;
-  boot: number;
-  env: Record<string, string>;
-  /** null: it has no nvidia-smi. */
-  gpus: ReportedGpus | null;
-  /** On its disk, by their place below it; variables that end in _FILE name such places. */
-  files?: Record<string, string>;
-}
+/** How soon a machine that has switched itself off is off. */
+const LOOK_MS = 250;
 
 export interface AgentRunner extends MachineWatch {
   /** Puts an agent there, whatever a start script says; whoever sat there is gone. false: there are too many. */
@@ -43,6 +35,9 @@ export interface AgentRunner extends MachineWatch {
   /** Ends the agent of a machine, and starts none again before the machine boots. */
   kill(key: string): boolean;
   troubleGpus(key: string, trouble: GpuTrouble | null): boolean;
+  agents(): AgentSeat[];
+  changeAgent(key: string, change: AgentChange): AgentSeat | null;
+  onPowerOff(listener: (machine: RunningMachine) => void): void;
   /** Kills the process that all agents run in; false: none runs. */
   crashHost(): boolean;
   close(): void;
@@ -50,6 +45,10 @@ export interface AgentRunner extends MachineWatch {
 
 interface Seat {
   home: string;
+  /** null: not there yet. */
+  uplink: Uplink | null;
+  /** null: not there yet. */
+  engine: SimulatedEngine | null;
   timer: NodeJS.Timeout | null;
   isRunning: boolean;
   isEnded: boolean;
@@ -58,7 +57,9 @@ interface Seat {
 /** @param dir where machines' disks are; null: a temporary folder, removed at the close */
 export function createAgentRunner(dir: string | null): AgentRunner {
   const root = dir ?? mkdtempSync(join(tmpdir(), 'muster-sandbox-agents-'));
-  const seats = new Map<string, { machine: SeatedMachine; seat: Seat }>();
+  const seats = new Map<string, { machine: SeatedMachine; seat: Seat; rented: RunningMachine | null }>();
+  let poweredOff: (machine: RunningMachine) => void = () => {};
+  const looking = setInterval(lookForPowerOff, LOOK_MS).unref();
   const host = createHost((key) => {
     const found = seats.get(key);
     if (found) again(found.machine, found.seat);
@@ -76,28 +77,34 @@ export function createAgentRunner(dir: string | null): AgentRunner {
     if (found === undefined) return;
     seats.delete(key);
     stop(key, found.seat);
+    found.seat.uplink?.close();
+    void found.seat.engine?.close();
+  }
+
+  function lookForPowerOff(): void {
+    for (const [key, { seat, rented }] of seats) {
+      if (!existsSync(join(seat.home, DISK.poweredOff))) continue;
+      rmSync(join(seat.home, DISK.poweredOff), { force: true });
+      end(key);
+      if (rented) poweredOff(rented);
+    }
   }
 
   async function start(machine: SeatedMachine, seat: Seat): Promise<void> {
     try {
       const { home } = seat;
-      prepareMachine(home, machine);
-      const program = await download(machine.env['MUSTER_AGENT_URL'] ?? '', join(home, 'agent.mjs'));
+      prepareDisk(home, machine);
+      seat.engine ??= await startSimulatedEngine({
+        socket: engineSocket(home),
+        file: join(home, DISK.containers),
+        boot: String(machine.boot),
+      });
+      if (seat.isEnded) return void seat.engine.close();
+      seat.uplink ??= await openUplink(machine.env['MUSTER_AGENT_URL'] ?? '');
+      if (seat.isEnded) return seat.uplink.close();
+      const program = await download(seat.uplink.url, join(home, DISK.agent));
       if (seat.isEnded) return;
-      const env = {
-        PATH: `${join(home, 'bin')}:/usr/bin:/bin`,
-        MUSTER_AGENT_URL: machine.env['MUSTER_AGENT_URL'] ?? '',
-        MUSTER_AGENT_TOKEN: machine.env['MUSTER_AGENT_TOKEN'] ?? '',
-        MUSTER_AGENT_DIR: join(home, 'state'),
-        MUSTER_AGENT_PROC: join(home, 'proc'),
-        // This computer's own devices are not the machine's.
-        MUSTER_AGENT_SYS: join(home, 'sys'),
-        ...Object.fromEntries(
-          Object.entries(machine.env).flatMap(([name, place]) =>
-            /^MUSTER_AGENT_\w+_FILE$/.test(name) ? [[name, join(home, place)]] : [],
-          ),
-        ),
-      };
+      const env = agentEnvironment(home, machine, seat.uplink.url);
       seat.isRunning = true;
       host.send({ kind: 'start', key: keyOf(machine), program, env });
     } catch {
@@ -105,13 +112,13 @@ export function createAgentRunner(dir: string | null): AgentRunner {
     }
   }
 
-  function seatAgent(machine: SeatedMachine): boolean {
+  function seatAgent(machine: SeatedMachine, rented: RunningMachine | null = null): boolean {
     const key = keyOf(machine);
     end(key);
     if (seats.size >= MAX_AGENTS) return false;
-    const home = join(root, `${machine.provider}-${machine.instanceId}`.replaceAll('/', '_'));
-    const seat: Seat = { home, timer: null, isRunning: false, isEnded: false };
-    seats.set(key, { machine, seat });
+    const home = join(root, `${machine.provider}-${rented?.filesOf ?? machine.instanceId}`.replaceAll('/', '_'));
+    const seat: Seat = { home, uplink: null, engine: null, timer: null, isRunning: false, isEnded: false };
+    seats.set(key, { machine, seat, rented });
     void start(machine, seat);
     return true;
   }
@@ -127,9 +134,9 @@ export function createAgentRunner(dir: string | null): AgentRunner {
       const hasAgent =
         machine.startupScript?.includes(INSTALL) === true && machine.env['MUSTER_AGENT_URL'] !== undefined;
       end(keyOf(machine));
-      if (hasAgent) seatAgent(machine);
+      if (hasAgent) seatAgent(machine, machine);
     },
-    seat: seatAgent,
+    seat: (machine) => seatAgent(machine),
     unseat: end,
     write(key, files) {
       const found = seats.get(key);
@@ -146,11 +153,36 @@ export function createAgentRunner(dir: string | null): AgentRunner {
     troubleGpus(key, trouble) {
       const found = seats.get(key);
       if (found === undefined) return false;
-      writeFileSync(join(found.seat.home, 'trouble'), trouble ?? '');
+      writeFileSync(join(found.seat.home, DISK.trouble), trouble ?? '');
       return true;
     },
+    agents: () => [...seats.values()].map(({ machine, seat }) => describeSeat(machine, seat)),
+    changeAgent(key, change) {
+      const found = seats.get(key);
+      if (found === undefined) return null;
+      const { machine, seat } = found;
+      if (change.isPartitioned !== undefined) seat.uplink?.partition(change.isPartitioned);
+      if (change.gpuPercent !== undefined) {
+        const file = join(seat.home, DISK.utilization);
+        if (change.gpuPercent === null) rmSync(file, { force: true });
+        else writeFileSync(file, String(change.gpuPercent));
+      }
+      if (change.declareActivity === true) {
+        const file = join(seat.home, DISK.activity);
+        mkdirSync(dirname(file), { recursive: true });
+        writeFileSync(file, '');
+      }
+      if (change.isKilled === true) stop(key, seat);
+      if (change.isKilled === false && seat.isEnded) {
+        seat.isEnded = false;
+        void start(machine, seat);
+      }
+      return describeSeat(machine, seat);
+    },
+    onPowerOff: (listener) => void (poweredOff = listener),
     crashHost: () => host.crash(),
     close() {
+      clearInterval(looking);
       for (const key of seats.keys()) end(key);
       host.close();
       if (dir === null) rmSync(root, { recursive: true, force: true });
@@ -203,22 +235,16 @@ function keyOf({ provider, instanceId }: SeatedMachine): string {
   return `${provider}/${instanceId}`;
 }
 
-function writeFiles(home: string, files: Record<string, string>): void {
-  for (const [place, text] of Object.entries(files)) {
-    mkdirSync(dirname(join(home, place)), { recursive: true });
-    writeFileSync(join(home, place), text);
-  }
-}
-
-function prepareMachine(home: string, machine: SeatedMachine): void {
-  const bootId = createHash('sha256').update(`${machine.provider}/${machine.instanceId}/${machine.boot}`).digest('hex');
-  mkdirSync(join(home, 'bin'), { recursive: true });
-  mkdirSync(join(home, 'proc', 'sys', 'kernel', 'random'), { recursive: true });
-  if (machine.gpus) writeFileSync(join(home, 'bin', 'nvidia-smi'), renderFakeSmi(machine.gpus), { mode: 0o755 });
-  writeFiles(home, machine.files ?? {});
-  writeFileSync(join(home, 'proc', 'sys', 'kernel', 'random', 'boot_id'), `${bootId.slice(0, 32)}\n`);
-  // So the sequences of an agent that is started again in one boot go on rising.
-  writeFileSync(join(home, 'proc', 'uptime'), `${Math.floor(Date.now() / 100) % 1e9} 0\n`);
+function describeSeat({ provider, instanceId }: SeatedMachine, seat: Seat): AgentSeat {
+  const utilization = join(seat.home, DISK.utilization);
+  return {
+    provider,
+    instanceId,
+    isRunning: seat.isRunning,
+    isPartitioned: seat.uplink?.isPartitioned ?? false,
+    gpuPercent: existsSync(utilization) ? Number(readFileSync(utilization, 'utf8')) : null,
+    home: seat.home,
+  };
 }
 
 /** What the installer downloads, checked as the installer checks it. */

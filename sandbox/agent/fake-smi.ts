@@ -42,7 +42,7 @@ const HANG_SECONDS = 60;
 
 /**
  * Fields that are none of these are "[N/A]". `-i INDEX`, `-L` and `-q -x` work; anything else is refused with 2. Its trouble, a GpuTrouble
- * or nothing, is read at each call from the file `trouble` in the folder above its own.
+ * or nothing, is read at each call from the file `trouble` in the folder above its own, and how busy its GPUs are from `utilization`.
  */
 export function renderFakeSmi(gpus: ReportedGpus): string {
   const table = runNvidiaSmi([`--query-gpu=${FIELDS.join(',')}`, '--format=csv,noheader,nounits'], gpus).stdout;
@@ -50,6 +50,8 @@ export function renderFakeSmi(gpus: ReportedGpus): string {
   return `#!/bin/sh
 trouble=
 [ ! -f "\${0%/*}/../trouble" ] || trouble=$(cat "\${0%/*}/../trouble")
+busy=
+[ ! -f "\${0%/*}/../utilization" ] || busy=$(cat "\${0%/*}/../utilization")
 query= only= list= xml=
 while [ $# -gt 0 ]; do
   case $1 in
@@ -90,17 +92,18 @@ LIST
   exit 0
 fi
 if [ -n "$xml" ]; then
-  cat <<'XML'
+  sed "s,<gpu_util>0 %,<gpu_util>\${busy:-0} %," <<'XML'
 ${renderXml(gpus, table)}
 XML
   exit 0
 fi
-awk -F ', ' -v query="$query" -v known='${FIELDS.join(',')}' -v only="$only" -v trouble="$trouble" '
+awk -F ', ' -v query="$query" -v known='${FIELDS.join(',')}' -v only="$only" -v trouble="$trouble" -v busy="$busy" '
   BEGIN { n = split(known, names, ","); for (i = 1; i <= n; i++) at[names[i]] = i; wanted = split(query, fields, ",") }
   only == "" || only == $1 {
     line = ""
     for (i = 1; i <= wanted; i++) {
       value = fields[i] in at ? $(at[fields[i]]) : "[N/A]"
+      if (busy != "" && fields[i] == "utilization.gpu") value = busy
       if (trouble == "no_permission" && fields[i] ~ /^(memory|utilization|power)[.]/) value = "[Insufficient Permissions]"
       line = line (i > 1 ? ", " : "") value
     }

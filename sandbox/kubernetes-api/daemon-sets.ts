@@ -2,7 +2,7 @@
  * The scheduler, as far as our agent needs one: where a program has put the agent's DaemonSet into a simulated cluster, each node that its
  * selector means runs the real agent, in a Pod with the tokens that the kubelet projects. A node that goes takes its Pod along.
  */
-import type { SeatedMachine } from '../agent/agent-runner.ts';
+import type { SeatedMachine } from '../agent/simulated-disk.ts';
 import type { CloudResourceReport, SimulatedClouds } from '../pulumi/clouds.ts';
 import type { SimulatedNode } from './nodes.ts';
 import type { KubernetesApi } from './server.ts';

@@ -45,7 +45,12 @@ const PREFIX = 'cloud/';
 /** Outputs that only the simulation reads begin so. */
 const OWN_NOTES = 'simulated';
 
-export function createCloudStore(journal: Journal, now: () => number): CloudStore {
+/** @param onChange told of each resource that was put or removed */
+export function createCloudStore(
+  journal: Journal,
+  now: () => number,
+  onChange: (key: ResourceKey) => void = () => {},
+): CloudStore {
   const byType = new Map<string, Map<string, CloudResource>>();
   for (const [key, value] of journal.restored) {
     if (!key.startsWith(PREFIX)) continue;
@@ -61,9 +66,12 @@ export function createCloudStore(journal: Journal, now: () => number): CloudStor
   function put(resource: CloudResource): void {
     shelf(resource.type).set(placeOf(resource), resource);
     journal.put([[journalKey(resource), resource]]);
+    onChange(resource);
   }
   function remove(key: ResourceKey): void {
-    if (shelf(key.type).delete(placeOf(key))) journal.put([[journalKey(key), null]]);
+    if (!shelf(key.type).delete(placeOf(key))) return;
+    journal.put([[journalKey(key), null]]);
+    onChange(key);
   }
   /** As it is by now; undefined when it is gone by now. */
   function settle(resource: CloudResource): CloudResource | undefined {

@@ -5,6 +5,7 @@
 import { createClock, type SandboxClock } from '../clock.ts';
 import { type Journal, openJournal } from '../journal.ts';
 import { NotReadyError } from '../http-listener.ts';
+import type { MachineWatch } from '../vendor.ts';
 import { AWS_RULES } from './aws/rules.ts';
 import { switchManagedCluster, type ArmAnswer } from './azure/power.ts';
 import { AZURE_RULES } from './azure/rules.ts';
@@ -14,6 +15,7 @@ import { createCloudFaultBook, type CloudFault, type CloudFaultInput } from './c
 import type { ClusterApi, PackageRules } from './cloud-rules.ts';
 import { createCloudStore, propertiesOf, type CloudResource } from './cloud-store.ts';
 import { createCloudWaits, type CloudTimings } from './cloud-time.ts';
+import { createGcpMachineLife, type GcpMachineLife } from './gcp/machine-life.ts';
 import { GCP_RULES } from './gcp/rules.ts';
 import { KUBERNETES_RULES } from './kubernetes/rules.ts';
 import { getPath, withPath, type Properties } from './properties.ts';
@@ -93,6 +95,8 @@ export interface SimulatedClouds {
     timings: CloudTimings;
     /** Where the clusters answer. Absent: nowhere. */
     clusterApi?: ClusterApi | null;
+    /** Told which machines run. Absent: nobody. */
+    machineWatch?: MachineWatch;
   }): void;
   /** The world ends; the ports stay, calls are answered UNAVAILABLE. */
   stop(): void;
@@ -128,6 +132,7 @@ export async function listenClouds(port: number): Promise<SimulatedClouds> {
   }
   function stop(): void {
     world?.waits.cancelAll();
+    world?.machines.close();
     world = null;
   }
   const findOf = (type?: string): CloudResource[] =>
@@ -215,6 +220,7 @@ export async function startSimulatedClouds(options: SimulatedCloudsOptions): Pro
 }
 
 interface OpenWorld extends CloudWorld {
+  machines: GcpMachineLife;
   calls: Map<string, number>;
 }
 
@@ -224,16 +230,25 @@ function openWorld({
   journal,
   timings,
   clusterApi = null,
+  machineWatch = { onRunning: () => {}, onGone: () => {} },
 }: Parameters<SimulatedClouds['open']>[0]): OpenWorld {
   const calls = new Map<string, number>();
   const restored = (journal.restored.get(FAULTS_KEY) as CloudFault[] | undefined) ?? [];
+  const machines = createGcpMachineLife(() => store, clock, machineWatch);
+  const store = createCloudStore(
+    journal,
+    () => clock.now(),
+    (key) => machines.onChange(key),
+  );
+  machines.open();
   return {
     seed,
     clock,
     timings,
     clusterApi,
     calls,
-    store: createCloudStore(journal, () => clock.now()),
+    machines,
+    store,
     faults: createCloudFaultBook(seed, restored, (faults) => journal.put([[FAULTS_KEY, faults]])),
     waits: createCloudWaits(clock),
     count: (key) => calls.set(key, (calls.get(key) ?? 0) + 1),

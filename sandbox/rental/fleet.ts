@@ -161,6 +161,7 @@ export function createRentalFleet<Details>(deps: RentalFleetDependencies<Details
 
     applyFault(machine, fault) {
       const atMs = clock.now();
+      if (fault.kind === 'power_off') return this.stop(machine);
       if (fault.kind === 'host_return') returnHost(machine, atMs);
       else if (fault.kind === 'host_loss') machine.plan.push({ atMs: atMs + (fault.delayMs ?? 0), step: 'lose_host' });
       else if (fault.kind === 'reclaim') machine.plan.push({ atMs: atMs + (fault.delayMs ?? 0), step: 'reclaim' });

@@ -29,6 +29,7 @@ export const RENTAL_MACHINE_FAULTS: readonly MachineFaultKind[] = [
   'wrong_gpu',
   'host_loss',
   'host_return',
+  'power_off',
   'reclaim',
 ];
 

@@ -182,6 +182,7 @@ export function createFleet(deps: FleetDependencies): Fleet {
 
     applyFault(machine, fault) {
       const atMs = clock.now();
+      if (fault.kind === 'power_off') return this.stop(machine);
       if (fault.kind === 'host_return') returnHost(machine, atMs);
       else if (fault.kind === 'host_loss') planFault(machine, 'lose_host', atMs + (fault.delayMs ?? 0));
       else if (fault.kind === 'outbid') planFault(machine, 'outbid', atMs + (fault.delayMs ?? 0));

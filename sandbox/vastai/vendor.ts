@@ -18,7 +18,16 @@ export function createVastaiVendor(): SandboxVendor {
     name: 'vastai',
     title: 'Vast.ai',
     endpoints: VASTAI_ENDPOINTS,
-    machineFaults: ['slow_boot', 'failed_boot', 'ssh_never_answers', 'wrong_gpu', 'host_loss', 'host_return', 'outbid'],
+    machineFaults: [
+      'slow_boot',
+      'failed_boot',
+      'ssh_never_answers',
+      'wrong_gpu',
+      'host_loss',
+      'host_return',
+      'power_off',
+      'outbid',
+    ],
     switchesSchema: vastaiSwitchesSchema,
     async listen(options) {
       server = await startVastaiServer(current, options);

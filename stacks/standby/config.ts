@@ -70,6 +70,12 @@ export const standbyConfigSchema = z
       .array(z.string().regex(/^(ssh-|ecdsa-|sk-)\S+ \S+/, 'must be OpenSSH public keys'))
       .default([])
       .describe('Keys of the user muster. Default none: OS Login decides. Free.'),
+    agent: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Carry Muster's agent. Default false; only a standby that the control plane made for an instance (POST /standby) can have it. Free.",
+      ),
     snapshotBucket: z
       .string()
       .regex(/^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$/, 'must be a bucket name')

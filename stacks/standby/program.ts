@@ -9,6 +9,7 @@ import type { StandbyConfig } from './config.ts';
 
 export function standbyProgram(args: StackArgs<StandbyConfig>): Record<string, Output<unknown>> {
   const { config, name, tags, protect, ceilingMicroUsdPerHour } = args;
+  const { agent: _, ...others } = config;
   const { project, zone } = config;
   const region = zone.replace(/-[a-z]$/, '');
   return withPolicies({ ceilingMicroUsdPerHour, region }, (options) => {
@@ -17,7 +18,7 @@ export function standbyProgram(args: StackArgs<StandbyConfig>): Record<string, O
       { project, region, zone, defaultLabels: formatLabels(tags, name), addPulumiAttributionLabel: false },
       options,
     );
-    const made = new GcpStandby(name, { ...config, tags, protect }, { ...options, provider });
+    const made = new GcpStandby(name, { ...others, tags, protect, ...agentOf(args) }, { ...options, provider });
     const { instanceName, instanceId, status, privateAddress, publicAddress, serviceAccountEmail, dataDisk } = made;
     return {
       instanceName,
@@ -30,4 +31,9 @@ export function standbyProgram(args: StackArgs<StandbyConfig>): Record<string, O
       dataDisk,
     };
   });
+}
+
+/** Under plain `pulumi up` there is nobody to report to. */
+function agentOf({ config, controlPlaneUrl = null }: StackArgs<StandbyConfig>) {
+  return config.agent && controlPlaneUrl !== null ? { agent: { controlPlaneUrl } } : {};
 }

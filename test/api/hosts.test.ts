@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { claimHost, markHostRemoved, markHostsOfStackRemoved } from '../../db/hosts.ts';
-import { replaceHostToken } from '../../db/nodes.ts';
+import { replaceNodeToken } from '../../db/nodes.ts';
 import { hashAgentToken, makeAgentToken } from '../../secrets/agent-token.ts';
 import { startApiServer, type ApiServer, type Loose } from '../support/api-server.ts';
 import { SSH_KEY } from '../support/ssh-machine.ts';
@@ -46,7 +46,7 @@ function inTx<T>(work: (tx: Loose) => Promise<T>): Promise<T> {
 
 async function register(nodeId: string, nonce = 'n'.repeat(43)) {
   const token = makeAgentToken();
-  await inTx((tx) => replaceHostToken(tx, { tokenHash: hashAgentToken(token), nodeId, lifetimeMs: 60_000 }));
+  await inTx((tx) => replaceNodeToken(tx, { tokenHash: hashAgentToken(token), nodeId, lifetimeMs: 60_000 }));
   return { token, reply: await joinWith(token, nonce) };
 }
 const joinWith = (token: string, nonce: string) =>

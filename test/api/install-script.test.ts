@@ -1,5 +1,5 @@
 /** The real script and the real agent, as processes of their own. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -171,7 +171,39 @@ describe('the install script', () => {
     await fetchScript();
     expect((await install([], { MUSTER_AGENT_URL: '' })).output).toMatch(/MUSTER_AGENT_URL is not set/);
     expect((await install()).output).toMatch(/MUSTER_AGENT_TOKEN is not set/);
-    expect((await install(['remove'])).output).toMatch(/unknown argument remove; allowed: uninstall/);
+    expect((await install(['remove'])).output).toMatch(/unknown argument remove; allowed: run, uninstall/);
+  });
+
+  it('runs in the foreground as the entry point of a container, keeps its settings, and ends when it is told to', async () => {
+    await fetchScript();
+    const { token, attemptId } = await recordMachine(server);
+    const child = spawn('sh', [join(root, 'install.sh'), 'run'], {
+      env: {
+        PATH: process.env['PATH'] ?? '',
+        MUSTER_AGENT_URL: server.url,
+        MUSTER_AGENT_DIR: directory,
+        MUSTER_AGENT_NODE: process.execPath,
+        MUSTER_AGENT_TOKEN: token,
+        MUSTER_AGENT_WORKSPACE: `${root}/a workspace`,
+        MUSTER_AGENT_POWEROFF: 'touch /tmp/it is off',
+      },
+      stdio: 'ignore',
+    });
+    const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+    await until(async () => (await heartbeat(attemptId))?.heartbeat_at != null, 'a heartbeat', BOUND_MS);
+    // The keeper is the very process that was started: a container ends with it.
+    expect(pid('keeper.pid')).toBe(child.pid);
+    const agent = pid('agent.pid');
+    const environment = readFileSync(`/proc/${agent}/environ`, 'utf8').split('\0');
+    expect(environment).toContain(`MUSTER_AGENT_WORKSPACE=${root}/a workspace`);
+    expect(environment).toContain('MUSTER_AGENT_POWEROFF=touch /tmp/it is off');
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    await until(() => !isAlive(agent), 'the agent gone', BOUND_MS);
+    const wrong = await install(['run'], { MUSTER_AGENT_POWEROFF: 'echo "$HOME"' });
+    expect(wrong.output).toMatch(/MUSTER_AGENT_POWEROFF may have letters/);
+    await install(['uninstall']);
+    expect(existsSync(directory)).toBe(false);
   });
 
   it('installs, starts, does nothing the second time, starts what died, and uninstalls', async () => {

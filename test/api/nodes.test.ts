@@ -293,8 +293,8 @@ describe('a heartbeat', () => {
 
   it('with unknown fields or a GPU list beyond reason is refused', async () => {
     const { key } = await registered();
-    const extra = await asAgent('heartbeat', key, { ...beat(), pods: [] });
-    expect(extra.body.errors).toEqual([{ path: 'pods', message: 'is not a known field' }]);
+    const extra = await asAgent('heartbeat', key, { ...beat(), moods: [] });
+    expect(extra.body.errors).toEqual([{ path: 'moods', message: 'is not a known field' }]);
     expect(
       (
         await asAgent(

@@ -159,6 +159,10 @@ export function makeInstance(id: string, name: string, status: Instance['status'
     failureDetail: null,
     operationId: 'op_createcreatecrea',
     stackId: 'stk_aaaaaaaaaaaaaaaa',
+    hibernateWhenIdle: null,
+    hibernateSchedule: null,
+    hibernation: null,
+    savings: null,
     consumer: null,
   };
 }
@@ -185,6 +189,13 @@ export function makeMetrics(instanceId: string): InstanceMetrics {
         gpuPowerW: null,
         load1: 0.5,
         memoryAvailableMib: 30_000,
+        gpuPeakPercent: null,
+        cpuPercent: 12.5,
+        memoryUsedMib: 2_000,
+        diskFreeMib: null,
+        networkReceivedBytesPerSecond: null,
+        networkSentBytesPerSecond: null,
+        isActivityDeclared: false,
       },
     ],
   };

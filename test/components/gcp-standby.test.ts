@@ -144,3 +144,28 @@ describe('an option of a standby', () => {
     expect(engine.find('gcp:compute/subnetwork:Subnetwork').ipCidrRange).toBe('10.1.0.0/24');
   });
 });
+
+describe("a standby's agent", () => {
+  const agent = { controlPlaneUrl: 'https://muster.example' };
+
+  it('is installed by each boot, with its key and the workspace on the data disk', async () => {
+    await make({ agent });
+    const script = String(engine.find(MACHINE).metadata['startup-script']);
+    expect(script).toContain('/nodes/install.sh');
+    expect(script).toContain("export MUSTER_AGENT_URL='https://muster.example'");
+    expect(script).toContain("export MUSTER_AGENT_TOKEN='a-secret-token'");
+    expect(script).toContain('export MUSTER_AGENT_DIR=/mnt/muster/agent');
+    expect(script).toContain('/dev/disk/by-id/google-data');
+  });
+
+  it('joins as the node that keeps its key on that disk', async () => {
+    await make({ agent });
+    const join = engine.find('pulumi-nodejs:dynamic/standby-agent:Join');
+    expect(join).toMatchObject({ disk: 'id-of-stand-data', controlPlaneUrl: 'https://muster.example' });
+  });
+
+  it('is not there without a control plane', async () => {
+    await make();
+    expect(engine.find(MACHINE).metadata).not.toHaveProperty('startup-script');
+  });
+});

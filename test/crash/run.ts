@@ -18,6 +18,13 @@ const { values } = parseArgs({
   },
 });
 
+/**
+ * Of sleeping, waking and failing over: no machine of the matrix carries an agent, so none is reached here. Workers are killed at each of
+ * them in test/automation/operations/hibernate-crash.test.ts and beside it.
+ */
+const WITH_AGENTS = /^(hibernate|snapshot|restore|failover)_/;
+const POINTS = CRASH_POINTS.filter((point) => !WITH_AGENTS.test(point));
+
 const first = Number(values.first);
 const last = first + Number(values.seeds) - 1;
 let broken = 0;
@@ -50,15 +57,15 @@ console.log(`${last - first + 1} seeds, ${fired} kills, ${bought} machines bough
 process.exit(broken > 0 ? 1 : 0);
 
 export function drawCell(seed: number): CrashCell {
-  const pairs = CRASH_POINTS.length * VICTIMS.length;
+  const pairs = POINTS.length * VICTIMS.length;
   const pair = seed % pairs;
   const turn = PROVIDER_NAMES[(seed + Math.floor(seed / pairs)) % PROVIDER_NAMES.length];
-  const point = (values.point ?? CRASH_POINTS[pair % CRASH_POINTS.length]) as CrashPointName;
+  const point = (values.point ?? POINTS[pair % POINTS.length]) as CrashPointName;
   // Points that only a race or only a claim reaches are drawn with one. warm_given_up needs a dead machine besides, and stays unreached here:
   // test/automation/operations/serverless-crash.test.ts kills a worker there.
   const needsRace = point === 'losers_marked';
   const needsPool = point.startsWith('warm_');
-  const victim = (values.victim ?? VICTIMS[Math.floor(pair / CRASH_POINTS.length)]) as Victim;
+  const victim = (values.victim ?? VICTIMS[Math.floor(pair / POINTS.length)]) as Victim;
   return {
     seed,
     point,

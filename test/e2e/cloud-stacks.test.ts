@@ -76,6 +76,12 @@ const CASES: { kind: StackKind; config: object; drift: CloudDrift; changed: stri
     },
     changed: 'train-main-versioning',
   },
+  {
+    kind: 'dns-record',
+    config: { zoneId: 'Z0123456789ABCDEFGHIJ', hostname: 'train.example.com', address: '203.0.113.7', port: 22_022 },
+    drift: { type: 'Record', name: 'Z0123456789ABCDEFGHIJ_train.example.com_A', changes: { ttl: 3_600 } },
+    changed: 'train',
+  },
 ];
 
 describe.each(CASES)('the $kind stack', ({ kind, config, drift, changed }) => {

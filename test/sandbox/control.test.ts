@@ -36,6 +36,12 @@ describe('the admin routes', () => {
     ['a switch out of range', '/__sandbox/switches', { provider: 'vastai', raceStatus: 500 }, 'raceStatus'],
     ['a machine without a label', '/__sandbox/machines', { provider: 'vastai' }, 'label'],
     ['a reset with wishes', '/__sandbox/reset', { keep: 'machines' }, 'keep'],
+    [
+      'GPUs that are busier than busy',
+      '/__sandbox/agents',
+      { provider: 'vastai', instanceId: 1, gpuPercent: 101 },
+      'gpuPercent',
+    ],
     ['no body at all', '/__sandbox/clock', undefined, 'expected object'],
   ])('refuse %s with 422 and say what is wrong', async (_name, path, body, said) => {
     const before = vendor.state();
@@ -48,6 +54,9 @@ describe('the admin routes', () => {
 
   it('know their paths and methods', async () => {
     expect((await vendor.admin('GET', '/__sandbox/nothing')).status).toBe(404);
+    expect((await vendor.admin('GET', '/__sandbox/agents')).body).toEqual({ agents: [] });
+    const agent = { provider: 'vastai', instanceId: 1, isPartitioned: true };
+    expect((await vendor.admin('POST', '/__sandbox/agents', agent)).status).toBe(404);
     expect((await vendor.admin('PUT', '/__sandbox/faults', {})).status).toBe(405);
     expect((await vendor.admin('DELETE', '/__sandbox/faults/fault-9')).status).toBe(404);
   });

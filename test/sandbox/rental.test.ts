@@ -142,6 +142,25 @@ describe('a machine', () => {
     expect(find(sandbox.state(), id)).toMatchObject({ isHostLost: false, status: 'running' });
   });
 
+  it('that switches itself off by its agent is billed on where the vendor does so', async () => {
+    let off: (machine: RunningMachine) => void = () => {};
+    const running: RunningMachine[] = [];
+    const machineWatch = {
+      onRunning: (machine: RunningMachine) => void running.push(machine),
+      onGone: () => {},
+      onPowerOff: (listener: typeof off) => void (off = listener),
+    };
+    const sandbox = await start({ machineWatch, hasForeignMachines: false });
+    const id = await rent(sandbox.urls.lambda, 'a');
+    await sandbox.advance(BOOTED_MS);
+    off(running[0] as RunningMachine);
+    await sandbox.advance(BOOTED_MS);
+    const before = find(sandbox.state(), id);
+    expect(before.status).toBe('stopped');
+    await sandbox.advance(3_600_000);
+    expect(find(sandbox.state(), id).chargedMicroUsd).toBeGreaterThan(before.chargedMicroUsd);
+  });
+
   it('is told of each time it begins to run and each time it ends, once and in order', async () => {
     const heard: [string, number | string, number][] = [];
     const tell = (what: string) => (machine: RunningMachine) =>

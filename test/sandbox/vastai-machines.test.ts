@@ -189,6 +189,18 @@ describe('interruptible machines', () => {
   });
 });
 
+describe('a machine that switches itself off', () => {
+  it('is stopped, and its disk is billed on', async () => {
+    const id = await bootedRental();
+    await vendor.addFault(fault('power_off', id));
+    await vendor.advance(BOOTED_MS);
+    expect(await vendor.read(id)).toMatchObject({ cur_state: 'stopped' });
+    const before = report(id).chargedMicroUsd;
+    await vendor.advance(3_600_000);
+    expect(report(id).chargedMicroUsd).toBeGreaterThan(before);
+  });
+});
+
 describe('a lost host', () => {
   it('is offline and bills nothing, until it returns', async () => {
     const id = await bootedRental();

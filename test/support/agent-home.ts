@@ -98,6 +98,7 @@ export async function startAgentHome(): Promise<AgentHome> {
           if (!response?.ok) throw new ProviderError('retryable', 'the control plane is away');
           return response.text();
         },
+        joinStandby: () => Promise.resolve(null),
         mayForget: () => Promise.resolve(script.forgotten),
         removed: (host: string) => Promise.resolve(void script.removedHosts.push(host)),
         signal: () => script.abort.signal,

@@ -8,6 +8,7 @@ import type { ApiDeps } from '../../api/api-deps.ts';
 import { createApp, type App } from '../../api/app.ts';
 import { hashCredential, makeApiKeySecret, shownPrefix } from '../../api/credential.ts';
 import { ensureFirstAdmin } from '../../api/first-admin.ts';
+import { createFilesOpener } from '../../api/repository/open-files.ts';
 import { insertApiKey } from '../../db/api-keys.ts';
 import { openDatabase, type Database } from '../../db/database.ts';
 import { registerDeployment } from '../../db/deployment.ts';
@@ -72,6 +73,7 @@ export async function startApiServer(changes: Partial<ApiDeps> = {}): Promise<Ap
       intervalMs: 10_000,
       rotateKeyAfterMs: 86_400_000,
     },
+    openRepositoryFiles: createFilesOpener(null),
     registration: 'invite',
     rateLimitPerSecond: null,
     maxLifetimeMs: 12 * 3_600_000,

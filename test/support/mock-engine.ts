@@ -46,6 +46,7 @@ const OUTPUTS: Record<string, (args: MockResourceArgs) => object> = {
     nodeToken: inputs.role === 'server' ? 'K10::server:token' : null,
     kubeconfig: inputs.role === 'server' ? 'the-made-kubeconfig' : null,
   }),
+  'pulumi-nodejs:dynamic/standby-agent:Join': () => ({ nodeId: 'nod_aaaaaaaaaaaaaaaa', token: 'a-secret-token' }),
   'gcp:compute/instance:Instance': ({ inputs }) => ({
     currentStatus: inputs.desiredStatus,
     networkInterfaces: [{ networkIp: '10.62.0.2', accessConfigs: [] }],

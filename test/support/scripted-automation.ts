@@ -1,6 +1,7 @@
 /** The automation without engine and vendor: real workers, handlers, crons and database over a scripted vendor and stack runner. */
 import { randomBytes } from 'node:crypto';
 import { pino } from 'pino';
+import { createCheckIdleCron } from '../../automation/cron/check-idle.ts';
 import { createInterruptibleCron } from '../../automation/cron/check-interruptible.ts';
 import { createExpireCron } from '../../automation/cron/expire.ts';
 import { createReconcileCron, type ReconcileOptions } from '../../automation/cron/reconcile-fleet.ts';
@@ -30,7 +31,7 @@ import {
 } from './scripted-vendor.ts';
 import { SSH_KEY } from './ssh-machine.ts';
 
-type CronName = 'interruptible' | 'readiness' | 'reconcile' | 'sync' | 'expire';
+type CronName = 'idle' | 'interruptible' | 'readiness' | 'reconcile' | 'sync' | 'expire';
 
 export interface ScriptedAutomation extends FleetDatabase {
   vendor: ScriptedVendor;
@@ -123,6 +124,7 @@ export async function createScriptedAutomation(): Promise<ScriptedAutomation> {
           createReconcileCron({ ...shared, deploymentId: DEPLOYMENT_ID, labelMac, orphans: made.orphans }),
         sync: () => createSyncOffersCron(shared),
         interruptible: () => createInterruptibleCron(shared),
+        idle: () => createCheckIdleCron(shared),
         expire: () => createExpireCron(db, queue, shared.now),
       }[name]();
       return cron.run(new AbortController().signal);

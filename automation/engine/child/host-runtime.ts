@@ -11,6 +11,7 @@ export function createChildHostRuntime({ request, ask, send }: RunContext, signa
   return {
     sshPrivateKey: async (credentialRef) => (await ask('sshKey', { credentialRef }, signal)).privateKey,
     join: (host, { wantsToken, carries }) => ask('joinHost', { host, wantsToken, carries }, signal),
+    joinStandby: () => ask('joinStandby', {}, signal),
     installScript: (url) => fetchScript(url, signal),
     mayForget: (host) => ask('mayForgetHost', { host }, signal),
     removed: async (host) => void (await ask('hostRemoved', { host }, signal)),

@@ -3,6 +3,7 @@ import { CloudError } from '../cloud-error.ts';
 import type { FillRequest, PackageRules, ResourceRules, Scene } from '../cloud-rules.ts';
 import { autoName, newHex, seededHex } from '../names.ts';
 import { getPath, isObject, objectOf, textOf, withPath, type Properties, asText } from '../properties.ts';
+import { DNS_RULES } from './dns.ts';
 import { CLUSTER_RULES } from './eks.ts';
 import { awsError } from './errors.ts';
 import { IDENTITY_RULES } from './iam.ts';
@@ -16,6 +17,7 @@ const TYPES: Readonly<Record<string, ResourceRules>> = {
   ...IDENTITY_RULES,
   ...CLUSTER_RULES,
   ...STORAGE_RULES,
+  ...DNS_RULES,
 };
 
 const DEFAULT_REGION = 'us-east-1';
@@ -29,7 +31,7 @@ export const AWS_RULES: PackageRules = {
     return { ...args, region, accountId: ACCOUNT_ID, defaultTags: readDefaultTags(args.defaultTags) };
   },
   scopeOf(type, properties, config) {
-    if (type.startsWith('aws:iam/') || type === 'aws:s3/bucket:Bucket') return '';
+    if (type.startsWith('aws:iam/') || type.startsWith('aws:route53/') || type === 'aws:s3/bucket:Bucket') return '';
     return textOf(properties.region) ?? String(config.region);
   },
   fillInputs,

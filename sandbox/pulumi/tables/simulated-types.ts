@@ -39,6 +39,7 @@ export const SIMULATED_MODULES: Record<CloudPackage, { resources: readonly strin
       'iam/userPolicy',
       'kms/alias',
       'kms/key',
+      'route53/record',
       's3/bucket',
       's3/bucketLifecycleConfiguration',
       's3/bucketPolicy',

@@ -1,12 +1,7 @@
-/**
- * A worker that dies at every step of a hand-over. It dies as a killed process does: nothing of it reaches the database from that moment
- * on, and its lease stands until somebody sees that it is dead.
- */
+/** A worker that dies at every step of a hand-over. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { createWorker } from '../../../automation/operations/worker.ts';
-import { openDatabase } from '../../../db/database.ts';
-import { expireLeases } from '../../../db/operations.ts';
-import { CRASH_POINTS, type CrashPointName } from '../../../domain/crash-points.ts';
+import { CRASH_POINTS } from '../../../domain/crash-points.ts';
+import { runDoomedWorker } from '../../support/doomed-worker.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 import { RTX_4090, startSshMachine, type SshMachine } from '../../support/ssh-machine.ts';
 import { makePool, warmOf, warmUp } from '../../support/warm-pool.ts';
@@ -14,7 +9,6 @@ import { makePool, warmOf, warmUp } from '../../support/warm-pool.ts';
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbcdefghijklmnopqrstuvwxyz0123456789ABCDEFG user';
 /** Whatever marks a hand-over is tested here; a mark that is added without a case fails the test. */
 const WARM_POINTS = CRASH_POINTS.filter((name) => name.startsWith('warm_'));
-const OWNER = 'doomed';
 
 let ssh: SshMachine;
 let automation: ScriptedAutomation;
@@ -22,29 +16,6 @@ beforeAll(async () => {
   ssh = await startSshMachine();
 });
 afterAll(() => ssh?.close());
-/** Runs a worker until it passes `point` and is dead; then another process finds that out. */
-async function dieAt(point: CrashPointName): Promise<void> {
-  const database = openDatabase({ url: automation.url, applicationName: OWNER, poolSize: 6 });
-  let isDead = false;
-  const die = (): never => {
-    throw new Error(`killed at ${point}`);
-  };
-  const connect = database.pool.connect.bind(database.pool);
-  database.pool.connect = ((...args: Parameters<typeof connect>) =>
-    isDead ? Promise.reject(new Error(`killed at ${point}`)) : connect(...args)) as typeof database.pool.connect;
-  const crashPoint = (name: CrashPointName) => {
-    if (name === point) isDead = true;
-    if (isDead) die();
-  };
-  const services = { ...automation.services, db: database.kysely, crashPoint };
-  const worker = createWorker({ services, database, owner: OWNER, concurrency: 6 });
-  await worker.start();
-  await automation.until(() => isDead, `it passes ${point}`);
-  await worker.drain();
-  await database.close();
-  await expireLeases(automation.db, OWNER);
-}
-
 /** Every machine that lives is one instance's, and every instance that has one has its own. */
 async function expectNothingLostNorTwice(): Promise<void> {
   const held = (await automation.attempts()).filter(({ status }) => status !== 'gone');
@@ -72,7 +43,7 @@ describe('a worker killed in a hand-over', () => {
       await first.drain();
       const { operation, instances } = await automation.provision({ strategy: 'serverless', sshPublicKeys: [KEY] });
       const id = instances[0]?.id as string;
-      await dieAt(point);
+      await runDoomedWorker(automation, point);
       expect((await automation.operation(operation.id)).finished_at).toBeNull();
       await automation.startWorker();
       expect(await automation.untilFinished(operation.id)).toMatchObject({
@@ -100,7 +71,7 @@ describe('a worker killed in a hand-over', () => {
     await automation.db.updateTable('pools').set({ target_size: 0 }).execute();
     ssh.answer = { output: 'Unable to determine the device handle: GPU is lost', exitCode: 15 };
     const { operation, instances } = await automation.provision({ strategy: 'serverless' });
-    await dieAt('warm_given_up');
+    await runDoomedWorker(automation, 'warm_given_up');
     ssh.answer = RTX_4090;
     await automation.startWorker();
     await automation.untilGone(machine?.id as string);

@@ -41,6 +41,7 @@ async function makeHost() {
     sshPrivateKey: () => Promise.resolve(host.privateKey),
     join: () => Promise.resolve(null),
     installScript: () => Promise.reject(new Error('no agent here')),
+    joinStandby: () => Promise.resolve(null),
     mayForget: () => Promise.resolve(script.forgotten),
     removed: () => Promise.resolve(),
     signal: () => new AbortController().signal,
