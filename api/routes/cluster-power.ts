@@ -43,7 +43,7 @@ function powerRoute(verb: Verb, summary: string, description: string): Route {
         refuseKind(row, verb);
         if (!stack) throw new MusterError('conflict', `the stack of ${row.name} is not there`);
         await refuseBesideUpdate(tx, stack);
-        refuseStatus(row, (stack.outputs ?? {}) as Record<string, unknown>, verb);
+        refuseStatus(row, stack.outputs ?? {}, verb);
         const operation = await acceptOperation(tx, deps.queue, {
           orgId: row.org_id,
           kind: verb === 'stop' ? 'stop_cluster' : 'start_cluster',

@@ -31,7 +31,7 @@ export async function switchPower(context: StepContext): Promise<StepResult> {
   const stack = cluster?.stack_id ? await findStack(db, null, cluster.stack_id) : undefined;
   if (!cluster || !stack || cluster.status === 'destroyed') return { kind: 'done', note: 'the cluster is gone' };
   try {
-    const { clusterId } = (stack.outputs ?? {}) as Record<string, unknown>;
+    const { clusterId } = stack.outputs ?? {};
     if (!context.azure) throw new ClusterTrouble('no_token', 'there are no credentials for Azure');
     if (typeof clusterId !== 'string')
       throw new ClusterTrouble('no_kubernetes', 'it was not made whole yet: up its stack');

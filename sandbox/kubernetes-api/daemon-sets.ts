@@ -106,12 +106,12 @@ function readAgent(set: CloudResourceReport, clouds: Pick<SimulatedClouds, 'reso
   const env = listOf(at(listOf(spec['containers'])[0], 'env')).map(recordOf);
   const url = env.find(({ name }) => name === 'MUSTER_AGENT_URL')?.['value'];
   const sources = listOf(spec['volumes']).flatMap((volume) => listOf(at(volume, 'projected', 'sources')));
-  const secretName = sources.map((source) => at(source, 'secret', 'name')).find((name) => name !== undefined);
+  const secretName = sources.map((source) => at(source, 'secret', 'name')).find((name) => typeof name === 'string');
   const audience = sources.map((source) => at(source, 'serviceAccountToken', 'audience')).find(Boolean);
   const namespace = String(at(set.properties, 'metadata', 'namespace'));
   const secret = clouds
     .resources(SECRET)
-    .find(({ scope, id }) => scope === set.scope && id === `${namespace}/${String(secretName)}`);
+    .find(({ scope, id }) => scope === set.scope && id === `${namespace}/${secretName}`);
   const token = at(secret?.properties, 'stringData', 'token');
   if (typeof url !== 'string' || typeof token !== 'string' || typeof audience !== 'string') return null;
   const nodeSelector = recordOf(spec['nodeSelector']) as Record<string, string>;

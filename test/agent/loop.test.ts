@@ -169,7 +169,7 @@ describe("the agent's life", () => {
       ['mn_1', 'a.b.1'],
       ['mn_2', 'a.b.2'],
     ]);
-    expect((tries[0]?.body as Loose).nonce).not.toBe((tries[1]?.body as Loose).nonce);
+    expect(new Set(tries.map(({ body }) => (body as Loose).nonce)).size).toBe(2);
     expect(beats.at(-1)?.credential).toBe('ma_2');
     expect(keys.read()?.key).toBe('ma_2');
   });
