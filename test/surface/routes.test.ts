@@ -85,7 +85,7 @@ describe('every route', () => {
 
   it('that spends or destroys takes an Idempotency-Key', () => {
     const spending =
-      /^(POST \S*\/instances(\/provision|\/:id\/extend)?|DELETE \S*\/instances\S*|POST \S*\/pools|DELETE \S*\/pools\/:id|POST \S*\/sessions(\/:id\/(done|extend))?|DELETE \S*\/sessions\/:id|POST \S*\/operations\/:id\/cancel|POST \S*\/findings\/:id\/(destroy|adopt)|POST \S*\/stacks(\/:id\/(up|refresh|destroy))?|POST \S*\/clusters(\/:id\/(kubeconfig|scale|upgrade|start|stop))?|DELETE \S*\/clusters\/:id|POST \S*\/pods|DELETE \S*\/pods\/:id|POST \S*\/instances\/:id\/(snapshots|restore)|DELETE \S*\/snapshots\/:id|POST \S*\/snapshots\/:id\/verify|POST \S*\/instances\/:id\/(hibernate|hibernation|wake|failover|failover-policy)|POST \S*\/standby(\/(drills|failover|failback))?|DELETE \S*\/standby\/:id|POST \S*\/nodes|DELETE \S*\/nodes\/:id)$/;
+      /^(POST \S*\/instances(\/provision|\/:id\/extend)?|DELETE \S*\/instances\S*|POST \S*\/pools|DELETE \S*\/pools\/:id|POST \S*\/sessions(\/:id\/(done|extend))?|DELETE \S*\/sessions\/:id|POST \S*\/operations\/:id\/cancel|POST \S*\/findings\/:id\/(destroy|adopt)|POST \S*\/stacks(\/:id\/(up|refresh|destroy))?|POST \S*\/clusters(\/:id\/(kubeconfig|scale|upgrade|start|stop))?|DELETE \S*\/clusters\/:id|POST \S*\/pods|DELETE \S*\/pods\/:id|POST \S*\/instances\/:id\/(snapshots|restore)|DELETE \S*\/snapshots\/:id|POST \S*\/snapshots\/:id\/verify|POST \S*\/instances\/:id\/(hibernate|hibernation|wake|failover|failover-policy)|POST \S*\/standby(\/(drills|failover|failback))?|DELETE \S*\/standby\/:id|(POST|DELETE) \S*\/instances\/:id\/endpoint\/name|POST \S*\/nodes|DELETE \S*\/nodes\/:id)$/;
     for (const { route, name } of entries) expect(route.isIdempotent === true, name).toBe(spending.test(name));
   });
 
