@@ -8,6 +8,7 @@ import { inTransaction } from '../../../db/database.ts';
 import { findEndpoint } from '../../../db/endpoints.ts';
 import { saveFailoverPolicy } from '../../../db/failover-policies.ts';
 import { findFailover, type FailoverRow } from '../../../db/failovers.ts';
+import { wakeOperation } from '../../../db/operations.ts';
 import { findWorkspace } from '../../../db/workspaces.ts';
 import { CRASH_POINTS, type CrashPointName } from '../../../domain/crash-points.ts';
 import type { FailoverPolicy } from '../../../domain/failover.ts';
@@ -152,7 +153,11 @@ describe('a failover', () => {
     expect(await automation.instance(instanceId)).toMatchObject({ status: 'creating', winner_attempt_id: null });
     automation.vendor.offers = offers;
     await automation.tick('sync');
-    await automation.passTime(60_000);
+    // Not by passTime: the failover's operation looks again and again.
+    await automation.asOwner(
+      `update operations set finished_at = finished_at - interval '5 minutes' where id = '${first}'`,
+    );
+    await wakeOperation(automation.db, automation.queue, failover.operation_id as string);
     const second = await fleet.boot(instanceId);
     expect(second.id).not.toBe(attempt.id);
     await fleet.endRestore(instanceId, 'succeeded');
