@@ -111,7 +111,7 @@ const watchOf = (nodeId: string) =>
   automation.db.selectFrom('node_watches').selectAll().where('node_id', '=', nodeId).executeTakeFirst();
 const failovers = () => automation.db.selectFrom('failovers').selectAll().orderBy('created_at').execute();
 
-describe('a node', () => {
+describe('a node', { timeout: 60_000 }, () => {
   it('that is heard of costs nothing and has no watch', async () => {
     const { nodeId } = await makeNode();
     await passSilence(3_000);
@@ -227,7 +227,7 @@ describe('a node', () => {
   });
 });
 
-describe('a dead node', () => {
+describe('a dead node', { timeout: 60_000 }, () => {
   async function makeDead(policy: FailoverPolicy | null) {
     const made = await makeNode(policy);
     automation.vendor.run(made.attempt.label, 'failed');

@@ -74,7 +74,7 @@ const untilOver = (failover: FailoverRow) =>
 const untilPhase = (failover: FailoverRow, phase: FailoverRow['phase']) =>
   automation.until(async () => (await reread(failover)).phase === phase, `the failover is ${phase}`);
 
-describe('a failover', () => {
+describe('a failover', { timeout: 60_000 }, () => {
   beforeEach(async () => {
     await automation.startWorker();
   });
@@ -188,7 +188,7 @@ describe('a failover', () => {
   });
 });
 
-describe('a worker killed in a failover', () => {
+describe('a worker killed in a failover', { timeout: 60_000 }, () => {
   /** Of a failover with a standby: fail-over-standby.test.ts. */
   const STANDBY_POINTS: readonly CrashPointName[] = ['failover_promoted', 'failover_released'];
 
