@@ -25,7 +25,7 @@ const TYPES = { 0: 'CNAME', 4: 'A', 6: 'AAAA' } as const;
 export class DnsRecord extends ComponentResource {
   constructor(name: string, args: DnsRecordArgs, options?: ComponentResourceOptions) {
     super('muster:aws:DnsRecord', name, {}, options);
-    const { zoneId, ttl = 60, address = null, port = null } = args;
+    const { ttl = 60, address = null, port = null } = args;
     if (address !== null) this.#lead(name, { ...args, ttl, address, port });
     this.registerOutputs({});
   }
