@@ -94,7 +94,7 @@ async function untilStatus(instanceId: string, status: string): Promise<string> 
 }
 
 async function take(instanceId: string): Promise<void> {
-  const { snapshot } = (await post(`/instances/${instanceId}/snapshots`)) as { snapshot: { id: string } };
+  const { snapshot } = (await post(`/instances/${instanceId}/snapshots`)) as unknown as { snapshot: { id: string } };
   let shown: Snapshot | undefined;
   await waitFor(
     async () => {
