@@ -49,6 +49,7 @@ const MAX_ROUNDS = 12;
 export async function failOver(context: StepContext): Promise<StepResult> {
   const { failoverId } = context.operation.input as { failoverId: string };
   for (let round = 0; round < MAX_ROUNDS; round++) {
+    // Nobody cancels it: what aborts is a drain, or a lost lease.
     if (context.cancel.aborted || context.kill.aborted) return { kind: 'release' };
     const failover = await findFailover(context.db, null, failoverId);
     const instance = failover && (await findInstance(context.db, null, failover.instance_id));

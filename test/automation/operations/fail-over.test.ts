@@ -165,6 +165,24 @@ describe('a failover', { timeout: 60_000 }, () => {
     expect((await reread(failover)).provision_id).not.toBe(first);
   });
 
+  it('ends with its instance while it looks for a machine again and again', async () => {
+    const { instanceId } = await makeLost();
+    automation.vendor.offers = [];
+    await automation.db.deleteFrom('offers').execute();
+    const failover = await begin(instanceId);
+    await untilPhase(failover, 'provisioning');
+    await automation.untilFinished((await reread(failover)).provision_id as string);
+    await automation.until(
+      async () => (await automation.instance(instanceId)).operation_id === failover.operation_id,
+      'the provision gave it back',
+    );
+    await automation.destroy(instanceId);
+    expect(await untilOver(failover)).toMatchObject({ phase: 'canceled' });
+    await automation.untilDestroyed(instanceId);
+    expect((await automation.operation(failover.operation_id as string)).status).toBe('canceled');
+    expect(automation.vendor.live()).toEqual([]);
+  });
+
   it('ends with its instance', async () => {
     const { instanceId } = await makeLost();
     const failover = await begin(instanceId);
