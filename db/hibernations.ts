@@ -55,7 +55,13 @@ export function findOpenHibernation(executor: Executor, instanceId: string): Pro
 
 /** What the operation puts to sleep. */
 export function findHibernationOf(executor: Executor, operationId: string): Promise<HibernationRow | undefined> {
-  return executor.selectFrom('hibernations').selectAll().where('operation_id', '=', operationId).executeTakeFirst();
+  return executor
+    .selectFrom('hibernations')
+    .selectAll()
+    .where('operation_id', '=', operationId)
+    .orderBy('began_at', 'desc')
+    .limit(1)
+    .executeTakeFirst();
 }
 
 /** The newest, over or not. */
