@@ -165,6 +165,19 @@ describe('a failover', { timeout: 60_000 }, () => {
     expect((await reread(failover)).provision_id).not.toBe(first);
   });
 
+  it('begins empty where nothing was saved and a person accepts that, and writes its snapshots from then on', async () => {
+    const { instance } = await fleet.makeReady();
+    const order = { instanceId: instance.id, cause: 'drill' as const, reasons: ['empty'], actor: SYSTEM };
+    const accepted = await inTransaction(automation.db, (tx) =>
+      acceptFailover(tx, automation.queue, { ...order, acceptsDataLoss: true }),
+    );
+    if (accepted.kind !== 'accepted') throw new Error(JSON.stringify(accepted));
+    await untilPhase(accepted.failover, 'provisioning');
+    const second = await fleet.boot(instance.id);
+    expect(await untilOver(accepted.failover)).toMatchObject({ phase: 'complete', snapshot_id: null });
+    expect(await findWorkspace(automation.db, instance.id)).toMatchObject({ writer_attempt_id: second.id });
+  });
+
   it('ends with its instance while it looks for a machine again and again', async () => {
     const { instanceId } = await makeLost();
     automation.vendor.offers = [];
