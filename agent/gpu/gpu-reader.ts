@@ -42,6 +42,7 @@ export function createGpuReader(run: RunSmi, now: () => Date): GpuReader {
         return {
           verdict: raw.verdict,
           reason: raw.reason,
+          ...troubleOf(raw),
           readAt: now().toISOString(),
           driverVersion: null,
           gpus: null,
@@ -142,6 +143,11 @@ function createExtras(run: RunSmi) {
     of: (row: SmiRow): SmiRow => rows.get(row['uuid'] ?? '') ?? {},
     migDevicesOf: (uuid: string | null): MigDevice[] | null => migDevices.get(uuid ?? '') ?? null,
   };
+}
+
+function troubleOf({ verdict, kind }: SmiFailure): Pick<GpuReading, 'trouble'> {
+  if (verdict !== 'failed') return {};
+  return { trouble: kind === 'invalid_field' || kind === 'unreadable' ? 'other' : kind };
 }
 
 /** null: it failed, or what it printed is something else. */
