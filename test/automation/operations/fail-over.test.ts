@@ -9,6 +9,7 @@ import { findEndpoint } from '../../../db/endpoints.ts';
 import { saveFailoverPolicy } from '../../../db/failover-policies.ts';
 import { findFailover, type FailoverRow } from '../../../db/failovers.ts';
 import { wakeOperation } from '../../../db/operations.ts';
+import { listWatched } from '../../../db/node-watches.ts';
 import { findWorkspace } from '../../../db/workspaces.ts';
 import { CRASH_POINTS, type CrashPointName } from '../../../domain/crash-points.ts';
 import type { FailoverPolicy } from '../../../domain/failover.ts';
@@ -122,6 +123,17 @@ describe('a failover', { timeout: 60_000 }, () => {
     expect(failover).toMatchObject({ instance_id: instanceId, reasons: ['machine 1 is not in the listing'] });
     await untilPhase(failover as FailoverRow, 'provisioning');
     expect((await automation.instance(instanceId)).status).not.toMatch(/lost|destr/);
+  });
+
+  it('that is held back where reconcile finds the machine gone leaves the instance for the next look', async () => {
+    const { instanceId, attempt } = await makeLost({ maxPerDay: 0 });
+    await recordLost(automation.db, automation.queue, attempt, 'machine 1 is not in the listing', new Date());
+    expect(await automation.instance(instanceId)).toMatchObject({
+      status: 'ready',
+      note: expect.stringContaining('its policy allows 0') as string,
+    });
+    const watched = await listWatched(automation.db, { lateAfterMs: -60_000, limit: 10 });
+    expect(watched.map((node) => node.instanceId)).toEqual([instanceId]);
   });
 
   it('that a person asks for saves what the living machine has before it is fenced', async () => {
