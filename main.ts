@@ -35,6 +35,8 @@ const STOP_LIMIT_MS = 9_500;
 /** A second signal of the same kind within this time is the terminal's and npm's copy of the first. */
 const SIGNAL_ECHO_MS = 2_000;
 
+/** Longer than the usual interval of heartbeats, so that an agent's connection is there for the next one. */
+const KEPT_CONNECTION_MS = 15_000;
 /** Of one request with its body. */
 const UPLOAD_LIMIT_MS = 3_600_000;
 /** Of snapshots: each is three processes of about 100 MB. */
@@ -214,7 +216,7 @@ async function startApi(
     metrics: new Registry(),
   });
   // A pack comes slowly over a thin line; whoever falls silent is cut off by the route itself.
-  const server = createServer({ requestTimeout: UPLOAD_LIMIT_MS }, api.express);
+  const server = createServer({ requestTimeout: UPLOAD_LIMIT_MS, keepAliveTimeout: KEPT_CONNECTION_MS }, api.express);
   await listen(server, config);
   const pulse = startPulse(database.kysely);
   stops.unshift(async () => {

@@ -1,5 +1,5 @@
 /** The control plane as the agent sees it: a few calls over HTTP. What to do about their failures is not known here. */
-import type { IncomingMessage, RequestOptions } from 'node:http';
+import type { Agent, IncomingMessage, RequestOptions } from 'node:http';
 import type { LogBatch, LogBatchReply } from '../api/contract/pods.ts';
 import type {
   DesiredReply,
@@ -138,17 +138,35 @@ function refusal(status: number, headers: Answer['headers'], text: string): Call
 }
 
 /**
+ * Over connections that are kept, because a fresh one for each heartbeat costs the control plane more than the heartbeat. One that was
+ * closed at the very moment when we used it says nothing: then it is sent again over a fresh one, which every call of ours allows.
+ */
+async function send(url: string, sending: Sending): Promise<Answer> {
+  try {
+    return await sendOnce(url, sending);
+  } catch (error) {
+    if (!(error instanceof StaleConnection)) throw error;
+    return sendOnce(url, sending, false);
+  }
+}
+
+class StaleConnection extends Error {}
+
+let connections: Agent | null = null;
+
+/**
  * node:http instead of fetch, and not by an import, which would load every export of it, fetch's machinery among them: 12 MB. TLS is loaded
  * only where it is spoken.
  */
-function send(url: string, sending: Sending): Promise<Answer> {
+function sendOnce(url: string, sending: Sending, isReused = true): Promise<Answer> {
   const { credential, body, timeoutMs = TIMEOUT_MS, maxReply = MAX_REPLY, signal } = sending;
-  const { request } = process.getBuiltinModule(url.startsWith('https:') ? 'node:https' : 'node:http');
+  const http = process.getBuiltinModule(url.startsWith('https:') ? 'node:https' : 'node:http');
+  connections ??= new http.Agent({ keepAlive: true, maxFreeSockets: 2 });
   const payload = body === undefined ? undefined : JSON.stringify(body);
   const limit = AbortSignal.timeout(timeoutMs);
   const options: RequestOptions = {
     method: payload === undefined ? 'GET' : 'POST',
-    agent: false,
+    agent: isReused ? connections : false,
     headers: {
       ...(payload === undefined
         ? {}
@@ -161,7 +179,7 @@ function send(url: string, sending: Sending): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const fail = (error: Error & { code?: string }) =>
       reject(new CallError(error.name === 'AbortError' ? `no answer within ${timeoutMs / 1000} s` : describe(error)));
-    const sent = request(url, options, (response) => {
+    const sent = http.request(url, options, (response) => {
       let text = '';
       response.setEncoding('utf8');
       response.on('data', (part: string) => {
@@ -171,7 +189,11 @@ function send(url: string, sending: Sending): Promise<Answer> {
       response.on('error', fail);
       response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text }));
     });
-    sent.on('error', fail);
+    sent.on('error', (error: Error & { code?: string }) => {
+      const isStale = sent.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+      if (isStale) reject(new StaleConnection());
+      else fail(error);
+    });
     sent.end(payload);
   });
 }

@@ -266,7 +266,7 @@ function composeHeartbeat(parts: AgentParts, link: Link, reading: Reading, seque
   const { bootId, version: agentVersion } = parts;
   const system = parts.readSystem();
   if (link.isCapable !== true) {
-    return { bootId, sequence, agentVersion, system: withoutNewFacts(system), gpu: reading.gpu };
+    return { bootId, sequence, agentVersion, system: withoutNewFacts(system), gpu: withoutTrouble(reading.gpu) };
   }
   const orders = link.orders.reports();
   const pods = link.pods?.report();
@@ -282,6 +282,10 @@ function composeHeartbeat(parts: AgentParts, link: Link, reading: Reading, seque
     ...(orders.length === 0 ? {} : { orders }),
     ...(pods === undefined ? {} : { pods }),
   };
+}
+
+function withoutTrouble({ trouble: _trouble, ...old }: GpuReading): GpuReading {
+  return old;
 }
 
 function withoutNewFacts(system: SystemFacts): SystemFacts {

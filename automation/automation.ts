@@ -31,6 +31,7 @@ import { createExpireCron } from './cron/expire.ts';
 import { createExpireOrdersCron } from './cron/expire-orders.ts';
 import { createKeepSnapshotsCron } from './cron/keep-snapshots.ts';
 import { createMeterUsageCron } from './cron/meter-usage.ts';
+import { createNameEndpointsCron } from './cron/name-endpoints.ts';
 import { createPruneCron } from './cron/prune.ts';
 import { createReapSilentCron } from './cron/reap-silent.ts';
 import { createReconcileCron } from './cron/reconcile-fleet.ts';
@@ -223,6 +224,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       createKeepSnapshotsCron(db, queue, now),
       createSyncStandbyCron({ db, queue, now, log }),
       createDrillCron({ db, queue, now, log }),
+      createNameEndpointsCron({ db, queue, log }),
       createPruneCron(db, queue),
     ];
   }

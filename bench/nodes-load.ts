@@ -2,7 +2,7 @@
  * Many agents at the wire, from one process: each sends a heartbeat every interval and keeps one wait for what its node shall do, by
  * connections of its own, as real agents do. Started by nodes.ts; tells how long each heartbeat took.
  */
-import { request } from 'node:http';
+import { Agent, request } from 'node:http';
 import { percentile } from './lab.ts';
 
 /** From the parent: whom to play. */
@@ -26,6 +26,7 @@ export interface LoadReport {
 let took: number[] = [];
 let failures: Record<string, number> = {};
 let waiting = 0;
+const connections = new Map<string, Agent>();
 
 process.on('message', (message: LoadOrder | 'report') => {
   if (message === 'report') {
@@ -74,7 +75,7 @@ function send(url: string, key: string, body?: string): Promise<number> {
     const sent = request(
       url,
       {
-        agent: false,
+        agent: connectionsOf(key),
         method: body === undefined ? 'GET' : 'POST',
         headers: {
           'x-agent-api-key': key,
@@ -92,6 +93,13 @@ function send(url: string, key: string, body?: string): Promise<number> {
     sent.on('error', reject);
     sent.end(body);
   });
+}
+
+/** Kept, as an agent's. */
+function connectionsOf(key: string): Agent {
+  const known = connections.get(key) ?? new Agent({ keepAlive: true, maxFreeSockets: 2 });
+  connections.set(key, known);
+  return known;
 }
 
 function codeOf(error: NodeJS.ErrnoException): string {

@@ -4,17 +4,8 @@
  * Run: npm run bench:wake [-- --rounds 5 --files 2000 --megabytes 64]; a million files and 4 GiB: --rounds 1 --files 1000000 --megabytes 4096
  */
 import { createHash, randomBytes } from 'node:crypto';
-import {
-  createReadStream,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
-import { open } from 'node:fs/promises';
+import { createReadStream, mkdtempSync, rmSync } from 'node:fs';
+import { mkdir, open, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -32,6 +23,8 @@ const { values } = parseArgs({
 });
 const BOUND_MS = 3 * 3_600_000;
 const POLL_MS = 50;
+/** Files at once. */
+const BATCH = 64;
 
 const dir = mkdtempSync(join(tmpdir(), 'muster-wake-'));
 const agents = createAgentRunner(join(dir, 'agents'));
@@ -55,7 +48,7 @@ await waitUntilReady(muster);
 const measured: { sleepMs: number; wakeMs: number; bootMs: number; restoreMs: number; addedMs: number }[] = [];
 let different = 0;
 const id = await rent();
-fill(workspaceOf(await look()));
+await fill(workspaceOf(await look()));
 for (let round = 1; round <= Number(values.rounds); round++) await roundTrip(round);
 report();
 await muster.request('DELETE', `/api/v1/instances/${id}`);
@@ -96,7 +89,8 @@ async function until(
   let seen = await look(instanceId);
   await waitFor(
     async () => {
-      seen = await look(instanceId);
+      // A connection that was kept too long is no news of the instance.
+      seen = await look(instanceId).catch(() => seen);
       if (otherwise !== undefined && seen.status === otherwise) throw new Error(`it is ${otherwise}: ${seen.note}`);
       return seen.status === status;
     },
@@ -111,34 +105,42 @@ function workspaceOf(shown: Instance): string {
   return join(dir, 'agents', `vastai-${shown.providerInstanceId}`, 'workspace');
 }
 
-function fill(folder: string): void {
+/** In batches, because vendor and agents answer from this process. */
+async function fill(folder: string): Promise<void> {
   const files = Number(values.files);
   const startedAt = performance.now();
-  for (let index = 0; index < files; index++) {
-    const place = join(folder, 'small', String(Math.floor(index / 1_000)));
-    if (index % 1_000 === 0) mkdirSync(place, { recursive: true });
-    const path = join(place, `file-${index}`);
-    writeFileSync(path, `${index} ${'x'.repeat(index % 200)}`, { mode: index % 7 === 0 ? 0o755 : 0o640 });
-    if (index % 11 === 0) utimesSync(path, 1_700_000_000, 1_700_000_000 + index);
-  }
-  mkdirSync(join(folder, 'an empty folder'), { recursive: true });
-  writeFileSync(join(folder, 'ünïcode – and "quotes" $HOME'), 'x');
-  const big = join(folder, 'big.bin');
-  for (let megabyte = 0; megabyte < Number(values.megabytes); megabyte++)
-    writeFileSync(big, randomBytes(1_048_576), { flag: 'a' });
+  for (let index = 0; index < files; index += 1_000)
+    await mkdir(join(folder, 'small', String(index / 1_000)), { recursive: true });
+  await inBatches(
+    Array.from({ length: files }, (_, index) => index),
+    async (index) => {
+      const path = join(folder, 'small', String(Math.floor(index / 1_000)), `file-${index}`);
+      await writeFile(path, `${index} ${'x'.repeat(index % 200)}`, { mode: index % 7 === 0 ? 0o755 : 0o640 });
+      if (index % 11 === 0) await utimes(path, 1_700_000_000, 1_700_000_000 + index);
+    },
+  );
+  await mkdir(join(folder, 'an empty folder'), { recursive: true });
+  await writeFile(join(folder, 'ünïcode – and "quotes" $HOME'), 'x');
+  const big = await open(join(folder, 'big.bin'), 'w');
+  for (let megabyte = 0; megabyte < Number(values.megabytes); megabyte++) await big.write(randomBytes(1_048_576));
+  await big.close();
   const seconds = ((performance.now() - startedAt) / 1_000).toFixed(0);
   console.log(`${files} small files and ${values.megabytes} MiB written in ${seconds} s`);
 }
 
+async function inBatches<T>(all: readonly T[], work: (one: T) => Promise<void>): Promise<void> {
+  for (let from = 0; from < all.length; from += BATCH) await Promise.all(all.slice(from, from + BATCH).map(work));
+}
+
 async function roundTrip(round: number): Promise<void> {
   const before = await look();
-  writeFileSync(join(workspaceOf(before), 'round.txt'), `round ${round}`);
+  await writeFile(join(workspaceOf(before), 'round.txt'), `round ${round}`);
   const digest = await digestOf(workspaceOf(before));
   const sleepAt = performance.now();
   await post('hibernate');
   const asleep = await until(id, 'hibernated', 'ready');
   const sleepMs = performance.now() - sleepAt;
-  rmSync(workspaceOf(before), { recursive: true, force: true });
+  await rm(workspaceOf(before), { recursive: true, force: true });
   const wakeAt = performance.now();
   await post('wake');
   const awake = await until(id, 'ready', 'hibernated');
@@ -191,22 +193,19 @@ async function restoreOf(awake: Instance): Promise<number> {
 
 /** Of all paths, kinds, modes, sizes, times and contents. */
 async function digestOf(root: string): Promise<string> {
+  const lines: string[] = [];
+  await inBatches(await readdir(root, { recursive: true }), async (path) => {
+    const about = await stat(join(root, path));
+    const kind = about.isDirectory() ? 'd' : `${about.size} ${Math.floor(about.mtimeMs)}`;
+    const content = about.isDirectory() ? '' : await contentOf(join(root, path));
+    lines.push(`${path}\0${about.mode} ${kind} ${content}`);
+  });
+  return createHash('sha256').update(lines.sort().join('\n')).digest('hex');
+}
+
+async function contentOf(path: string): Promise<string> {
   const hash = createHash('sha256');
-  for (const path of (readdirSync(root, { recursive: true }) as string[]).sort()) {
-    const stat = statSync(join(root, path));
-    const kind = stat.isDirectory() ? 'd' : 'f';
-    hash.update(
-      `${path}\0${kind}\0${stat.mode}\0${stat.isDirectory() ? '' : `${stat.size}\0${Math.floor(stat.mtimeMs)}`}\n`,
-    );
-    if (stat.isDirectory()) continue;
-    if (stat.size > 4_194_304)
-      for await (const chunk of createReadStream(join(root, path))) hash.update(chunk as Buffer);
-    else {
-      const file = await open(join(root, path));
-      hash.update(await file.readFile());
-      await file.close();
-    }
-  }
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
   return hash.digest('hex');
 }
 

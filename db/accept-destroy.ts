@@ -93,6 +93,7 @@ async function supersedeProvision(tx: Tx, queue: Queue, instance: InstanceRow, d
   const othersLeft = siblings.some(
     (sibling) => sibling.id !== instance.id && sibling.status !== 'destroying' && sibling.status !== 'destroyed',
   );
-  if (othersLeft) await wakeOperation(tx, queue, provision.id);
+  // A failover ends by itself when it sees that: a standby that serves is brought to rest first.
+  if (othersLeft || provision.kind === 'fail_over') await wakeOperation(tx, queue, provision.id);
   else await requestCancel(tx, queue, provision.id, `superseded by ${destroyId}`);
 }

@@ -3,7 +3,13 @@
  * one. What it does is the operation's.
  */
 import { sql } from 'kysely';
-import { decideFailover, DEFAULT_RPO_MS, type FailoverCause, type FailoverDecision } from '../domain/failover.ts';
+import {
+  decideFailover,
+  DEFAULT_RPO_MS,
+  DEFAULT_STORM_LIMIT,
+  type FailoverCause,
+  type FailoverDecision,
+} from '../domain/failover.ts';
 import { isAtRest } from '../domain/standby.ts';
 import { appendAudit, type Actor } from './audit.ts';
 import type { Tx } from './database.ts';
@@ -26,7 +32,7 @@ export interface FailoverOrder {
   attemptId?: string;
   /** The last proof of life of the lost machine. Absent: its last heartbeat, or now. */
   lostAt?: Date;
-  /** Failovers that may begin by themselves within domain/failover.ts's STORM_WINDOW_MS. Absent: as many as ask. */
+  /** Failovers that may begin by themselves within domain/failover.ts's STORM_WINDOW_MS. @default DEFAULT_STORM_LIMIT */
   stormLimit?: number;
   /** @default as the policy says */
   mode?: 'replace' | 'standby';
@@ -61,7 +67,7 @@ export async function acceptFailover(tx: Tx, queue: Queue, order: FailoverOrder)
     instanceStatus: instance.status,
     hasRunning: false,
     ...begun,
-    stormLimit: order.stormLimit ?? Infinity,
+    stormLimit: order.stormLimit ?? DEFAULT_STORM_LIMIT,
     workspace: workspace ? { hasVerifiedSnapshot: (await latestVerified(tx, instance.id)) !== undefined } : null,
     isStandbyReady: standby !== undefined && isAtRest(standby.status),
     wantedMode: order.mode ?? null,

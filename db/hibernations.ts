@@ -1,6 +1,12 @@
 /** Hibernations: each sleep of an instance, as a row (domain/hibernation.ts). The instance's own status is moved beside it, by the caller. */
 import { sql, type Selectable, type UpdateObject } from 'kysely';
-import type { HibernationCause, HibernationStatus, WakeCause } from '../domain/hibernation.ts';
+import {
+  HIBERNATION_STATUSES,
+  isOpenHibernation,
+  type HibernationCause,
+  type HibernationStatus,
+  type WakeCause,
+} from '../domain/hibernation.ts';
 import type { MicroUsd } from '../domain/money.ts';
 import type { ProviderName } from '../domain/provider.ts';
 import type { ProvisionRequest } from '../domain/provision-request.ts';
@@ -10,7 +16,7 @@ import type { Schema } from './schema.ts';
 
 export type HibernationRow = Selectable<Schema['hibernations']>;
 
-const OPEN: readonly HibernationStatus[] = ['copying', 'releasing', 'asleep', 'waking'];
+const OPEN = HIBERNATION_STATUSES.filter(isOpenHibernation);
 
 export interface NewHibernation {
   orgId: string;
@@ -49,7 +55,13 @@ export function findOpenHibernation(executor: Executor, instanceId: string): Pro
 
 /** What the operation puts to sleep. */
 export function findHibernationOf(executor: Executor, operationId: string): Promise<HibernationRow | undefined> {
-  return executor.selectFrom('hibernations').selectAll().where('operation_id', '=', operationId).executeTakeFirst();
+  return executor
+    .selectFrom('hibernations')
+    .selectAll()
+    .where('operation_id', '=', operationId)
+    .orderBy('began_at', 'desc')
+    .limit(1)
+    .executeTakeFirst();
 }
 
 /** The newest, over or not. */

@@ -6,7 +6,7 @@ import { sql } from 'kysely';
 import type { NodeWatch } from '../domain/failure.ts';
 import type { Executor } from './database.ts';
 
-/** Whose death would matter: a ready instance's machine, a host of ours, a standby. */
+/** Whose death would matter: a ready instance's machine, whatever became of it, a host of ours, a standby. */
 export interface WatchedNode {
   nodeId: string;
   orgId: string;
@@ -41,7 +41,7 @@ const FROM_WATCHED = sql`
   left join standbys s on s.id = n.standby_id
   left join node_watches w on w.node_id = n.id
   where n.key_hash is not null
-    and ((a.status in ('ready', 'lost') and i.status = 'ready') or (h.node_id is not null and h.removed_at is null)
+    and (i.status = 'ready' or (h.node_id is not null and h.removed_at is null)
          or s.status in ('warm', 'serving'))`;
 
 /** Not where it was taken away by a higher bid: that is the check-interruptible cron's. */

@@ -945,6 +945,17 @@ export interface Schema {
     created_at: MadeTime;
     removed_at: NullableTime;
   };
+  endpoint_names: {
+    stack_id: string;
+    instance_id: string;
+    org_id: string;
+    hostname: string;
+    told_version: bigint | null;
+    operation_id: string | null;
+    created_by: string;
+    created_at: MadeTime;
+    removed_at: NullableTime;
+  };
   drills: {
     id: string;
     org_id: string;

@@ -76,6 +76,7 @@ export const DEFAULT_MAX_PER_DAY = 4;
 
 /** Of the whole deployment: so many losses at once are one cause, which another machine would meet too. */
 export const STORM_WINDOW_MS = 600_000;
+export const DEFAULT_STORM_LIMIT = 10;
 const DAY_MS = 86_400_000;
 
 export interface FailoverQuestion {

@@ -17,6 +17,18 @@ export type NodeStatus = (typeof NODE_STATUSES)[number];
 export const NODE_VERDICTS = ['healthy', 'degraded', 'failed', 'unknown'] as const;
 export type NodeVerdict = (typeof NODE_VERDICTS)[number];
 
+/**
+ * What is wrong with the GPUs of a machine that lives:
+ *   gpu_lost    one fell off the bus, or wants a reset: the machine is worth nothing before a reboot, and often after it
+ *   hang        the driver does not answer
+ *   driver      it is not loaded, does not fit its library, or was taken from the container
+ *   no_devices  the driver finds none
+ *   hardware    power, interrupts, memory
+ *   other       something else
+ */
+export const GPU_TROUBLE_KINDS = ['gpu_lost', 'hang', 'driver', 'no_devices', 'hardware', 'other'] as const;
+export type GpuTroubleKind = (typeof GPU_TROUBLE_KINDS)[number];
+
 /** One heartbeat may be lost and one be late without a node being called stale. */
 export const STALE_BEATS = 3;
 

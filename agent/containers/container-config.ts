@@ -11,6 +11,13 @@ export const AGENT_LABEL = 'io.muster.agent';
 
 export type EngineKind = 'docker' | 'podman';
 
+export interface Surroundings {
+  /** Directory of the agent. */
+  owner: string;
+  workspace: string;
+  engine: EngineKind;
+}
+
 const MIB = 1024 * 1024;
 const NANOSECONDS = 1_000_000_000;
 
@@ -18,21 +25,29 @@ const NANOSECONDS = 1_000_000_000;
 export class UnfitPod extends Error {}
 
 export function containerName(owner: string, { podId, run }: Pick<DesiredPod, 'podId' | 'run'>): string {
-  return `muster-${podId}-${run}-${createHash('sha256').update(owner).digest('hex').slice(0, 8)}`;
+  return `muster-${podId}-${run}-${markOf(owner)}`;
 }
 
-export function volumePrefix(podId: string): string {
-  return `muster-${podId}-`;
+/** Not every engine labels a volume that is made with a container: it is known by its name. */
+export function volumeName(owner: string, podId: string, name: string): string {
+  return `muster-${podId}-${markOf(owner)}-${name}`;
+}
+
+/** null: none of ours. */
+export function podOfVolume(owner: string, volume: string): string | null {
+  const [, podId, mark] = /^muster-(pod_[a-z2-7]{16})-([0-9a-f]{8})-/.exec(volume) ?? [];
+  return podId !== undefined && mark === markOf(owner) ? podId : null;
+}
+
+function markOf(owner: string): string {
+  return createHash('sha256').update(owner).digest('hex').slice(0, 8);
 }
 
 /**
  * The body of "create a container". Throws UnfitPod where a mount leaves the workspace.
  * @param workspace folder of the node; folders below it that are mounted are made
  */
-export function containerConfig(
-  pod: DesiredPod,
-  { owner, workspace, engine }: { owner: string; workspace: string; engine: EngineKind },
-): Record<string, unknown> {
+export function containerConfig(pod: DesiredPod, { owner, workspace, engine }: Surroundings): Record<string, unknown> {
   const { spec } = pod;
   return {
     Image: spec.image,
@@ -46,12 +61,12 @@ export function containerConfig(
     ExposedPorts: Object.fromEntries(spec.ports.map((port) => [portKey(port), {}])),
     StopTimeout: spec.stopGraceSeconds,
     ...healthConfig(pod),
-    HostConfig: hostConfig(pod, workspace, engine),
+    HostConfig: hostConfig(pod, { owner, workspace, engine }),
   };
 }
 
 /** Nothing of the host but what is said here: no privilege, no host network, processes or devices. */
-function hostConfig(pod: DesiredPod, workspace: string, engine: EngineKind): Record<string, unknown> {
+function hostConfig(pod: DesiredPod, { owner, workspace, engine }: Surroundings): Record<string, unknown> {
   const { resources, ports, mounts } = pod.spec;
   return {
     Privileged: false,
@@ -77,7 +92,7 @@ function hostConfig(pod: DesiredPod, workspace: string, engine: EngineKind): Rec
       Target: mount.target,
       ReadOnly: mount.isReadOnly,
       ...(mount.kind === 'volume'
-        ? { Type: 'volume', Source: `${volumePrefix(pod.podId)}${mount.name}` }
+        ? { Type: 'volume', Source: volumeName(owner, pod.podId, mount.name) }
         : { Type: 'bind', Source: folderOf(workspace, mount.path), BindOptions: { Propagation: 'rprivate' } }),
     })),
     LogConfig:

@@ -5,9 +5,9 @@ import {
   containerConfig,
   containerName,
   gpuNames,
+  podOfVolume,
   POD_LABEL,
   RUN_LABEL,
-  volumePrefix,
   type EngineKind,
 } from './container-config.ts';
 import { EngineError, type Engine } from './engine.ts';
@@ -45,6 +45,8 @@ export interface Containers {
   /** null: it is gone. */
   inspect(id: string): Promise<ContainerFacts | null>;
   removeVolumes(podId: string): Promise<void>;
+  /** Pods that have volumes here, whether or not they have containers. */
+  podsWithVolumes(): Promise<Set<string>>;
 }
 
 const NEVER = '0001-01-01T00:00:00Z';
@@ -57,6 +59,12 @@ export function createContainers(
 
   async function remove(id: string): Promise<void> {
     await unlessGone(engine.call('DELETE', at(id, '?force=1&v=1'), { timeoutMs: 120_000 }));
+  }
+
+  async function listVolumes(): Promise<string[]> {
+    const filters = encodeURIComponent(JSON.stringify({ name: ['muster-pod_'] }));
+    const found = (await engine.call('GET', `/volumes?filters=${filters}`)) as { Volumes?: { Name: string }[] | null };
+    return (found?.Volumes ?? []).map(({ Name: name }) => name);
   }
 
   return {
@@ -97,13 +105,12 @@ export function createContainers(
       return found === null ? null : toFacts(found as InspectedContainer);
     },
     async removeVolumes(podId) {
-      const prefix = volumePrefix(podId);
-      const filters = encodeURIComponent(JSON.stringify({ name: [prefix] }));
-      const found = (await engine.call('GET', `/volumes?filters=${filters}`)) as {
-        Volumes?: { Name: string }[] | null;
-      };
-      for (const { Name: name } of found?.Volumes ?? [])
-        if (name.startsWith(prefix)) await unlessGone(engine.call('DELETE', `/volumes/${encodeURIComponent(name)}`));
+      for (const name of await listVolumes())
+        if (podOfVolume(owner, name) === podId)
+          await unlessGone(engine.call('DELETE', `/volumes/${encodeURIComponent(name)}`));
+    },
+    async podsWithVolumes() {
+      return new Set((await listVolumes()).map((name) => podOfVolume(owner, name)).filter((id) => id !== null));
     },
   };
 }

@@ -29,6 +29,8 @@ export interface PodLife {
   report(): PodReport;
   /** Restarts in its present run, to be remembered. */
   restarts(): number;
+  /** Begins nothing more: it is not this node's any longer. What there is of it is taken away as an orphan. */
+  forget(): void;
   /** Ends what runs of it, and does nothing more until it is wanted again. */
   hold(mine: readonly Container[]): Promise<void>;
 }
@@ -284,6 +286,10 @@ export function createPodLife(first: DesiredPod, parts: PodParts, restartsBefore
     },
     report: () => ({ ...report }),
     restarts: () => report.restarts,
+    forget() {
+      isHeld = true;
+      pulling?.abort();
+    },
     async hold(mine) {
       isHeld = true;
       wasHeld = true;

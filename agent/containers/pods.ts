@@ -50,6 +50,8 @@ export function createPods(parts: PodsParts): NodePods {
   const lives = new Map<string, PodLife>();
   /** Pods that shall not be here and are being removed. */
   const leaving = new Set<string>();
+  /** Volumes are looked through: at the start, for those whose removal was broken off. */
+  let areVolumesDue = true;
   /** It was said what shall run: before that nothing is an orphan. */
   let isWanted = false;
   let seen: PodReports['engine'] | null = null;
@@ -89,7 +91,7 @@ export function createPods(parts: PodsParts): NodePods {
     try {
       if (seen === null || seen.problem !== null) await meetEngine();
       const found = await containers.list();
-      if (isWanted) takeOrphans(found);
+      if (isWanted) await takeOrphans(found);
       for (const life of lives.values()) life.look(found.filter(({ podId }) => podId === life.desired.podId));
       if (monotonicMs() >= cleanAt) {
         cleanAt = monotonicMs() + CLEAN_EVERY_MS;
@@ -120,23 +122,32 @@ export function createPods(parts: PodsParts): NodePods {
   }
 
   /** Of pods that shall not be here: lost and placed elsewhere, or deleted while we were away. */
-  function takeOrphans(found: readonly Container[]): void {
-    for (const podId of new Set(found.map((one) => one.podId))) {
+  async function takeOrphans(found: readonly Container[]): Promise<void> {
+    const ids = new Set(found.map(({ podId }) => podId));
+    if (areVolumesDue) for (const podId of await containers.podsWithVolumes()) ids.add(podId);
+    areVolumesDue = false;
+    for (const podId of ids) {
       if (lives.has(podId) || leaving.has(podId)) continue;
       leaving.add(podId);
       log(`${podId} shall not be on this node: it is removed`);
-      takeAll(found.filter((one) => one.podId === podId))
-        .catch((error: unknown) => log(`${podId} could not be removed: ${describe(error)}`))
+      takeAll(
+        podId,
+        found.filter((one) => one.podId === podId),
+      )
+        .catch((error: unknown) => {
+          areVolumesDue = true; // its containers may be gone, by which it was found
+          log(`${podId} could not be removed: ${describe(error)}`);
+        })
         .finally(() => leaving.delete(podId));
     }
   }
 
-  async function takeAll(mine: readonly Container[]): Promise<void> {
+  async function takeAll(podId: string, mine: readonly Container[]): Promise<void> {
     for (const { id, isRunning } of mine) {
       if (isRunning) await containers.stop(id, 10);
       await containers.remove(id);
     }
-    for (const podId of new Set(mine.map((one) => one.podId))) await containers.removeVolumes(podId);
+    await containers.removeVolumes(podId);
   }
 
   schedule(0);
@@ -145,7 +156,11 @@ export function createPods(parts: PodsParts): NodePods {
     apply(desired: DesiredPod[]) {
       isWanted = true;
       const ids = new Set(desired.map(({ podId }) => podId));
-      for (const id of lives.keys()) if (!ids.has(id)) lives.delete(id);
+      for (const [id, life] of lives) {
+        if (ids.has(id)) continue;
+        life.forget();
+        lives.delete(id);
+      }
       for (const pod of desired) {
         const life = lives.get(pod.podId);
         if (life) life.want(pod);
@@ -180,6 +195,7 @@ export function createPods(parts: PodsParts): NodePods {
     },
     stop() {
       isStopped = true;
+      for (const life of lives.values()) life.forget();
       if (timer !== null) clearTimeout(timer);
     },
   };

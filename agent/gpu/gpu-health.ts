@@ -72,13 +72,15 @@ export function judgeRow(row: SmiRow, unread: string | null = null): JudgedGpu {
 }
 
 /** The worst GPU decides. */
-export function judgeGpus(judged: readonly JudgedGpu[]): Pick<GpuReading, 'verdict' | 'reason'> {
+export function judgeGpus(judged: readonly JudgedGpu[]): Pick<GpuReading, 'verdict' | 'reason' | 'trouble'> {
   const worst = (['failed', 'degraded'] as const).find((verdict) => judged.some((one) => one.verdict === verdict));
   if (worst === undefined) return { verdict: 'healthy', reason: null };
   const reasons = judged
     .filter((one) => one.verdict === worst)
     .map(({ gpu }) => `GPU ${gpu.index ?? gpu.uuid ?? '?'}: ${gpu.problem ?? worst}`);
-  return { verdict: worst, reason: reasons.join('; ').slice(0, 1_000) };
+  const trouble =
+    worst === 'failed' ? { trouble: reasons.some(isLoss) ? ('gpu_lost' as const) : ('hardware' as const) } : {};
+  return { verdict: worst, reason: reasons.join('; ').slice(0, 1_000), ...trouble };
 }
 
 /** The XML report has no uuid and no profile of MIG devices, the list no memory: both number them alike. */
@@ -105,6 +107,11 @@ export function joinMigDevices(
         memoryUsedMib: measured?.memoryUsedMib ?? null,
       };
     });
+}
+
+/** In NVML's own words, or when the driver asks for a reset. */
+function isLoss(reason: string): boolean {
+  return /GPU is lost|requires reset|asks for/i.test(reason);
 }
 
 function findProblem(row: SmiRow): { verdict: JudgedGpu['verdict']; problem: string | null } {

@@ -46,6 +46,7 @@ export function createGpuReader(run: RunSmi, now: () => Date, devices?: () => De
         return {
           verdict: raw.verdict,
           reason: raw.reason,
+          ...troubleOf(raw),
           readAt: now().toISOString(),
           driverVersion: null,
           hardwareType: null,
@@ -168,6 +169,11 @@ function createExtras(run: RunSmi) {
     of: (row: SmiRow): SmiRow => rows.get(row['uuid'] ?? '') ?? {},
     migDevicesOf: (uuid: string | null): MigDevice[] | null => migDevices.get(uuid ?? '') ?? null,
   };
+}
+
+function troubleOf({ verdict, kind }: SmiFailure): Pick<GpuReading, 'trouble'> {
+  if (verdict !== 'failed') return {};
+  return { trouble: kind === 'invalid_field' || kind === 'unreadable' ? 'other' : kind };
 }
 
 /** null: it failed, or what it printed is something else. */

@@ -11,7 +11,7 @@ export interface SmiResult {
 
 export interface SmiFailure {
   verdict: 'failed' | 'unknown';
-  kind: 'invalid_field' | 'unreadable' | 'gpu_lost' | 'no_devices' | 'no_driver' | 'hang' | 'other';
+  kind: 'invalid_field' | 'unreadable' | 'gpu_lost' | 'no_devices' | 'driver' | 'hardware' | 'hang' | 'other';
   reason: string;
 }
 
@@ -27,14 +27,14 @@ const KNOWN: readonly { text: RegExp; code?: number; failure: SmiFailure }[] = [
   {
     text: /couldn't communicate with the NVIDIA driver/i,
     code: 9,
-    failure: { verdict: 'failed', kind: 'no_driver', reason: 'the NVIDIA driver is not loaded' },
+    failure: { verdict: 'failed', kind: 'driver', reason: 'the NVIDIA driver is not loaded' },
   },
   {
     text: /driver\/library version mismatch/i,
     code: 18,
     failure: {
       verdict: 'failed',
-      kind: 'other',
+      kind: 'driver',
       reason: 'driver and library have different versions: a reboot is needed',
     },
   },
@@ -52,7 +52,7 @@ const KNOWN: readonly { text: RegExp; code?: number; failure: SmiFailure }[] = [
     text: /failed to initialize NVML/i,
     failure: {
       verdict: 'failed',
-      kind: 'other',
+      kind: 'driver',
       reason: 'the driver cannot be used (has the container lost its devices?)',
     },
   },
@@ -65,11 +65,11 @@ const KNOWN: readonly { text: RegExp; code?: number; failure: SmiFailure }[] = [
 const BY_CODE: Readonly<Record<number, SmiFailure>> = {
   2: { verdict: 'unknown', kind: 'invalid_field', reason: 'nvidia-smi refuses the question' },
   3: { verdict: 'unknown', kind: 'other', reason: 'the device does not support the question' },
-  8: { verdict: 'failed', kind: 'other', reason: "a GPU's power cable is not attached" },
-  10: { verdict: 'failed', kind: 'other', reason: 'a GPU has trouble with its interrupts' },
-  12: { verdict: 'failed', kind: 'no_driver', reason: 'the NVML library is missing' },
-  13: { verdict: 'failed', kind: 'other', reason: 'the NVML library is too old for nvidia-smi' },
-  14: { verdict: 'failed', kind: 'other', reason: 'the infoROM of a GPU is corrupted' },
+  8: { verdict: 'failed', kind: 'hardware', reason: "a GPU's power cable is not attached" },
+  10: { verdict: 'failed', kind: 'hardware', reason: 'a GPU has trouble with its interrupts' },
+  12: { verdict: 'failed', kind: 'driver', reason: 'the NVML library is missing' },
+  13: { verdict: 'failed', kind: 'driver', reason: 'the NVML library is too old for nvidia-smi' },
+  14: { verdict: 'failed', kind: 'hardware', reason: 'the infoROM of a GPU is corrupted' },
 };
 
 /**

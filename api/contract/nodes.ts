@@ -1,6 +1,6 @@
 /** Nodes on the wire: what agents send and are answered, and what people see of them. null is always "not known", never zero. */
 import { z } from 'zod';
-import { NODE_STATUSES, NODE_VERDICTS } from '../../domain/node.ts';
+import { GPU_TROUBLE_KINDS, NODE_STATUSES, NODE_VERDICTS } from '../../domain/node.ts';
 import {
   CREDENTIAL_REF_PATTERN,
   CREDENTIAL_REF_RULE,
@@ -72,6 +72,10 @@ export const gpuReading = z
   .strictObject({
     verdict: z.enum(NODE_VERDICTS),
     reason: sentence.nullable(),
+    trouble: z
+      .enum(GPU_TROUBLE_KINDS)
+      .optional()
+      .meta({ description: 'What `failed` means. Absent: nothing that is known' }),
     readAt: time.nullable(),
     driverVersion: shortText.nullable(),
     hardwareType: z.enum(['cpu', 'cuda', 'hpu']).nullable().optional().meta({

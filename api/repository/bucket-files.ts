@@ -36,7 +36,7 @@ export function createBucketClient(store: BucketStore, key: BucketKey): S3Client
     // The newer checksums are not understood by every store; restic's names are checksums.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
-    requestHandler: { connectionTimeout: CONNECT_MS, requestTimeout: SILENT_MS, throwOnRequestTimeout: true },
+    requestHandler: { connectionTimeout: CONNECT_MS, socketTimeout: SILENT_MS },
   });
 }
 

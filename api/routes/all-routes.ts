@@ -8,6 +8,7 @@ import { clusterRoutes } from './clusters.ts';
 import { costRoutes } from './costs.ts';
 import { credentialRoutes } from './credentials.ts';
 import { drillRoutes } from './drills.ts';
+import { endpointNameRoutes } from './endpoint-names.ts';
 import { failoverRoutes } from './failovers.ts';
 import { findingRoutes } from './findings.ts';
 import { fleetRoutes } from './fleet.ts';
@@ -62,6 +63,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...clusterRoutes,
   ...clusterPowerRoutes,
   ...failoverRoutes,
+  ...endpointNameRoutes,
   ...drillRoutes,
   // After those whose paths begin with /standby/ and a word.
   ...standbyRoutes,

@@ -217,7 +217,8 @@ export const instanceRoutes: Route[] = [
       const shown = attemptShown(row, await listAttemptsOfInstances(db, [row.id]));
       const ssh = sshOf(shown);
       if (!allowedActions(row.status).includes('ssh') || ssh === null || shown === undefined) {
-        throw new MusterError('conflict', `${row.id} is ${row.status}: it answers SSH once it is ready`, {
+        const next = row.status === 'hibernated' ? 'wake it first' : 'it answers SSH once it is ready';
+        throw new MusterError('conflict', `${row.id} is ${row.status}: ${next}`, {
           facts: { state: row.status },
         });
       }

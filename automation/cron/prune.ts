@@ -20,7 +20,10 @@ const RETENTION: [name: string, statement: string][] = [
   ['priceHours', `delete from price_hours where hour < now() - interval '400 days'`],
   ['stackPlans', `delete from stack_plans where expires_at < now() - interval '30 days'`],
   ['readySamples', `delete from ready_samples where at < now() - interval '90 days'`],
-  ['statePreviews', `delete from state_updates where (is_dry_run or kind = 'preview') and created_at < now() - interval '1 day'`],
+  [
+    'statePreviews',
+    `delete from state_updates where (is_dry_run or kind = 'preview') and created_at < now() - interval '1 day'`,
+  ],
   [
     'stateJournals',
     `delete from state_journal where update_id in

@@ -49,6 +49,7 @@ const MAX_ROUNDS = 12;
 export async function failOver(context: StepContext): Promise<StepResult> {
   const { failoverId } = context.operation.input as { failoverId: string };
   for (let round = 0; round < MAX_ROUNDS; round++) {
+    // Nobody cancels it: what aborts is a drain, or a lost lease.
     if (context.cancel.aborted || context.kill.aborted) return { kind: 'release' };
     const failover = await findFailover(context.db, null, failoverId);
     const instance = failover && (await findInstance(context.db, null, failover.instance_id));
@@ -252,6 +253,8 @@ async function switchOver(context: StepContext, episode: Episode): Promise<StepR
       const now = await lockInstance(tx, instance.id);
       if (now?.winner_attempt_id !== attemptId) return;
       await pointToAttempt(tx, instance.id, attemptId);
+      // Whoever restored it has done so already; where all was lost with somebody's consent, nobody has.
+      if (await findWorkspace(tx, instance.id)) await setWriter(tx, instance.id, { attemptId });
       const at = (await readEndpointTime(tx, instance.id)) ?? context.now();
       await updateFailover(tx, failover.id, { replaced_at: at, serving_at: failover.serving_at ?? at });
     });

@@ -155,7 +155,7 @@ async function giveUpMachine(context: StepContext, sleep: HibernationRow): Promi
     ]);
     return 'released';
   });
-  if (outcome === 'gone') return { kind: 'release' };
+  if (outcome === 'gone') return wait(context, 'its instance is no longer what it was');
   if (outcome !== 'released') return stay(context, sleep, outcome);
   context.crashPoint('hibernate_released');
   return wait(context, 'its machine is destroyed');
@@ -228,17 +228,22 @@ async function keepDestroying(context: StepContext, sleep: HibernationRow, left:
 /** Nothing was destroyed. */
 async function stay(context: StepContext, sleep: HibernationRow, failure: Failure): Promise<StepResult> {
   await apply(context, async (tx) => {
-    if (!(await stayAwake(tx, sleep.instance_id, failure))) return;
-    if (sleep.snapshot_id !== null) await cancelSnapshot(tx, context.queue, sleep.snapshot_id, failure.detail);
+    const isAwake = await stayAwake(tx, sleep.instance_id, failure);
+    if (isAwake && sleep.snapshot_id !== null)
+      await cancelSnapshot(tx, context.queue, sleep.snapshot_id, failure.detail);
+    // With it: the next hibernation is to have an operation of its own.
+    await finish(context, tx, failure.code === 'canceled' ? 'canceled' : 'failed', failure);
   });
-  return end(context, failure.code === 'canceled' ? 'canceled' : 'failed', failure);
+  return { kind: 'recorded' };
 }
 
 async function end(context: StepContext, status: 'failed' | 'canceled', error: Failure): Promise<StepResult> {
-  await apply(context, (tx) =>
-    finishOperation(tx, context.queue, context.operation.id, status, { error, note: error.detail }),
-  );
+  await apply(context, (tx) => finish(context, tx, status, error));
   return { kind: 'recorded' };
+}
+
+function finish(context: StepContext, tx: Tx, status: 'failed' | 'canceled', error: Failure): Promise<void> {
+  return finishOperation(tx, context.queue, context.operation.id, status, { error, note: error.detail });
 }
 
 async function lockSleeping(tx: Tx, sleep: HibernationRow): Promise<InstanceRow | null> {

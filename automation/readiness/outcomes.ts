@@ -11,6 +11,7 @@ import { SYSTEM } from '../../db/audit.ts';
 import { inTransaction, type Db, type Tx } from '../../db/database.ts';
 import { findInstance, lockInstance, reportBoot, setInstanceStatus, updateInstance } from '../../db/instances.ts';
 import { recordOutcome } from '../../db/machines.ts';
+import { findNodeOfAttempt } from '../../db/nodes.ts';
 import { lockOperation, wakeOperation } from '../../db/operations.ts';
 import type { Queue } from '../../db/queue.ts';
 import { recordReadySample } from '../../db/ready-samples.ts';
@@ -85,6 +86,8 @@ async function failOverLost(tx: Tx, queue: Queue, attempt: AttemptRow, detail: s
     reasons: [detail],
   };
   const outcome = await acceptFailover(tx, queue, { ...order, actor: SYSTEM });
+  // Without a node nobody would ask again.
+  if (outcome.kind === 'hold' && !(await findNodeOfAttempt(tx, attempt.id))) return false;
   if (outcome.kind === 'hold') await updateInstance(tx, attempt.instance_id, { note: `${detail}; ${outcome.reason}` });
   return outcome.kind !== 'none';
 }

@@ -70,6 +70,16 @@ async function isInUse(tx: Tx, instanceId: string): Promise<boolean> {
     )
     .executeTakeFirst();
   if (taking) return true;
+  // One that only waits for us holds no lease.
+  const verifying = await tx
+    .selectFrom('operations')
+    .select('id')
+    .where('kind', '=', 'verify_snapshot')
+    .where('status', '=', 'running')
+    .where('lease_expires_at', '>', sql<Date>`now()`)
+    .where(sql<boolean>`input->>'instanceId' = ${instanceId}`)
+    .executeTakeFirst();
+  if (verifying) return true;
   const reading = await tx
     .selectFrom('node_orders')
     .innerJoin('operations', 'operations.id', 'node_orders.operation_id')

@@ -2,10 +2,10 @@
 import { inTransaction } from '../../db/database.ts';
 import { finishOperation, withClaim } from '../../db/operations.ts';
 import { findSnapshot, moveSnapshot } from '../../db/snapshots.ts';
-import { beginGeneration, findWorkspace, type WorkspaceRow } from '../../db/workspaces.ts';
+import { beginGeneration, lockWorkspace, type WorkspaceRow } from '../../db/workspaces.ts';
 import type { StepContext, StepResult } from '../operations/step.ts';
 import { DamagedRepository, openRepositoryOf, RepositoryTrouble } from './repository.ts';
-import { requireSnapshots, waitWhileBusy } from './snapshot-step.ts';
+import { isPruning, requireSnapshots, waitWhileBusy } from './snapshot-step.ts';
 import { readBack, type ReadBack } from './verify.ts';
 
 const MAX_FAILURES = 8;
@@ -16,7 +16,12 @@ export async function verifySnapshot(context: StepContext): Promise<StepResult> 
   if (operation.cancel_requested_at !== null) return cancel(context);
   const snapshot = await findSnapshot(db, null, operation.target_id);
   if (snapshot?.status !== 'verified') return { kind: 'done', note: 'it is not verified any more' };
-  const workspace = (await findWorkspace(db, snapshot.instance_id)) as WorkspaceRow;
+  // Who prunes looks for us in the same way: one of the two waits.
+  const workspace = await withClaim(db, claim, async (tx) => {
+    const row = (await lockWorkspace(tx, snapshot.instance_id)) as WorkspaceRow;
+    return (await isPruning(tx, row, operation.id)) ? null : row;
+  });
+  if (workspace === null) return waitWhileBusy(context, 'waiting until old data is removed');
   let read: ReadBack;
   try {
     const repository = await openRepositoryOf(

@@ -124,6 +124,11 @@ function showNode({ terminal }: Context, node: Node): ExitCode {
       `system        ${orDash(system.os)}, ${orDash(system.cpuCount)} CPUs, ${orDash(system.memoryTotalMib)} MiB`,
     );
   terminal.print(`gpus          ${gpusOf(node)}`);
+  const { engine } = node;
+  if (engine)
+    terminal.print(
+      `containers    ${engine.name} ${orDash(engine.version)}${engine.problem === null ? '' : `: ${engine.problem}`}`,
+    );
   return EXIT.done;
 }
 

@@ -84,6 +84,21 @@ const STATEMENTS = [
   `create index drills_standby on drills (standby_id, created_at desc)`,
   `create unique index drills_running on drills (instance_id) where status = 'running'`,
 
+  // A record in somebody's zone that follows an instance's endpoint; what keeps it is a stack.
+  `create table endpoint_names (
+     stack_id text primary key references stacks(id),
+     instance_id text not null references instances(id),
+     org_id text not null references orgs(id),
+     hostname text not null,
+     -- Of the endpoint as its stack was last told; 0: it was nowhere.
+     told_version bigint,
+     operation_id text references operations(id),
+     created_by text not null,
+     created_at timestamptz(3) not null default now(),
+     removed_at timestamptz
+   )`,
+  `create unique index endpoint_names_instance on endpoint_names (instance_id) where removed_at is null`,
+
   `create function tell_webhooks_of_standby() returns trigger language plpgsql as $$
    begin
      perform record_webhook_event(new.org_id, 'standby', new.id, case

@@ -1,5 +1,4 @@
 /** The configuration of the `dns-record` stack: a name in a zone of Route 53 that leads to an address. Schema only. */
-import { isIP } from 'node:net';
 import { z } from 'zod';
 
 const LABEL = '(?!-)[a-z0-9_-]{1,63}(?<!-)';
@@ -21,7 +20,7 @@ export const dnsRecordConfigSchema = z.strictObject({
     .default(60)
     .describe('Seconds for which others keep the answer: so long may an old one be believed. Default 60. Free.'),
   address: z
-    .union([z.string().refine((text) => isIP(text) !== 0, 'must be an IP address'), dnsName])
+    .union([z.ipv4(), z.ipv6(), dnsName])
     .nullable()
     .default(null)
     .describe('Where it leads: an IP address, or another name. Default null: the name is not there at all. Free.'),

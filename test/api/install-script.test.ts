@@ -1,7 +1,7 @@
 /** The real script and the real agent, as processes of their own. */
 import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
@@ -252,5 +252,17 @@ describe('the install script', () => {
     await until(() => !isAlive(successor) && !isAlive(keeper), 'both processes gone', BOUND_MS);
     expect(existsSync(directory)).toBe(false);
     expect((await install(['uninstall'])).code).toBe(0);
+  });
+
+  it('takes the containers of its pods away with it, and no others', async () => {
+    await fetchScript();
+    const bin = join(root, 'engine-bin');
+    const said = join(root, 'engine-said');
+    mkdirSync(bin, { recursive: true });
+    const docker = `#!/bin/sh\necho "$*" >> '${said}'\n[ "$1" = rm ] || printf 'aaa\\nbbb\\n'\n`;
+    writeFileSync(join(bin, 'docker'), docker, { mode: 0o755 });
+    writeFileSync(join(bin, 'podman'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+    expect((await install(['uninstall'], { PATH: `${bin}:${process.env['PATH']}` })).code).toBe(0);
+    expect(readFileSync(said, 'utf8')).toBe(`ps -aq --filter label=io.muster.agent=${directory}\nrm -f aaa bbb\n`);
   });
 });

@@ -78,7 +78,9 @@ function call(
   return fetch(`${server.url}/api/v1/workspaces/${instanceId}/repository/${path}`, {
     method,
     headers: { authorization: `Basic ${Buffer.from(`node:${token}`).toString('base64')}`, ...options.headers },
-    ...(options.body === undefined ? {} : { body: typeof options.body === 'string' ? options.body : new Uint8Array(options.body) }),
+    ...(options.body === undefined
+      ? {}
+      : { body: typeof options.body === 'string' ? options.body : new Uint8Array(options.body) }),
   });
 }
 

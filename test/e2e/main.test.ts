@@ -5,7 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
-import { ADMIN_KEY, createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import {
+  ADMIN_KEY,
+  createMusterProcess,
+  findFreePort,
+  waitFor,
+  type MusterProcess,
+} from '../support/muster-process.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
 const REQUEST = { gpu: 'RTX 4090', maxPriceUsdPerHour: '0.95', strategy: 'coldstart' };

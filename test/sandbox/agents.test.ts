@@ -94,7 +94,7 @@ describe('the agent of a simulated machine', () => {
     );
 
     const lost = await trouble('gpu_lost', /^GPU 0: GPU is lost$/);
-    expect(lost.verdict).toBe('failed');
+    expect(lost).toMatchObject({ verdict: 'failed', trouble: 'gpu_lost' });
     expect(lost.gpus?.map(({ index, problem }) => [index, problem])).toEqual([
       [0, 'GPU is lost'],
       [1, null],
@@ -107,7 +107,7 @@ describe('the agent of a simulated machine', () => {
       ['driver_mismatch', /different versions: a reboot is needed/],
       ['driver_gone', /driver is not loaded/],
     ] as const) {
-      expect(await trouble(kind, reason)).toMatchObject({ verdict: 'failed', gpus: null });
+      expect(await trouble(kind, reason)).toMatchObject({ verdict: 'failed', trouble: 'driver', gpus: null });
     }
 
     // Not to be allowed to read is no failure of the GPUs, and no zero.

@@ -248,7 +248,7 @@ export async function startSnapshotWorld(options: SnapshotWorldOptions = {}): Pr
     makeNode: insertMachine,
     begin: (instanceId, cause = 'request') =>
       inTransaction(db, (tx) => beginSnapshot(tx, queue, { instanceId, cause })),
-    settled: (snapshotId, boundMs = 15_000) =>
+    settled: (snapshotId, boundMs = 45_000) =>
       until(
         async () => {
           const row = await findSnapshot(db, null, snapshotId);
@@ -263,7 +263,7 @@ export async function startSnapshotWorld(options: SnapshotWorldOptions = {}): Pr
     async restore(snapshotId, nodeId) {
       return world.finished(await inTransaction(db, (tx) => beginRestore(tx, queue, { snapshotId, nodeId })));
     },
-    finished: (operationId, boundMs = 15_000) =>
+    finished: (operationId, boundMs = 45_000) =>
       until(
         async () => {
           const row = await findOperation(db, null, operationId);

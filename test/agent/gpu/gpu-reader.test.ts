@@ -43,6 +43,24 @@ describe('a reading', () => {
     expect(gpus?.[0]).toMatchObject({ memoryTotalMib: null, memoryUsedMib: null, temperatureC: null });
   });
 
+  it.each([
+    ['gpu_lost', exited(15, 'Unable to determine the device handle for GPU0000:01:00.0: GPU is lost.')],
+    ['hang', { code: null, stdout: '', stderr: '', end: 'timeout' } satisfies SmiResult],
+    ['driver', exited(9, "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.")],
+    ['driver', exited(18, 'Failed to initialize NVML: Driver/library version mismatch')],
+    ['driver', exited(255, 'Failed to initialize NVML: Unknown Error')],
+    ['no_devices', exited(6, 'No devices were found')],
+    ['hardware', exited(8, '')],
+    ['other', exited(77, '')],
+  ] as const)('that failed names its trouble: %s', async (trouble, result) => {
+    expect(await read(() => result)).toMatchObject({ verdict: 'failed', trouble });
+  });
+
+  it('names none where nothing failed', async () => {
+    expect(await read(table('consumer.csv'))).not.toHaveProperty('trouble');
+    expect(await read(() => exited(4, 'insufficient permissions'))).not.toHaveProperty('trouble');
+  });
+
   it('with an unknown error in some fields is degraded, and these fields are null', async () => {
     const { verdict, gpus } = await read(table('unknown-error.csv'));
     expect(verdict).toBe('degraded');

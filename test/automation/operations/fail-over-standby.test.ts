@@ -129,7 +129,7 @@ const untilPhase = (failover: FailoverRow, phase: FailoverRow['phase']) =>
     return row?.phase === phase && row;
   }, `the failover is ${phase}`);
 
-describe('a failover to a standby', () => {
+describe('a failover to a standby', { timeout: 60_000 }, () => {
   it('has it serve, gives what it had last to another machine, and brings it to rest', async () => {
     await automation.startWorker();
     const { instanceId, attempt, standbyId, failover } = await begin('automatic');

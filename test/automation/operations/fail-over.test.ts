@@ -8,6 +8,8 @@ import { inTransaction } from '../../../db/database.ts';
 import { findEndpoint } from '../../../db/endpoints.ts';
 import { saveFailoverPolicy } from '../../../db/failover-policies.ts';
 import { findFailover, type FailoverRow } from '../../../db/failovers.ts';
+import { wakeOperation } from '../../../db/operations.ts';
+import { listWatched } from '../../../db/node-watches.ts';
 import { findWorkspace } from '../../../db/workspaces.ts';
 import { CRASH_POINTS, type CrashPointName } from '../../../domain/crash-points.ts';
 import type { FailoverPolicy } from '../../../domain/failover.ts';
@@ -73,7 +75,7 @@ const untilOver = (failover: FailoverRow) =>
 const untilPhase = (failover: FailoverRow, phase: FailoverRow['phase']) =>
   automation.until(async () => (await reread(failover)).phase === phase, `the failover is ${phase}`);
 
-describe('a failover', () => {
+describe('a failover', { timeout: 60_000 }, () => {
   beforeEach(async () => {
     await automation.startWorker();
   });
@@ -123,6 +125,17 @@ describe('a failover', () => {
     expect((await automation.instance(instanceId)).status).not.toMatch(/lost|destr/);
   });
 
+  it('that is held back where reconcile finds the machine gone leaves the instance for the next look', async () => {
+    const { instanceId, attempt } = await makeLost({ maxPerDay: 0 });
+    await recordLost(automation.db, automation.queue, attempt, 'machine 1 is not in the listing', new Date());
+    expect(await automation.instance(instanceId)).toMatchObject({
+      status: 'ready',
+      note: expect.stringContaining('its policy allows 0') as string,
+    });
+    const watched = await listWatched(automation.db, { lateAfterMs: -60_000, limit: 10 });
+    expect(watched.map((node) => node.instanceId)).toEqual([instanceId]);
+  });
+
   it('that a person asks for saves what the living machine has before it is fenced', async () => {
     const { instance, attempt, nodeId } = await fleet.makeReady();
     const order = { instanceId: instance.id, cause: 'requested' as const, reasons: ['noisy'], actor: SYSTEM };
@@ -152,12 +165,47 @@ describe('a failover', () => {
     expect(await automation.instance(instanceId)).toMatchObject({ status: 'creating', winner_attempt_id: null });
     automation.vendor.offers = offers;
     await automation.tick('sync');
-    await automation.passTime(60_000);
+    // Not by passTime: the failover's operation looks again and again.
+    await automation.asOwner(
+      `update operations set finished_at = finished_at - interval '5 minutes' where id = '${first}'`,
+    );
+    await wakeOperation(automation.db, automation.queue, failover.operation_id as string);
     const second = await fleet.boot(instanceId);
     expect(second.id).not.toBe(attempt.id);
     await fleet.endRestore(instanceId, 'succeeded');
     expect(await untilOver(failover)).toMatchObject({ phase: 'complete', replacement_attempt_id: second.id });
     expect((await reread(failover)).provision_id).not.toBe(first);
+  });
+
+  it('begins empty where nothing was saved and a person accepts that, and writes its snapshots from then on', async () => {
+    const { instance } = await fleet.makeReady();
+    const order = { instanceId: instance.id, cause: 'drill' as const, reasons: ['empty'], actor: SYSTEM };
+    const accepted = await inTransaction(automation.db, (tx) =>
+      acceptFailover(tx, automation.queue, { ...order, acceptsDataLoss: true }),
+    );
+    if (accepted.kind !== 'accepted') throw new Error(JSON.stringify(accepted));
+    await untilPhase(accepted.failover, 'provisioning');
+    const second = await fleet.boot(instance.id);
+    expect(await untilOver(accepted.failover)).toMatchObject({ phase: 'complete', snapshot_id: null });
+    expect(await findWorkspace(automation.db, instance.id)).toMatchObject({ writer_attempt_id: second.id });
+  });
+
+  it('ends with its instance while it looks for a machine again and again', async () => {
+    const { instanceId } = await makeLost();
+    automation.vendor.offers = [];
+    await automation.db.deleteFrom('offers').execute();
+    const failover = await begin(instanceId);
+    await untilPhase(failover, 'provisioning');
+    await automation.untilFinished((await reread(failover)).provision_id as string);
+    await automation.until(
+      async () => (await automation.instance(instanceId)).operation_id === failover.operation_id,
+      'the provision gave it back',
+    );
+    await automation.destroy(instanceId);
+    expect(await untilOver(failover)).toMatchObject({ phase: 'canceled' });
+    await automation.untilDestroyed(instanceId);
+    expect((await automation.operation(failover.operation_id as string)).status).toBe('canceled');
+    expect(automation.vendor.live()).toEqual([]);
   });
 
   it('ends with its instance', async () => {
@@ -183,7 +231,7 @@ describe('a failover', () => {
   });
 });
 
-describe('a worker killed in a failover', () => {
+describe('a worker killed in a failover', { timeout: 60_000 }, () => {
   /** Of a failover with a standby: fail-over-standby.test.ts. */
   const STANDBY_POINTS: readonly CrashPointName[] = ['failover_promoted', 'failover_released'];
 

@@ -87,7 +87,11 @@ async function makeReady(change: { failback?: 'automatic' | 'manual'; snapshotAg
     failback: change.failback ?? ('automatic' as const),
   };
   await fleet.inTx((tx) => saveFailoverPolicy(tx, { id: made.instanceId, orgId }, policy, 'test'));
-  await db().updateTable('attempts').set({ provider_instance_id: machineOf(made) }).where('id', '=', made.attemptId).execute();
+  await db()
+    .updateTable('attempts')
+    .set({ provider_instance_id: machineOf(made) })
+    .where('id', '=', made.attemptId)
+    .execute();
   const { snapshotAgoMs = 5_000 } = change;
   if (snapshotAgoMs !== null) {
     const snapshotId = await fleet.verified(made.instanceId, new Date(Date.now() - snapshotAgoMs));

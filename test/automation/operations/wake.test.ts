@@ -3,8 +3,12 @@ import { pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createResolveStuckCron } from '../../../automation/cron/resolve-stuck.ts';
 import { readBootFigures, readWakeFigure } from '../../../db/boot-figures.ts';
-import { findWorkspace } from '../../../db/workspaces.ts';
-import { makeOffer } from '../../support/fleet-database.ts';
+import { acceptProvision } from '../../../db/accept-provision.ts';
+import { newId } from '../../../db/new-id.ts';
+import { claimFirstWriter, ensureWorkspace, findWorkspace } from '../../../db/workspaces.ts';
+import { sealEnv } from '../../../secrets/instance-env.ts';
+import { ACTOR, makeOffer, REQUEST } from '../../support/fleet-database.ts';
+import { makePool, warmUp } from '../../support/warm-pool.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 import { createSleepingFleet, type SleepingFleet } from '../../support/sleeping-fleet.ts';
 import { RTX_4090, startSshMachine, type SshMachine } from '../../support/ssh-machine.ts';
@@ -191,6 +195,61 @@ describe('an instance that is woken', () => {
     await automation.destroy(instance.id);
     await automation.untilDestroyed(instance.id);
     expect(automation.vendor.live()).toEqual([]);
+  });
+
+  it('starts with its own environment, though it first came from a pool to another stack', async () => {
+    const pool = await makePool(automation, { targetSize: 1, maxSize: 1 });
+    await warmUp(automation, pool);
+    await automation.db.updateTable('pools').set({ target_size: 0 }).execute();
+    const sealed = await automation.db.transaction().execute(async (tx) => {
+      const stackId = newId('stack');
+      const envSealed = sealEnv(automation.services.envelope, stackId, { TOKEN: 'of mine' });
+      return acceptProvision(tx, automation.queue, {
+        orgId: automation.orgId,
+        actor: ACTOR,
+        names: ['claimant'],
+        request: { ...REQUEST, strategy: 'serverless', envNames: ['TOKEN'], envSealed },
+        consumer: null,
+        overrideReason: null,
+        stackId,
+      });
+    });
+    await automation.untilFinished(sealed.operation.id);
+    const instance = await automation.instance(sealed.instances[0]?.id as string);
+    expect(instance).toMatchObject({ status: 'ready' });
+    expect(instance.stack_id).not.toBe(sealed.instances[0]?.stack_id);
+    await automation.db.transaction().execute(async (tx) => {
+      await ensureWorkspace(tx, { instanceId: instance.id, orgId: automation.orgId });
+      await claimFirstWriter(tx, instance.id, instance.winner_attempt_id as string);
+    });
+    await fleet.addNode(await automation.attempt(instance.winner_attempt_id as string));
+    await fleet.putToSleep(instance.id);
+    await fleet.wake(instance.id);
+    const machine = await fleet.boot(instance.id);
+    expect(automation.vendor.orderOf(machine.label)?.env).toMatchObject({ TOKEN: 'of mine' });
+  });
+
+  it('by a race restores its winner alone, and destroys the losers meanwhile', async () => {
+    const { instance } = await fleet.makeReady();
+    await fleet.putToSleep(instance.id);
+    await automation.db
+      .updateTable('instances')
+      .set({ request: JSON.stringify({ ...(instance.request as object), strategy: 'race', raceWidth: 2 }) })
+      .execute();
+    const operation = await fleet.wake(instance.id);
+    const racers = await automation.untilBought(2);
+    for (const racer of racers) {
+      await fleet.addNode(racer);
+      automation.vendor.run(racer.label);
+    }
+    await automation.tick('readiness');
+    const winner = (await automation.instance(instance.id)).winner_attempt_id;
+    const loser = racers.find(({ id }) => id !== winner);
+    await automation.untilGone(loser?.id as string);
+    expect((await automation.instance(instance.id)).status).toBe('waking');
+    expect(await fleet.endRestore(instance.id, 'succeeded')).toBe(winner);
+    expect(await automation.untilFinished(operation.id)).toMatchObject({ status: 'succeeded' });
+    expect(automation.vendor.live()).toHaveLength(1);
   });
 
   it('is held to the caps and to its plan', async () => {

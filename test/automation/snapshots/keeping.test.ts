@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createKeepSnapshotsCron } from '../../../automation/cron/keep-snapshots.ts';
 import { createTakeSnapshotsCron } from '../../../automation/cron/take-snapshots.ts';
-import { beginDeletion, beginRestore } from '../../../db/accept-snapshot.ts';
+import { beginDeletion, beginRestore, beginVerification } from '../../../db/accept-snapshot.ts';
 import { inTransaction } from '../../../db/database.ts';
 import { findSnapshot, latestVerified } from '../../../db/snapshots.ts';
 import { findWorkspace } from '../../../db/workspaces.ts';
@@ -86,6 +86,42 @@ describe.skipIf(resticMissing !== null)('what is kept', { timeout: 60_000 }, () 
     const deleted = await world.finished(deletion?.id as string, 40_000);
     expect(deleted.status).toBe('succeeded');
     expect(deleted.finished_at?.getTime()).toBeGreaterThan(restored.finished_at?.getTime() ?? Infinity);
+  });
+});
+
+describe.skipIf(resticMissing !== null)('reading back and removing', { timeout: 60_000 }, () => {
+  it('wait for each other: what is read is never removed under the reader', async () => {
+    const { instanceId, node } = await world.makeInstance();
+    writeFileSync(join(node.workspace, 'data'), randomBytes(1_000_000));
+    const first = await world.settled(await world.begin(instanceId), 30_000);
+    writeFileSync(join(node.workspace, 'more'), randomBytes(1_000_000));
+    const second = await world.settled(await world.begin(instanceId), 30_000);
+    const log: string[] = [];
+    let go = () => {};
+    world.beforeRestic = (args) => {
+      const verb = args.find((arg) => !arg.startsWith('-')) ?? '';
+      log.push(verb);
+      return verb === 'dump' ? new Promise<void>((resolve) => (go = resolve)) : Promise.resolve();
+    };
+    const { queue } = world.server;
+    const reading = await inTransaction(world.db, (tx) => beginVerification(tx, queue, { snapshotId: second.id }));
+    await until(() => log.includes('dump'), 'it is read', 20_000);
+    const order = { instanceId, snapshotIds: [first.id] };
+    const removing = await inTransaction(world.db, (tx) => beginDeletion(tx, queue, order));
+    await until(
+      async () => (await findWorkspace(world.db, instanceId))?.pruning_operation_id === removing?.id,
+      'the deletion has begun',
+      20_000,
+    );
+    const again = await inTransaction(world.db, (tx) => beginVerification(tx, queue, { snapshotId: second.id }));
+    expect(again.id).toBe(reading.id);
+    expect(log).not.toContain('prune');
+    go();
+    expect(await world.finished(reading.id, 30_000)).toMatchObject({ status: 'succeeded' });
+    expect(await world.finished(removing?.id as string, 30_000)).toMatchObject({ status: 'succeeded' });
+    expect(log.indexOf('prune')).toBeGreaterThan(log.indexOf('dump'));
+    world.beforeRestic = () => Promise.resolve();
+    expect(await findSnapshot(world.db, null, second.id)).toMatchObject({ status: 'verified' });
   });
 });
 

@@ -56,7 +56,7 @@ function fill(folder: string): void {
   chmodSync(join(folder, 'empty folder'), 0o711);
 }
 
-describe.skipIf(resticMissing !== null)('a workspace that is taken and restored', () => {
+describe.skipIf(resticMissing !== null)('a workspace that is taken and restored', { timeout: 60_000 }, () => {
   it('is the same byte for byte on another node, and what was there before is gone', async () => {
     const { instanceId, node } = await world.makeInstance();
     fill(node.workspace);

@@ -110,7 +110,11 @@ describe('a standby whose disk is behind', () => {
       expect(restores).toHaveLength(tries);
       await fleet.end(restores.at(-1)!.id, 'failed', 'disk full');
     }
-    expect(await promote(made)).toMatchObject({ kind: 'failed', code: 'restore_failed', detail: expect.stringContaining('disk full') });
+    expect(await promote(made)).toMatchObject({
+      kind: 'failed',
+      code: 'restore_failed',
+      detail: expect.stringContaining('disk full'),
+    });
     expect(await fleet.find(made.id)).toMatchObject({ status: 'warm', failure_code: 'restore_failed' });
     expect(await findWorkspace(db(), made.instanceId)).toMatchObject({ writer_attempt_id: made.attemptId });
   });
