@@ -48,7 +48,7 @@ async function run(settings: AgentSettings): Promise<void> {
     directory,
     program: settings.updates.isOn && typeof AGENT_VERSION === 'string' ? fileURLToPath(import.meta.url) : null,
     download: () => controlPlane.agent(),
-    tryOut,
+    tryOut: (program) => tryOut(program, settings.trialEnvironment),
     monotonicMs: () => performance.now(),
     random: Math.random,
     spreadMs: settings.updates.spreadMs,

@@ -32,6 +32,8 @@ export interface AgentSettings {
   /** What the machine's owner says of the dead man's time, in milliseconds; null: nothing, the control plane declares it. */
   deadMan: 'off' | number | null;
   updates: { isOn: boolean; spreadMs: number };
+  /** For another agent that is tried beside this one. */
+  trialEnvironment: Record<string, string>;
   /** A new agent that only shows that it is answered. */
   isTrial: boolean;
 }
@@ -42,6 +44,8 @@ const ACTIVITY_FILE = '.muster/active';
 const DOCKER_SOCKETS = ['/var/run/docker.sock', '/run/podman/podman.sock'];
 /** Over which the agents of a fleet spread their updates, in seconds. */
 const UPDATE_SPREAD_SECONDS = 300;
+/** Ours, and how Node finds certificates. */
+const PASSED_TO_TRIAL = /^(MUSTER_AGENT_.*|NODE_EXTRA_CA_CERTS|SSL_CERT_.*|UV_.*|MALLOC_.*)$/;
 const PASSED_ON = /^(PATH|HOME|LANG|LD_LIBRARY_PATH|NVIDIA_.*|CUDA_VISIBLE_DEVICES)$/;
 const TOKEN = /^[A-Za-z0-9_-]{20,200}$/;
 
@@ -53,15 +57,21 @@ export function readSettings(env: Readonly<Record<string, string | undefined>> =
   }
   const workspace = readPath(env, 'MUSTER_AGENT_WORKSPACE') ?? DEFAULT_WORKSPACE;
   const deadMan = env['MUSTER_AGENT_DEAD_MAN']?.trim() || null;
-  const passed = Object.entries(env).filter(([name, value]) => value !== undefined && PASSED_ON.test(name));
+  const pick = (names: RegExp) =>
+    Object.fromEntries(Object.entries(env).filter(([name]) => names.test(name))) as Record<string, string>;
   return {
     url: readUrl(env['MUSTER_AGENT_URL']?.trim() ?? ''),
     token,
     clusterTokens: readClusterFiles(env),
     directory: readPath(env, 'MUSTER_AGENT_DIR') ?? DEFAULT_DIRECTORY,
     procDirectory: env['MUSTER_AGENT_PROC']?.trim() || '/proc',
+<<<<<<< HEAD
     sysDirectory: env['MUSTER_AGENT_SYS']?.trim() || '/sys',
     programEnvironment: { ...(Object.fromEntries(passed) as Record<string, string>), LC_ALL: 'C' },
+=======
+    programEnvironment: { ...pick(PASSED_ON), LC_ALL: 'C' },
+    trialEnvironment: { ...pick(PASSED_ON), ...pick(PASSED_TO_TRIAL), MUSTER_AGENT_TRIAL: '1' },
+>>>>>>> issue6
     workspace,
     activityFile: readPath(env, 'MUSTER_AGENT_ACTIVITY') ?? join(workspace, ACTIVITY_FILE),
     dockerSocket: readPath(env, 'MUSTER_AGENT_DOCKER') ?? DOCKER_SOCKETS.find((path) => existsSync(path)) ?? null,

@@ -5,10 +5,9 @@ import type { KeyStore } from './key-store.ts';
 
 const LIMIT_MS = 60_000;
 
-/** Throws with what the program said where it did not end well. */
-export function tryOut(program: string): Promise<void> {
+/** Throws with what the program said where it did not end well. @param env that tells it to try */
+export function tryOut(program: string, env: Record<string, string>): Promise<void> {
   return new Promise((resolve, reject) => {
-    const env = { ...process.env, MUSTER_AGENT_TRIAL: '1' };
     execFile(
       process.execPath,
       [...process.execArgv, program],

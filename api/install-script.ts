@@ -186,7 +186,7 @@ kept() { # NAME VALUE
   case $2 in
     *[!A-Za-z0-9\\ ._/:=@%+,\\;\\&\\|-]*) fail "$1 may have letters, digits, blanks and . _ / : = @ % + , ; & | - only" ;;
   esac
-  echo "$1=\"$2\""
+  printf '%s="%s"\\n' "$1" "$2"
 }
 
 write_environment() {

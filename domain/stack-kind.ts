@@ -1,6 +1,15 @@
 /** The kinds of stack and how stacks are named. What a kind makes is told in stacks/. */
 
-export const STACK_KINDS = ['instance', 'eks', 'aks', 'onprem', 'onprem-node', 'standby', 'snapshots', 'dns-record'] as const;
+export const STACK_KINDS = [
+  'instance',
+  'eks',
+  'aks',
+  'onprem',
+  'onprem-node',
+  'standby',
+  'snapshots',
+  'dns-record',
+] as const;
 export type StackKind = (typeof STACK_KINDS)[number];
 
 export function isStackKind(text: string): text is StackKind {

@@ -38,12 +38,9 @@ export const credential = z
     id: id('credential'),
     name: z.string(),
     kind: z.enum(CREDENTIAL_KINDS),
-    publicPart: z
-      .string()
-      .nullable()
-      .meta({
-        description: 'Of a private key: its public key, to be let in on the hosts; of a registry login: the registry',
-      }),
+    publicPart: z.string().nullable().meta({
+      description: 'Of a private key: its public key, to be let in on the hosts; of a registry login: the registry',
+    }),
     createdBy: z.string(),
     createdAt: time,
   })

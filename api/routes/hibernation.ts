@@ -138,12 +138,7 @@ async function requireAsleep(executor: Executor, orgId: string, instanceId: stri
   return row;
 }
 
-async function previewWake(
-  executor: Executor,
-  caller: Caller,
-  row: InstanceRow,
-  notes: string[],
-): Promise<WakePlan> {
+async function previewWake(executor: Executor, caller: Caller, row: InstanceRow, notes: string[]): Promise<WakePlan> {
   const plan = await previewOrder(executor, caller, orderOf(row), notes);
   const snapshot = await findSnapshot(executor, row.org_id, row.restore_snapshot_id as string);
   return {

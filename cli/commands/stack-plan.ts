@@ -47,11 +47,7 @@ function priceText(price: StackPlanReply['changes'][number]['after']): string {
 }
 
 /** The plan of a request that makes something, by a dry run of it. */
-export async function planOf(
-  context: Context,
-  path: string,
-  body: Record<string, unknown>,
-): Promise<StackPlanReply> {
+export async function planOf(context: Context, path: string, body: Record<string, unknown>): Promise<StackPlanReply> {
   return awaitPlan(context, await context.api.post(path, { ...body, dryRun: true }));
 }
 

@@ -197,6 +197,10 @@ describe('the install script', () => {
     const environment = readFileSync(`/proc/${agent}/environ`, 'utf8').split('\0');
     expect(environment).toContain(`MUSTER_AGENT_WORKSPACE=${root}/a workspace`);
     expect(environment).toContain('MUSTER_AGENT_POWEROFF=touch /tmp/it is off');
+    // Also where it is started again without them.
+    expect(readFileSync(join(directory, 'agent.env'), 'utf8')).toContain(
+      `MUSTER_AGENT_WORKSPACE="${root}/a workspace"\nMUSTER_AGENT_POWEROFF="touch /tmp/it is off"\n`,
+    );
     child.kill('SIGTERM');
     expect(await ended).toBe(0);
     await until(() => !isAlive(agent), 'the agent gone', BOUND_MS);
