@@ -65,13 +65,9 @@ export function readSettings(env: Readonly<Record<string, string | undefined>> =
     clusterTokens: readClusterFiles(env),
     directory: readPath(env, 'MUSTER_AGENT_DIR') ?? DEFAULT_DIRECTORY,
     procDirectory: env['MUSTER_AGENT_PROC']?.trim() || '/proc',
-<<<<<<< HEAD
     sysDirectory: env['MUSTER_AGENT_SYS']?.trim() || '/sys',
-    programEnvironment: { ...(Object.fromEntries(passed) as Record<string, string>), LC_ALL: 'C' },
-=======
     programEnvironment: { ...pick(PASSED_ON), LC_ALL: 'C' },
     trialEnvironment: { ...pick(PASSED_ON), ...pick(PASSED_TO_TRIAL), MUSTER_AGENT_TRIAL: '1' },
->>>>>>> issue6
     workspace,
     activityFile: readPath(env, 'MUSTER_AGENT_ACTIVITY') ?? join(workspace, ACTIVITY_FILE),
     dockerSocket: readPath(env, 'MUSTER_AGENT_DOCKER') ?? DOCKER_SOCKETS.find((path) => existsSync(path)) ?? null,
