@@ -19,8 +19,8 @@ export function readPolicy(body: FailoverPolicyBody): FailoverPolicy {
   return {
     mode,
     rpoMs: parseDuration(body.rpo) as number,
-    maxPriceMicroUsdPerHour: price === undefined ? null : (parseUsd(price) as bigint),
-    budgetMicroUsdPerDay: budget === undefined ? null : (parseUsd(budget) as bigint),
+    maxPriceMicroUsdPerHour: price === undefined ? null : parseUsd(price),
+    budgetMicroUsdPerDay: budget === undefined ? null : parseUsd(budget),
     cooldownMs: parseDuration(body.cooldown) as number,
     maxPerDay,
     failback,

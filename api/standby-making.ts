@@ -37,7 +37,7 @@ export async function makeStandby(call: ChangeCall, body: CreateStandbyInput): P
       state: body.state,
       rpoMs,
       config: stack.config as StandbyStackConfig,
-      drillEveryMs: drills === undefined ? null : (parseDuration(drills.every) as number),
+      drillEveryMs: drills === undefined ? null : parseDuration(drills.every),
       drillPolicy:
         drills === undefined
           ? null

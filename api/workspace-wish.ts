@@ -9,7 +9,7 @@ export function readWorkspaceWish(body: WorkspaceWishBody): WorkspaceWish {
     ...(path === undefined ? {} : { path }),
     ...(snapshotEvery === undefined
       ? {}
-      : { snapshotEveryMs: snapshotEvery === null ? null : (parseDuration(snapshotEvery) as number) }),
+      : { snapshotEveryMs: snapshotEvery === null ? null : parseDuration(snapshotEvery) }),
     ...(keep === undefined ? {} : { keep: { ...DEFAULT_KEEP, ...keep } }),
     ...(excludes === undefined ? {} : { excludes }),
     ...(uploadLimitKib === undefined ? {} : { uploadLimitKib }),

@@ -151,7 +151,7 @@ async function roundTrip(round: number): Promise<void> {
   const isSame = (await digestOf(workspaceOf(awake))) === digest;
   if (!isSame) different++;
   const moments: [string, number][] = [
-    ...Object.entries(awake.phaseAt).map(([phase, at]): [string, number] => [phase, Date.parse(at as string)]),
+    ...Object.entries(awake.phaseAt).map(([phase, at]): [string, number] => [phase, Date.parse(at)]),
     ['(bought)', machineOf(awake).createdAtMs],
     ['(running)', ranAt.get(awake.providerInstanceId ?? '') ?? NaN],
   ];

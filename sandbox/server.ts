@@ -264,7 +264,7 @@ function createHandle({ options, apiKey, at, vendors, clouds, clusters, current,
       hits: 1,
       untilMs: null,
     } as const;
-    vendors.find(({ name }) => name === provider)?.applyFault(instanceId, fault as Fault);
+    vendors.find(({ name }) => name === provider)?.applyFault(instanceId, fault);
   });
   return {
     urls: Object.fromEntries(Object.entries(at).map(([name, { url }]) => [name, url])) as SandboxUrls,

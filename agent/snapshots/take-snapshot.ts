@@ -79,7 +79,7 @@ async function backUp(
       isBackground: true,
       onLine(line) {
         const message = parse(line);
-        if (message?.message_type === 'summary') summary = message as Summary;
+        if (message?.message_type === 'summary') summary = message;
         else if (message?.message_type === 'status') context.progress(describe(message));
       },
     },

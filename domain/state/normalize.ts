@@ -45,7 +45,7 @@ function findRenamed(resources: readonly ResourceState[]): Map<string, string> {
 }
 
 function fixResource(resource: ResourceState, fix: (urn: string) => string): ResourceState {
-  const { aliases, ...rest } = resource;
+  const { aliases: _aliases, ...rest } = resource;
   const fixed: ResourceState = { ...rest, urn: fix(resource.urn) };
   if (resource.parent) fixed.parent = fix(resource.parent);
   if (resource.provider) fixed.provider = fixProvider(resource.provider, fix);

@@ -40,7 +40,7 @@ async function send(method: string, path: string, { body, token = key, lease, gz
     ...(gzip ? { body: new Uint8Array(gzip) } : body === undefined ? {} : { body: JSON.stringify(body) }),
   });
   const text = await reply.text();
-  return { status: reply.status, body: (text === '' ? null : JSON.parse(text)) as Loose };
+  return { status: reply.status, body: text === '' ? null : JSON.parse(text) };
 }
 
 const at = (part = '') => `stacks/organization/proj/${name}${part}`;

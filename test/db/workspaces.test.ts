@@ -95,10 +95,10 @@ describe('a workspace', () => {
       await insertRepositoryToken(tx, { ...token, access: 'write' }),
       await insertRepositoryToken(tx, { ...token, access: 'read' }),
     ]);
-    expect(await openRepository(fleet.db, writes as string, instanceId)).toMatchObject({ kind: 'open' });
+    expect(await openRepository(fleet.db, writes, instanceId)).toMatchObject({ kind: 'open' });
     await inTransaction(fleet.db, (tx) => setWriter(tx, instanceId, null));
-    expect(await openRepository(fleet.db, writes as string, instanceId)).toEqual({ kind: 'refused', reason: 'fenced' });
-    expect(await openRepository(fleet.db, reads as string, instanceId)).toMatchObject({ kind: 'open' });
+    expect(await openRepository(fleet.db, writes, instanceId)).toEqual({ kind: 'refused', reason: 'fenced' });
+    expect(await openRepository(fleet.db, reads, instanceId)).toMatchObject({ kind: 'open' });
   });
 
   it('shows nothing of a writer that is fenced while it shows: one of the two waits for the other', async () => {

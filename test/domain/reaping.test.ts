@@ -35,7 +35,7 @@ describe('a machine is reaped', () => {
   it('never by one source alone', () => {
     fc.assert(
       fc.property(fc.nat(1e12), fc.constantFrom('starting', 'running', 'unknown', null), (now, observed) => {
-        expect(judgeReaping({ ...MACHINE, now, poweringOffAt: 1, observed } as SilentMachine)).toBeNull();
+        expect(judgeReaping({ ...MACHINE, now, poweringOffAt: 1, observed })).toBeNull();
       }),
     );
     fc.assert(

@@ -126,7 +126,7 @@ describe('pending creates before an update', () => {
   });
 
   it('that a person has decided are not asked of the hook, and the decision is over before the engine begins', async () => {
-    writePending();
+    await writePending();
     resolved = () => {
       throw new ProviderError('invalid', 'nobody can tell');
     };
@@ -140,7 +140,7 @@ describe('pending creates before an update', () => {
     };
     const imported = { ...REQUEST, decisions: { [URN]: { kind: 'import' as const, id: '1002' } } };
     expect((await runner.up(imported, listening, signals)).state?.resources).toMatchObject([{ id: '1002' }]);
-    writePending();
+    await writePending();
     const cleared = { ...REQUEST, decisions: { [URN]: { kind: 'clear' as const } } };
     expect((await runner.up(cleared, listening, signals)).state).toEqual({ resources: [], pendingCreates: [] });
     expect(told).toEqual([

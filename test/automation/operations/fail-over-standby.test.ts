@@ -184,10 +184,10 @@ describe('a failover to a standby', { timeout: 60_000 }, () => {
     const { operation_id: operationId } = failover;
     const seen = new Set<string>();
     for (let round = 0; round < 3; round++) {
-      const next = (await automation.until(async () => {
+      const next = await automation.until(async () => {
         const found = await restoreId();
         return found !== undefined && !seen.has(found) && found;
-      }, 'a restore of the standby')) as string;
+      }, 'a restore of the standby');
       seen.add(next);
       await inTransaction(automation.db, async (tx) => {
         const error = { code: 'restore_failed', detail: 'no room' };

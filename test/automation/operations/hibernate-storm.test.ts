@@ -101,7 +101,7 @@ async function expectNothingWrong(): Promise<void> {
     if (sleep.released_at === null) continue;
     const snapshot = snapshots.find(({ id }) => id === sleep.snapshot_id);
     expect(snapshot).toMatchObject({ status: 'verified', instance_id: sleep.instance_id });
-    expect(snapshot?.verified_at?.getTime()).toBeLessThanOrEqual((sleep.released_at as Date).getTime() + 5);
+    expect(snapshot?.verified_at?.getTime()).toBeLessThanOrEqual(sleep.released_at.getTime() + 5);
   }
   const given = (await automation.attempts()).filter(({ failure_code: code }) => code === 'hibernated');
   for (const attempt of given) {
