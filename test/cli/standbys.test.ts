@@ -48,7 +48,7 @@ describe('muster standby', () => {
     const wish = ['--instance-id', instanceId, '--name', 'stand', '--rpo', '5 minutes', '--state', 'warm', ...place];
     const shown = await run('create', ...wish, '--dry-run');
     expect(shown.code, shown.stderr).toBe(0);
-    expect(shown.stdout).toMatch(/create +stand +gcp:compute\/instance:Instance +\$?0\.1/);
+    expect(shown.stdout).toMatch(/create +stand +gcp:compute\/instance:Instance +- +\$?0\.1/);
     const made = await run('create', ...wish, '--yes', '--watch');
     expect(made.code, made.stderr).toBe(0);
     const list = await run('list');

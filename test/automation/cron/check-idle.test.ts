@@ -139,6 +139,8 @@ describe('by its schedule an instance', () => {
     // Made the day before, or the window would leave it alone.
     const yesterday = new Date(Date.now() - 86_400_000).toISOString();
     await automation.asOwner(`update instances set phase_at = '{"active": "${yesterday}"}'`);
+    // A silent agent could copy nothing.
+    await automation.asOwner('update nodes set heartbeat_at = now()');
     expect(windowAt(ALWAYS, Date.now())).not.toBeNull();
     expect(await automation.tick('idle')).toMatchObject({ hibernated: 1 });
     await fleet.endSnapshot(instance.id, 'verified');
