@@ -1,11 +1,12 @@
 /** A cluster through the whole program: real processes, the real engine, simulated clouds, and a Kubernetes API that really answers. */
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
 import type { Loose } from '../support/api-server.ts';
 import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import { listStates, readStateText } from '../support/state-client.ts';
 
 const BOUND_MS = 90_000;
 const KINDS = [
@@ -129,9 +130,9 @@ describe('a cluster of the whole program', () => {
       // The stack's own output stays a secret wherever it is shown or kept.
       expect((await get(`/stacks/${stackId}/outputs`)).outputs.kubeconfig).toBe('[secret]');
       const server = cluster.endpoint as string;
-      const states = join(dir, 'data', 'engine', 'state', '.pulumi', 'stacks', 'muster');
-      for (const file of readdirSync(states).filter((name) => name.endsWith('.json')))
-        expect(readFileSync(join(states, file), 'utf8')).not.toContain('current-context');
+      const states = await listStates(muster.url);
+      expect(states).not.toEqual([]);
+      for (const name of states) expect(await readStateText(muster.url, name)).not.toContain('current-context');
       expect(server).toMatch(/^https:\/\/127\.0\.0\.1:\d+\/clusters\//);
       expect(muster.output()).not.toContain('current-context');
 

@@ -12,6 +12,7 @@ import {
   waitFor,
   type MusterProcess,
 } from '../support/muster-process.ts';
+import { listStates, readStateText } from '../support/state-client.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
 const REQUEST = { gpu: 'RTX 4090', maxPriceUsdPerHour: '0.95', strategy: 'coldstart' };
@@ -77,18 +78,6 @@ describe('the control plane as a process', () => {
     );
   }
 
-  /** As the engine's CLI asks for it. */
-  async function readState(path: string): Promise<string> {
-    const reply = await fetch(`${muster.url}/api/${path}`, { headers: { authorization: `token ${ADMIN_KEY}` } });
-    expect(reply.status).toBe(200);
-    return reply.text();
-  }
-
-  async function listStates(): Promise<string[]> {
-    const { stacks } = JSON.parse(await readState('user/stacks?project=muster')) as { stacks: { stackName: string }[] };
-    return stacks.map(({ stackName }) => stackName);
-  }
-
   const alive = () =>
     sandbox.state().vastai.machines.filter((machine) => machine.origin !== 'foreign' && machine.destroyedAtMs === null);
 
@@ -107,7 +96,7 @@ describe('the control plane as a process', () => {
       expect(destroyed.status).toBe(202);
       await until(muster, path, (_status, body: Instance) => body.status === 'destroyed');
       expect(alive()).toHaveLength(0);
-      await waitFor(async () => (await listStates()).length === 0, BOUND_MS, 'the empty stack removed');
+      await waitFor(async () => (await listStates(muster.url)).length === 0, BOUND_MS, 'the empty stack removed');
     },
     BOUND_MS,
   );
@@ -121,8 +110,8 @@ describe('the control plane as a process', () => {
       });
       const path = `/api/v1/instances/${accepted.body.instances[0]?.id}`;
       await until(muster, path, (_status, body: Instance) => body.status === 'booting' || body.status === 'ready');
-      const [stack] = await listStates();
-      const state = await readState(`stacks/organization/muster/${stack}/export`);
+      const [stack = ''] = await listStates(muster.url);
+      const state = await readStateText(muster.url, stack);
       expect(state).toContain('vastai:Instance');
       expect(state).not.toContain('swordfish-2');
       expect(muster.output()).not.toContain('swordfish-2');

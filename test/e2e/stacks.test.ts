@@ -1,11 +1,12 @@
 /** A cluster over REST through the whole program: real processes, real engine, real Postgres, simulated clouds at the engine's wire. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
 import type { SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
 import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import { changeState } from '../support/state-client.ts';
 
 const BOUND_MS = 180_000;
 /** Control, four vendors, four clouds. */
@@ -48,16 +49,24 @@ async function untilEnded(operationId: string): Promise<Loose> {
 }
 
 /** Turns a resource of the state into a create whose end nobody saw. */
-function leaveUnfinished(stackId: string, name: string): Loose {
-  const stacks = join(dir, 'data', 'engine', 'state', '.pulumi', 'stacks', 'muster');
-  const file = join(stacks, `eks-${stackId.slice('stk_'.length)}.json`);
-  const state: Loose = JSON.parse(readFileSync(file, 'utf8'));
-  const { latest } = state.checkpoint;
-  const { id, ...resource } = latest.resources.find(({ urn }: Loose) => urn.endsWith(`:NodeGroup::${name}`));
-  latest.resources = latest.resources.filter(({ urn }: Loose) => urn !== resource.urn);
-  latest.pending_operations = [{ resource: { ...resource, outputs: undefined }, type: 'creating' }];
-  writeFileSync(file, JSON.stringify(state));
-  return { id, urn: resource.urn };
+async function leaveUnfinished(stackId: string, name: string): Promise<Loose> {
+  let left: Loose;
+  await changeState(muster.url, `eks-${stackId.slice('stk_'.length)}`, (state) => {
+    const resources = state.deployment.resources ?? [];
+    const made = resources.find(({ urn }) => urn.endsWith(`:NodeGroup::${name}`));
+    if (!made) throw new Error(`there is no node group ${name}`);
+    const { id, outputs: _outputs, ...resource } = made;
+    left = { id, urn: resource.urn };
+    return {
+      ...state,
+      deployment: {
+        ...state.deployment,
+        resources: resources.filter(({ urn }) => urn !== resource.urn),
+        pending_operations: [{ resource, type: 'creating' }],
+      },
+    };
+  });
+  return left;
 }
 
 it(
@@ -116,7 +125,7 @@ it(
     expect((await api('GET', path)).body.priceMicroUsdPerHour).toBe(sum);
 
     // What a kill leaves of a create, of which the cloud tells nothing that proves it ours: a person decides.
-    const lost = leaveUnfinished(made.body.id, group);
+    const lost = await leaveUnfinished(made.body.id, group);
     expect(clouds.drift({ type: 'NodeGroup', name: group, changes: { tags: {}, tagsAll: {} } })).toBe(1);
     const held = await untilEnded((await api('POST', `${path}/up`)).body.operation.id);
     expect(held.error.detail).toMatch(
