@@ -181,7 +181,9 @@ for other in "$dir"/.install/*; do
 done
 own=$dir/.install/$$
 mkdir -p "$own"
-trap 'rm -rf "$own"; rmdir "$dir/.install" 2>/dev/null || true' EXIT
+# By its start it is told from another process that gets its number later.
+sed 's/.*) //' "/proc/$$/stat" | cut -d ' ' -f 20 >"$own/started"
+trap 'rm -rf "$own"; rmdir "$dir/.install" "$dir" 2>/dev/null || true' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 ${writeFile('$own/install.sh', script)}
 export MUSTER_AGENT_URL=${quote(url)} MUSTER_AGENT_DIR="$dir"
@@ -213,6 +215,17 @@ umask 077
 dir=${quote(dir)}
 export MUSTER_AGENT_DIR="$dir"
 unit=/etc/systemd/system/muster-agent.service
+# An installation whose connection was lost may still be at it: it must not go on after this.
+for other in "$dir"/.install/[0-9]*; do
+  pid=\${other##*/}
+  started=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d ' ' -f 20)
+  if [ -n "$started" ] && [ "$started" = "$(cat "$other/started" 2>/dev/null)" ]; then kill -9 "$pid" 2>/dev/null; fi
+done
+for process in /proc/[0-9]*; do
+  if tr '\\0' ' ' <"$process/cmdline" 2>/dev/null | grep -qF -e "$dir/.install/" -e "$dir/agent.mjs.new" -e "$dir/node.gz"; then
+    kill -9 "\${process#/proc/}" 2>/dev/null
+  fi
+done
 if [ -d "$dir" ] || grep -qsF "$dir/agent.mjs" "$unit"; then
   rm -rf "$dir/.install"
   mkdir -p "$dir/.install" || exit 1

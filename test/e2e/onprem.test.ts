@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import { listStates, readStateText } from '../support/state-client.ts';
 import { sshdMissing, startSshd, type SshdHost } from '../support/sshd.ts';
 
 const BOUND_MS = 120_000;
@@ -270,6 +271,8 @@ describe.skipIf(sshdMissing !== null)('a cluster of our own', () => {
         expect(JSON.stringify(outputs['kubeconfig'])).toContain('[secret]');
         expect(JSON.stringify(outputs)).not.toContain('secret-of-the-cluster');
         expect(await post(`/stacks/${id}/preview`)).toMatchObject({ changes: [] });
+        for (const name of await listStates(muster.url))
+          expect(await readStateText(muster.url, name)).not.toContain('secret-of-the-cluster');
         const leaks = `grep -rlF -e secret-of-the-cluster ${join(dir, 'data', 'engine')} || true`;
         expect(execFileSync('sh', ['-c', leaks], { encoding: 'utf8' })).toBe('');
         expect(await run('destroy')).toMatchObject({ status: 'succeeded' });
