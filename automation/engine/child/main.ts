@@ -31,7 +31,8 @@ process.on('unhandledRejection', (reason) => {
 });
 
 const server = await startProviderServer({
-  onCancel: () => current?.cancel(),
+  // The engine says so at the end of every update too, and that word may come when the next one has begun: whoever cancels says it over the channel.
+  onCancel: () => {},
   onError: (urn, error) => current?.onResourceError(urn, error),
 });
 await primeSdk();
