@@ -1,7 +1,7 @@
 /** The state service as the engine's CLI speaks to it: who may do what, what is refused, and that nothing that was refused has changed anything. */
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { startApiServer, type ApiServer, type Loose } from '../support/api-server.ts';
+import { startApiServer, type ApiServer } from '../support/api-server.ts';
 
 let api: ApiServer;
 let key: string;

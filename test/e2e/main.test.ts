@@ -5,13 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
-import {
-  ADMIN_KEY,
-  createMusterProcess,
-  findFreePort,
-  waitFor,
-  type MusterProcess,
-} from '../support/muster-process.ts';
+import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
 import { listStates, readStateText } from '../support/state-client.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
