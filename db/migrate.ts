@@ -55,9 +55,9 @@ export async function migrateDatabase(url: string, ca: string | null = null): Pr
   await guard.connect();
   try {
     await guard.query('select pg_advisory_lock($1)', [LOCK_KEY]);
-    const db = new Kysely<unknown>({
-      dialect: new PostgresDialect({ pool: new pg.Pool({ ...settings, max: 2 }) }),
-    });
+    const pool = new pg.Pool({ ...settings, max: 2 });
+    pool.on('error', () => undefined); // a connection that is closed while idle; the statement after it tells
+    const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) });
     try {
       await runMigrations(db);
       await prepareQueue(settings);

@@ -107,6 +107,7 @@ export async function createFleetDatabase(
   const { url } = testDatabase;
   const database = openDatabase({ url, applicationName: 'fleet-test', poolSize: caps.poolSize ?? 10 });
   const owner = new pg.Pool({ connectionString: url, max: 1, application_name: 'fleet-test-owner' });
+  owner.on('error', () => undefined); // its end does not wait for the connection's, which a forced drop may cut
   const db = database.kysely;
   const queue = createQueue(db);
   await queue.start();

@@ -40,6 +40,7 @@ export async function openVirtualServer(serverUrl: string): Promise<VirtualServe
   const template = `${prefix}_template_${randomBytes(3).toString('hex')}`;
   const urlOf = (name: string): string => Object.assign(new URL(serverUrl), { pathname: `/${name}` }).href;
   const server = new pg.Pool({ connectionString: serverUrl, max: 1, application_name: 'world' });
+  server.on('error', () => undefined);
   await server.query(`create database ${template} template template0`);
   await server.query(`alter database ${template} set search_path = ${SEARCH_PATH}`);
   const setUp = new pg.Client({ connectionString: urlOf(template) });
@@ -53,6 +54,7 @@ export async function openVirtualServer(serverUrl: string): Promise<VirtualServe
       await server.query(`create database ${name} template ${template}`);
       await server.query(`alter database ${name} set search_path = ${SEARCH_PATH}`);
       const owner = new pg.Pool({ connectionString: urlOf(name), max: 1, application_name: 'world clock' });
+      owner.on('error', () => undefined); // its end does not wait for the connection's, which a forced drop may cut
       let aheadMs = 0;
       return {
         url: urlOf(name),
