@@ -39,9 +39,12 @@ export function createGpuReader(run: RunSmi, now: () => Date, devices?: () => De
   return {
     async read() {
       const other = devices === undefined ? null : readOthers(devices(), now());
-      if (other) return other;
+      if (other && other.hardwareType !== 'cpu') return other;
       const isFull = readings++ % EXTRAS_EVERY === 0;
       const raw = await readRawGpus(run, known);
+      // A bus without NVIDIA's devices proves that there are none only where nvidia-smi shows none either: WSL and some
+      // virtual machines hand GPUs over beside the bus.
+      if (other && (!Array.isArray(raw) || raw.length === 0)) return other;
       if (!Array.isArray(raw)) {
         return {
           verdict: raw.verdict,
@@ -68,7 +71,7 @@ export function createGpuReader(run: RunSmi, now: () => Date, devices?: () => De
   };
 }
 
-/** Where nvidia-smi has nothing to say: Gaudi devices, or a bus that has neither vendor's. null: it is to be asked. */
+/** What the kernel tells without nvidia-smi: Gaudi devices, or a bus that has neither vendor's. null: nothing. */
 function readOthers({ pciVendors, gaudi }: Devices, at: Date): GpuReading | null {
   const { judged, driverVersion } = gaudi;
   const readAt = at.toISOString();

@@ -89,6 +89,26 @@ describe('the devices of a machine', () => {
     expect(await read()).toMatchObject({ hardwareType: 'cpu', verdict: 'healthy', gpus: [] });
   });
 
+  it('are those of nvidia-smi where the bus has neither vendor and it shows some: WSL hands them over beside the bus', async () => {
+    addPci('0000:00:00.0', '0x1414');
+    const known: Record<string, string> = {
+      index: '0',
+      uuid: 'GPU-1f',
+      name: 'NVIDIA RTX A2000',
+      'memory.total': '4096',
+    };
+    const reader = createGpuReader(
+      (args) => {
+        const fields = /^--query-gpu=(.*)$/.exec(args[0] ?? '')?.[1]?.split(',') ?? [];
+        const stdout = `${fields.map((field) => known[field] ?? '[N/A]').join(', ')}\n`;
+        return Promise.resolve({ code: 0, stdout, stderr: '', end: 'exited' });
+      },
+      () => new Date('2026-11-21T09:00:00Z'),
+      () => readDevices(sys),
+    );
+    expect(await reader.read()).toMatchObject({ hardwareType: 'cuda', gpus: [{ uuid: 'GPU-1f' }] });
+  });
+
   it.each([
     ['has NVIDIA', () => addPci('0000:01:00.0', '0x10de')],
     ['is empty, as in some sandboxes', () => mkdirSync(join(sys, 'bus/pci/devices'), { recursive: true })],
