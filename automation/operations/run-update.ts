@@ -1,5 +1,5 @@
 /**
- * One engine update of an operation's stack, with its progress recorded: purchases are applied the moment the engine reports
+ * One engine update of an operation's stack, with its progress applied: purchases are recorded the moment the engine reports
  * them, candidates are assigned from our reservations, and every question of the child is answered under the claim.
  */
 import { isWanted } from '../../domain/attempt.ts';
@@ -7,6 +7,7 @@ import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import type { ProviderName } from '../../domain/provider.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
+import type { StackResource } from '../../domain/state/stack-state.ts';
 import { priceCharged } from '../../domain/usage.ts';
 import {
   listAttemptsOfStack,
@@ -23,7 +24,6 @@ import { findAlive } from '../../providers-dynamic/buy-machine.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
 import { openEnv } from '../../secrets/instance-env.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
-import type { StackResource } from '../engine/state-backend.ts';
 import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
 import { assignCandidate } from './candidates.ts';
 import { startOf } from './equip-agent.ts';
@@ -58,6 +58,7 @@ export async function runStackUpdate(
   const signals = { cancel: context.cancel, kill: context.kill };
   const request = {
     stackName: view.stackName,
+    operationId: context.operation.id,
     program: { kind: 'instance', args: programArgs(context, view, attempts) },
     mayExist: attempts.filter((attempt) => attempt.engine_runs > 1).map((attempt) => attempt.label),
     deploymentSshPublicKeys: [context.deploymentSshPublicKey],
@@ -133,15 +134,10 @@ function createHooks(context: StepContext, view: StackView): UpdateHooks & { set
   return {
     onStarted: (runId) => context.onRunStarted(runId),
     onResources(resources) {
-      enqueue(async () => {
-        await applyPurchases(context, view, byId, resources);
-        await context.emit(resources.map((resource) => ({ type: 'resource', data: describe(resource, byId) })));
-      });
+      enqueue(() => applyPurchases(context, view, byId, resources));
     },
-    onDiagnostic(severity, message) {
-      enqueue(() =>
-        context.emit([{ type: severity === 'info' ? 'progress' : 'diagnostic', data: { severity, message } }]),
-      );
+    onProgress(message) {
+      enqueue(() => context.emit([{ type: 'progress', data: { message } }]));
     },
     async answer(question, input) {
       switch (question) {
@@ -263,16 +259,4 @@ export function machineOfState(id: string, outputs: Record<string, unknown>): Bo
 function readStart(value: unknown): Date | null {
   const at = typeof value === 'string' ? new Date(value) : null;
   return at === null || Number.isNaN(at.getTime()) ? null : at;
-}
-
-function describe(resource: ResourceProgress, attempts: Map<string, AttemptRow>): Record<string, unknown> {
-  const attempt = attempts.get(resource.name);
-  return {
-    resource: resource.name,
-    instanceId: attempt?.instance_id ?? null,
-    type: resource.type,
-    op: resource.op,
-    status: resource.status,
-    providerInstanceId: resource.id ?? null,
-  };
 }

@@ -7,7 +7,7 @@ import { ProviderError } from '../../domain/provider-error.ts';
 import type { InstanceArgs, InstanceAttempt } from '../../stacks/instance/program.ts';
 import type { EngineErrorKind } from '../../automation/engine/classify-error.ts';
 import type { UpdateKind } from '../../automation/engine/protocol.ts';
-import type { StackResource, StackState } from '../../automation/engine/state-backend.ts';
+import type { StackResource, StackState } from '../../domain/state/stack-state.ts';
 import type {
   StackRunner,
   UpdateHooks,
@@ -301,7 +301,7 @@ function createRuntime(
     listLagMs: () => 0,
     deploymentSshPublicKeys: () => request.deploymentSshPublicKeys,
     signal: () => signals.cancel,
-    progress: (label, message) => hooks.onDiagnostic('info', `${label}: ${message}`),
+    progress: (label, message) => hooks.onProgress(`${label}: ${message}`),
     crashPoint: noCrash,
   };
 }

@@ -44,7 +44,7 @@ export function createChildRuntime(context: RunContext, signal: AbortSignal) {
     deploymentSshPublicKeys: () => request.deploymentSshPublicKeys,
     signal: () => signal,
     progress: (label, message) =>
-      context.send({ type: 'diagnostic', runId: request.runId, severity: 'info', message: `${label}: ${message}` }),
+      context.send({ type: 'progress', runId: request.runId, message: `${label}: ${message}` }),
     crashPoint,
   };
   return {

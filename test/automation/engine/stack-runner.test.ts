@@ -65,7 +65,7 @@ const signals = { cancel: new AbortController().signal, kill: new AbortControlle
 const hooks: UpdateHooks = {
   answer: () => Promise.reject(new Error('nobody asks')),
   onResources: () => {},
-  onDiagnostic: () => {},
+  onProgress: () => {},
   resolvePending: async () => resolved(),
 };
 
