@@ -5,7 +5,7 @@
 import { isWanted } from '../../domain/attempt.ts';
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
-import type { ProviderName } from '../../domain/provider.ts';
+import { isProviderName, type ProviderName } from '../../domain/provider.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
 import type { StackResource } from '../../domain/state/stack-state.ts';
 import { priceCharged } from '../../domain/usage.ts';
@@ -21,6 +21,7 @@ import { listInstancesOfStack, setInstanceStatus, type InstanceRow } from '../..
 import { saveProgress, withClaim } from '../../db/operations.ts';
 import { findStackName } from '../../db/stacks.ts';
 import { findAlive } from '../../providers-dynamic/buy-machine.ts';
+import { standaloneLabel } from '../../providers-dynamic/standalone-runtime.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
 import { openEnv } from '../../secrets/instance-env.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
@@ -170,21 +171,31 @@ async function resolvePending(
   resource: StackResource,
 ): Promise<string | null> {
   const attempt = attempts.get(resource.name);
-  if (!attempt) throw new ProviderError('invalid', `a pending create of ${resource.name} belongs to no attempt`);
-  const provider = attempt.provider as ProviderName;
+  const { provider, label } = attempt
+    ? { provider: attempt.provider as ProviderName, label: attempt.label }
+    : rentedByHand(resource);
   const client = context.client(provider);
   const endsAt = performance.now() + context.listLagMs(provider);
   for (;;) {
     // A machine that a refused purchase left was destroyed there, and a list may show it for a while.
-    const [found] = await findAlive(client, attempt.label, context.kill);
+    const [found] = await findAlive(client, label, context.kill);
     if (found) {
-      if (!isWanted(attempt.status)) await applyFound(context, attempt, machineOfListing(found));
+      if (attempt && !isWanted(attempt.status)) await applyFound(context, attempt, machineOfListing(found));
       return found.providerInstanceId;
     }
     const leftMs = endsAt - performance.now();
     if (leftMs <= 0) return null;
     await new Promise((resolve) => setTimeout(resolve, Math.min(leftMs, 2_000)));
   }
+}
+
+/** A person's CLI ran a program of its own on the stack: the next update of ours destroys what that made, once it is known. */
+function rentedByHand({ name, type, inputs }: StackResource): { provider: ProviderName; label: string } {
+  const [, provider = ''] = /^pulumi-nodejs:dynamic\/([a-z]+):/.exec(type) ?? [];
+  const { label, resourceKey } = inputs;
+  const known = typeof label === 'string' ? label : typeof resourceKey === 'string' ? standaloneLabel(resourceKey) : null;
+  if (known !== null && isProviderName(provider)) return { provider, label: known };
+  throw new ProviderError('invalid', `a pending create of ${name} (${type}) is nothing that Muster rents`);
 }
 
 async function applyPurchases(
