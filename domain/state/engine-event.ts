@@ -1,5 +1,5 @@
 /**
- * An event of the engine, as its CLI sends it, and what it tells people: a resource that was begun, done or failed, a warning or an error, the
+ * An event of the engine, as its CLI sends it, and what it tells people: a resource that is planned, begun, done or failed, a warning or an error, the
  * sum at the end. Values of resources are told to nobody here, secret or not; what a program prints is not told either.
  */
 import { isBookkeeping, parseUrn } from './urn.ts';
@@ -50,16 +50,19 @@ export function tellEngineEvent(event: object): ToldEvent | null {
   return { type: 'summary', data: { changes: resourceChanges, seconds: durationSeconds }, resource: null };
 }
 
-function tellStep({ metadata, planning }: Step, status: 'started' | 'done' | 'failed'): ToldEvent | null {
+function tellStep({ metadata, planning }: Step, step: 'started' | 'done' | 'failed'): ToldEvent | null {
+  // A plan says of each resource what would be done, once; that it looks at what it refreshes is no plan.
+  if (planning === true && (step === 'done' || metadata?.op === 'refresh')) return null;
   // What stays as it is is no news, and the engine's own bookkeeping is no resource of anybody's.
   if (typeof metadata?.urn !== 'string' || metadata.op === 'same' || isBookkeeping(metadata.type)) return null;
   const { op, urn, type, old, new: next, detailedDiff, diffs } = metadata;
   const resource = parseUrn(urn).name;
   const changed = detailedDiff ? Object.keys(detailedDiff) : (diffs ?? []);
   const id = next?.id || old?.id || null;
+  const status = planning === true && step === 'started' ? 'planned' : step;
   return {
     type: 'resource',
-    data: { resource, urn, type, op, status, id, changed: changed.sort(), isPlanned: planning === true },
+    data: { resource, urn, type, op, status, id, changed: changed.sort() },
     resource,
   };
 }

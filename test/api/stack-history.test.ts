@@ -3,11 +3,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { parseEvents, type StreamEvent } from '../../cli/event-stream.ts';
 import { inTransaction } from '../../db/database.ts';
 import { acceptOperation } from '../../db/operations.ts';
-import { deleteStateStack, findEngineStack, insertStateStack } from '../../db/state-stacks.ts';
+import { deleteStateStack, findEngineStack } from '../../db/state-stacks.ts';
 import { insertStateUpdate, startStateUpdate } from '../../db/state-updates.ts';
-import { makeStackKey } from '../../secrets/stack-key.ts';
 import { startApiServer, type ApiServer, type Loose } from '../support/api-server.ts';
-import { createStateWire, engineEvents, makeCreate, type StateWire } from '../support/state-wire.ts';
+import { createStateWire, engineEvents, makeCreate, makeEngineStack, type StateWire } from '../support/state-wire.ts';
 
 let server: ApiServer;
 let key: string;
@@ -28,16 +27,7 @@ beforeEach(async () => {
   stackId = (await post('/stacks', wish)).body.id;
   const db = server.database.kysely;
   ({ name } = await db.selectFrom('stacks').select('name').where('id', '=', stackId).executeTakeFirstOrThrow());
-  await inTransaction(db, (tx) =>
-    insertStateStack(tx, {
-      orgId,
-      project: 'muster',
-      name,
-      isEngine: true,
-      tags: {},
-      key: (uuid) => ({ owner: uuid, sealed: makeStackKey(server.deps.envelope, uuid) }),
-    }),
-  );
+  await makeEngineStack(server, stackId, name);
   path = `muster/${name}`;
   wire = createStateWire(server.url, key, path);
 });

@@ -38,12 +38,13 @@ afterAll(async () => {
 interface Wish {
   subnets: number;
   tag?: string;
+  secretTag?: string;
 }
 
 /** The program makes what `wish` says at its run. */
 function openStack(name: string, wish: Wish, backend: Record<string, string> = ours()): Promise<Stack> {
   const program = () => {
-    const vpc = new Vpc(`${name}-vpc`, { cidrBlock: '10.0.0.0/16', tags: { tag: wish.tag ?? 'none' } });
+    const vpc = new Vpc(`${name}-vpc`, { cidrBlock: '10.0.0.0/16', tags: tagsOf(wish) });
     for (let index = 0; index < wish.subnets; index++)
       new Subnet(`${name}-${index}`, {
         vpcId: vpc.id,
@@ -55,6 +56,11 @@ function openStack(name: string, wish: Wish, backend: Record<string, string> = o
   return openEngineStack({ folder, name, program, backend, cloudPorts: clouds.ports });
 }
 
+const tagsOf = ({ tag = 'none', secretTag }: Wish) => ({
+  tag,
+  ...(secretTag === undefined ? {} : { hidden: secret(secretTag) }),
+});
+
 const ours = () => ({ PULUMI_BACKEND_URL: api.url, PULUMI_ACCESS_TOKEN: key });
 
 /** As it is kept: the Automation API would show the secrets. */
@@ -62,6 +68,16 @@ async function exported(stack: Stack): Promise<Deployment> {
   const path = `stacks/organization/${PROJECT_NAME}/${stack.name}/export`;
   const reply = await fetch(`${api.url}/api/${path}`, { headers: { authorization: `token ${key}` } });
   return ((await reply.json()) as VersionedDeployment).deployment;
+}
+
+/** All that was kept of what its engine told, as text. */
+async function eventsOf(name: string): Promise<string> {
+  const { rows } = await api.database.pool.query<{ event: string }>(
+    `select event from state_events e join state_updates u on u.id = e.update_id
+     join state_stacks s on s.uuid = u.stack_uuid where s.name = $1 order by u.created_at, e.sequence`,
+    [name],
+  );
+  return rows.map(({ event }) => event).join('\n');
 }
 
 const subnetsOf = (deployment: Deployment) =>
@@ -75,11 +91,14 @@ describe('the CLI with an API key', () => {
   it(
     'makes, updates, shows, tags, renames and removes a stack, with its secrets',
     async () => {
-      const wish: Wish = { subnets: 2 };
+      const wish: Wish = { subnets: 2, secretTag: 'swordfish' };
       const stack = await openStack('flow', wish);
       expect((await stack.up()).summary.resourceChanges).toEqual({ create: 4 });
       expect((await stack.up()).summary.resourceChanges).toEqual({ same: 4 });
       expect(JSON.stringify(await exported(stack))).not.toContain('swordfish');
+      const told = await eventsOf('flow');
+      expect(told).toContain('"hidden":"[secret]"');
+      expect(told).not.toContain('swordfish');
       expect((await stack.outputs())['password']).toEqual({ value: 'swordfish', secret: true });
       await runCli(stack, 'stack', 'tag', 'set', 'team', 'search');
       expect(await runCli(stack, 'stack', 'tag', 'get', 'team')).toBe('search');

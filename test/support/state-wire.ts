@@ -1,4 +1,10 @@
-/** A person's CLI towards one stack of the state service, request by request. */
+/** A person's CLI and its engine, played request by request. */
+import { inTransaction } from '../../db/database.ts';
+import { insertStateStack } from '../../db/state-stacks.ts';
+import { makeStackKey } from '../../secrets/stack-key.ts';
+import type { ApiServer } from './api-server.ts';
+
+/** Towards one stack. */
 export interface StateWire {
   send(method: string, part: string, body?: unknown, authorization?: string): Promise<{ status: number; body: Loose }>;
   /** Takes the stack with a new update. */
@@ -38,6 +44,19 @@ export function createStateWire(url: string, key: string, stack: string): StateW
     },
   };
   return wire;
+}
+
+/** As our runner makes it before the first update of a stack of ours. */
+export async function makeEngineStack({ database, deps }: ApiServer, stackId: string, name: string): Promise<void> {
+  await inTransaction(database.kysely, async (tx) => {
+    const { org_id: orgId } = await tx
+      .selectFrom('stacks')
+      .select('org_id')
+      .where('id', '=', stackId)
+      .executeTakeFirstOrThrow();
+    const key = (uuid: string) => ({ owner: uuid, sealed: makeStackKey(deps.envelope, uuid) });
+    await insertStateStack(tx, { orgId, project: 'muster', name, isEngine: true, tags: {}, key });
+  });
 }
 
 const VPC = 'aws:ec2/vpc:Vpc';
