@@ -4,9 +4,9 @@
  */
 import type { ClusterPower } from '../../domain/clusters/cluster.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
+import { priceState } from '../../domain/prices/state-price.ts';
 import { findCluster, setClusterStatus, type ClusterRow } from '../../db/clusters.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
-import { priceState } from '../../domain/prices/state-price.ts';
 import { saveProgress, withClaim } from '../../db/operations.ts';
 import { findStack, saveStackState, type StackRow } from '../../db/stacks.ts';
 import type { AzureManagement, ManagedCluster } from '../clusters/azure-management.ts';
