@@ -9,12 +9,13 @@ import type { Database } from '../db/database.ts';
 import { DESIRED_CHANNEL } from '../db/desired.ts';
 import { LOGS_CHANNEL } from '../db/pod-logs.ts';
 import { EVENTS_CHANNEL } from '../db/operations.ts';
+import { UPDATE_CHANNEL } from '../db/update-events.ts';
 
 const RECONNECT_MS = 500;
 
 export interface EventHub {
   /**
-   * `wake` is called for each word about that operation, what that node shall be, or that stream of logs (null: any operation), and after every reconnect.
+   * `wake` is called for each word about that operation, that update, what that node shall be, or that stream of logs (null: any operation), and after every reconnect.
    * Returns how to stop it.
    */
   subscribe(id: string | null, wake: () => void): () => void;
@@ -55,6 +56,7 @@ export function createEventHub(database: Database, logger: Logger): EventHub {
     await client.query(`listen ${EVENTS_CHANNEL}`);
     await client.query(`listen ${DESIRED_CHANNEL}`);
     await client.query(`listen ${LOGS_CHANNEL}`);
+    await client.query(`listen ${UPDATE_CHANNEL}`);
     listening.resolve();
     wakeAll(); // what was said while nobody listened
     await ended.promise;

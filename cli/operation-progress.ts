@@ -31,7 +31,7 @@ export function applyEvent(progress: Progress, event: OperationEvent): Progress 
 }
 
 /** One event as a line for a log; null where it says nothing to people. */
-export function describeEvent(event: OperationEvent): string | null {
+export function describeEvent(event: Pick<OperationEvent, 'type' | 'data'>): string | null {
   const { data } = event;
   switch (event.type) {
     case 'status': {
@@ -58,16 +58,22 @@ export function describeEvent(event: OperationEvent): string | null {
 function describeResource(data: Record<string, unknown>): string {
   const op = text(data['op']) ?? 'change';
   const status = text(data['status']);
-  const verb = status === 'done' ? past(op) : status === 'failed' ? `failed to ${op}` : present(op);
+  const verb = VERBS[status ?? '']?.(op) ?? present(op);
   const attempt = text(data['resource']) ?? '?';
   const instance = text(data['instanceId']);
-  const providerId = text(data['providerInstanceId']);
+  const providerId = text(data['providerInstanceId']) ?? text(data['id']);
   return [
     verb,
     instance === null ? attempt : `${instance} by ${attempt}`,
-    ...(providerId !== null && status === 'done' ? [`as ${providerId}`] : []),
+    ...(providerId !== null && status === 'done' && !op.startsWith('delete') ? [`as ${providerId}`] : []),
   ].join(' ');
 }
+
+const VERBS: Record<string, (op: string) => string> = {
+  planned: (op) => `would ${op}`,
+  done: past,
+  failed: (op) => `failed to ${op}`,
+};
 
 function present(op: string): string {
   return op === 'same' ? 'keeping' : `${op.replace(/e$/, '')}ing`;

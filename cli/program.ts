@@ -372,10 +372,6 @@ function addStacks(program: Command, attach: Attach): void {
     stacks.command('destroy').description('destroys everything it made; asks first').argument('<id>'),
   );
   attach(destroy, async () => (await load()).destroyStack);
-  attach(
-    stacks.command('cancel').description('stops its update').argument('<id>'),
-    async () => (await load()).cancelStack,
-  );
   attach(stacks.command('resources').argument('<id>'), async () => (await load()).showResources);
   attach(
     stacks.command('drift').description('what an outside hand has changed').argument('<id>'),
@@ -383,6 +379,24 @@ function addStacks(program: Command, attach: Attach): void {
   );
   attach(stacks.command('outputs').argument('<id>'), async () => (await load()).showOutputs);
   addStacksPending(stacks, attach);
+  addStacksUpdates(stacks, attach);
+}
+
+function addStacksUpdates(stacks: Command, attach: Attach): void {
+  const load = () => import('./commands/stack-updates.ts');
+  const history = stacks.command('history').description('its updates, of whomever, newest first').argument('<id>');
+  attach(paged(history), async () => (await load()).listUpdates);
+  const events = stacks
+    .command('events')
+    .description('what the engine tells of an update until it has ended')
+    .argument('<id>')
+    .argument('[update-id]', 'as in history; the newest one');
+  attach(events, async () => (await load()).showEvents);
+  const cancel = stacks
+    .command('cancel')
+    .description("stops what holds it: an operation, or the update of a person's CLI")
+    .argument('<id>');
+  attach(cancel, async () => (await load()).cancelStack);
 }
 
 function addStacksPending(stacks: Command, attach: Attach): void {

@@ -4,6 +4,7 @@
  */
 import { sql, type RawBuilder } from 'kysely';
 import type { Executor } from './database.ts';
+import { toLogEvent, type LogEvent, type LogRow } from './operation-log.ts';
 
 export interface FeedPosition {
   xid: string;
@@ -11,11 +12,7 @@ export interface FeedPosition {
   seq: number;
 }
 
-export interface FeedEvent extends FeedPosition {
-  at: Date;
-  type: string;
-  data: Record<string, unknown>;
-}
+export type FeedEvent = FeedPosition & LogEvent;
 
 export interface FeedFilter {
   /** null: all orgs and what belongs to none. */
@@ -56,6 +53,9 @@ export async function readFeedNow(executor: Executor): Promise<FeedNow> {
   return rows[0] as FeedNow;
 }
 
+/** Of what the engine told of a resource. */
+const INSTANCE_OF_RESOURCE = sql`(select a.instance_id from attempts a where a.id = e.resource)`;
+
 /**
  * Its own operations, those of its stack since it is there, and the one that made it: a machine that was handed over to it brought a
  * stack whose operations before are the warm instance's.
@@ -65,7 +65,7 @@ function concernsInstance(instanceId: string): RawBuilder<unknown> {
       select from instances i where i.id = ${instanceId} and (
         o.id = i.operation_id or (o.stack_id = i.stack_id and (
           o.target_id = i.id or (o.target_kind = 'stack' and o.created_at >= i.created_at)))))
-    and coalesce(e.data->>'instanceId', ${instanceId}) = ${instanceId}`;
+    and coalesce(e.data->>'instanceId', ${INSTANCE_OF_RESOURCE}, ${instanceId}) = ${instanceId}`;
 }
 
 /** Of rows with the id of their transaction. */
@@ -86,13 +86,16 @@ export async function readFeed(
     filter.since === undefined ? null : isSince('e', filter.since),
   ].flatMap((condition) => (condition === null ? [] : [condition]));
   const where = conditions.length === 0 ? sql`true` : sql.join(conditions, sql` and `);
-  const { rows } = await sql<FeedEvent & { isReadable: boolean }>`
-    select e.xid::text as xid, e.operation_id as "operationId", e.seq, e.at, e.type, e.data,
+  const { rows } = await sql<FeedPosition & LogRow & { isReadable: boolean }>`
+    select e.xid::text as xid, e.operation_id as "operationId", e.seq, e.at, e.type, e.data, e.event,
+           ${INSTANCE_OF_RESOURCE} as "instanceId",
            e.xid < pg_snapshot_xmin(pg_current_snapshot()) as "isReadable"
-    from operation_events e join operations o on o.id = e.operation_id
+    from operation_log e join operations o on o.id = e.operation_id
     where (e.xid, e.operation_id, e.seq) > (${after.xid}::xid8, ${after.operationId}, ${after.seq}) and ${where}
     order by e.xid, e.operation_id, e.seq
     limit ${limit}`.execute(executor);
-  const events = rows.filter((row) => row.isReadable).map(({ isReadable: _, ...event }) => event);
+  const events = rows
+    .filter((row) => row.isReadable)
+    .map((row) => ({ xid: row.xid, operationId: row.operationId, seq: row.seq, ...toLogEvent(row) }));
   return { events, isSettled: events.length === rows.length };
 }

@@ -339,17 +339,6 @@ export async function appendEvents(executor: Executor, operationId: string, even
   await sql`select pg_notify(${EVENTS_CHANNEL}, ${operationId})`.execute(executor);
 }
 
-export function listEventsAfter(executor: Executor, operationId: string, seq: number, limit = 500) {
-  return executor
-    .selectFrom('operation_events')
-    .select(['seq', 'at', 'type', 'data'])
-    .where('operation_id', '=', operationId)
-    .where('seq', '>', seq)
-    .orderBy('seq')
-    .limit(limit)
-    .execute();
-}
-
 /** @returns undefined where there is none or it is another org's. `orgId` null: any org (the deployment's admin, workers). */
 export function findOperation(
   executor: Executor,

@@ -27,11 +27,12 @@ import type { AttemptCheck } from '../domain/readiness.ts';
 import type { PendingCreate } from '../domain/pending-creates/decision.ts';
 import type { PolicyViolation } from '../domain/policy.ts';
 import type { PlannedStep } from '../domain/prices/price-diff.ts';
-import type { DriftPolicy, RecordedDrift, StackResourceView, StackStatus } from '../domain/stack.ts';
+import type { DriftPolicy, RecordedDrift, StackStatus } from '../domain/stack.ts';
 import type { CredentialKind } from '../domain/credential.ts';
 import type { ClusterSummary, StorageClassFacts, WarningFacts } from './clusters.ts';
 import type { StoredPrices } from './stack-plans.ts';
 import type { NodeFacts } from '../domain/clusters/node-facts.ts';
+import type { ToldType } from '../domain/state/engine-event.ts';
 import type { StateUpdateKind, StateUpdateRequest, StateUpdateStatus } from '../domain/state/update.ts';
 import type { SessionStatus } from '../domain/session.ts';
 import type { KeepPolicy, SnapshotCause, SnapshotStatus } from '../domain/snapshots/snapshot.ts';
@@ -148,7 +149,7 @@ export interface Schema {
     protect: Generated<boolean>;
     on_drift: Generated<DriftPolicy>;
     outputs: ColumnType<Record<string, unknown>, string | undefined, string>;
-    resources: ColumnType<StackResourceView[], string | undefined, string>;
+    resource_count: Generated<number>;
     price_micro_usd_per_hour: bigint | null;
     unpriced: ColumnType<{ urn: string; why: string }[], string | undefined, string>;
     updated_at: NullableTime;
@@ -238,6 +239,8 @@ export interface Schema {
     token_hash: Buffer | null;
     lease_expires_at: NullableTime;
     run_id: string | null;
+    stack_id: string | null;
+    operation_id: string | null;
     request: ColumnType<StateUpdateRequest, string | undefined, string>;
     engine_version: Generated<string>;
     requested_by: string;
@@ -256,7 +259,17 @@ export interface Schema {
     created_at: MadeTime;
   };
   state_journal: { update_id: string; sequence_id: bigint; entry: string };
-  state_events: { update_id: string; sequence: number; at: MadeTime; event: string };
+  state_events: {
+    update_id: string;
+    sequence: number;
+    at: MadeTime;
+    event: string;
+    type: ToldType | null;
+    resource: string | null;
+    operation_id: string | null;
+    operation_seq: number | null;
+    xid: string | null;
+  };
   operations: {
     id: string;
     org_id: string | null;
@@ -294,6 +307,17 @@ export interface Schema {
     type: string;
     data: Json;
     xid: GeneratedAlways<string>;
+  };
+  /** A view: operation_events and what of state_events has a place among them, which has an event instead of data. */
+  operation_log: {
+    operation_id: string;
+    seq: number;
+    at: Date;
+    type: string;
+    data: unknown;
+    xid: string;
+    event: string | null;
+    resource: string | null;
   };
   instances: {
     id: string;

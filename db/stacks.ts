@@ -5,7 +5,7 @@
 import { sql, type Selectable } from 'kysely';
 import type { PendingCreate } from '../domain/pending-creates/decision.ts';
 import type { StackKind } from '../domain/stack-kind.ts';
-import type { DriftPolicy, RecordedDrift, StackResourceView, StackStatus } from '../domain/stack.ts';
+import type { DriftPolicy, RecordedDrift, StackStatus } from '../domain/stack.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import type { Schema } from './schema.ts';
@@ -234,7 +234,8 @@ export async function saveStackState(
   id: string,
   held: {
     outputs?: Record<string, unknown>;
-    resources: StackResourceView[];
+    /** Only their number is kept: what it holds is its state's to say. */
+    resources: readonly unknown[];
     priceMicroUsdPerHour: bigint | null;
     unpriced: { urn: string; why: string }[];
   },
@@ -243,7 +244,7 @@ export async function saveStackState(
     .updateTable('stacks')
     .set({
       ...(held.outputs === undefined ? {} : { outputs: JSON.stringify(held.outputs) }),
-      resources: JSON.stringify(held.resources),
+      resource_count: held.resources.length,
       price_micro_usd_per_hour: held.priceMicroUsdPerHour,
       unpriced: JSON.stringify(held.unpriced),
       updated_at: sql<Date>`now()`,

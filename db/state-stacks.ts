@@ -134,8 +134,15 @@ export async function renameStateStack(
   return true;
 }
 
-/** With everything of it. */
+/** With everything of it, but for the history of a stack of ours (update-history.ts). */
 export async function deleteStateStack(tx: Tx, uuid: string): Promise<void> {
+  await tx
+    .updateTable('state_updates')
+    .set({ status: 'failed', ended_at: sql<Date>`now()`, token_hash: null, end_reason: 'its stack was removed' })
+    .where('stack_uuid', '=', uuid)
+    .where('status', 'in', ['not_started', 'running'])
+    .execute();
+  await tx.deleteFrom('state_updates').where('stack_uuid', '=', uuid).where('stack_id', 'is', null).execute();
   await tx.deleteFrom('state_stacks').where('uuid', '=', uuid).execute();
 }
 

@@ -9,7 +9,10 @@ import { replayJournal, type JournalEntry, type ReplayStamp } from '../domain/st
 import { holdsStack, STATE_LEASE_MS, type StateUpdateKind, type StateUpdateRequest } from '../domain/state/update.ts';
 import type { Executor, Tx } from './database.ts';
 import type { Schema } from './schema.ts';
+import { wakeStackWaiters } from './stack-waiters.ts';
 import { appendStateVersion, lockStateStack, readStateVersion, type StateStackRow } from './state-stacks.ts';
+import { endUpdateEvents } from './update-events.ts';
+import { hashUpdateToken } from './update-token.ts';
 
 export type StateUpdateRow = Selectable<Schema['state_updates']>;
 
@@ -22,6 +25,8 @@ export interface NewStateUpdate {
   requestedBy: string;
   /** null: a person's. */
   runId: string | null;
+  /** The operation of ours whose progress its events are. */
+  operationId?: string | null;
 }
 
 export function insertStateUpdate(executor: Executor, update: NewStateUpdate): Promise<StateUpdateRow> {
@@ -36,6 +41,11 @@ export function insertStateUpdate(executor: Executor, update: NewStateUpdate): P
       engine_version: update.engineVersion,
       requested_by: update.requestedBy,
       run_id: update.runId,
+      operation_id: update.operationId ?? null,
+      // It outlives the stack that it destroys: then this alone says whose it was.
+      stack_id: sql<
+        string | null
+      >`(select k.id from state_stacks s join stacks k on k.name = s.name where s.uuid = ${update.stackUuid} and s.is_engine)`,
     })
     .returningAll()
     .executeTakeFirstOrThrow();
@@ -213,6 +223,8 @@ export async function endStateUpdate(
     .where('status', 'in', ['running', 'not_started'])
     .returningAll()
     .executeTakeFirst();
+  if (ended) await endUpdateEvents(tx, ended);
+  if (ended?.stack_id != null && ended.run_id === null) await wakeStackWaiters(tx, ended.stack_id);
   if (!ended || !holdsStack({ kind: update.kind, isDryRun: update.is_dry_run })) return stack.version;
   const version = await appendStateVersion(tx, stack, await readWritten(tx, stack, ended), update.id);
   await tx
@@ -251,6 +263,8 @@ export async function abandonStateUpdate(
     .where('uuid', '=', stack.uuid)
     .where('active_update_id', '=', update.id)
     .execute();
+  await endUpdateEvents(tx, update);
+  if (update.stack_id !== null && update.run_id === null) await wakeStackWaiters(tx, update.stack_id);
 }
 
 /** The state as it is now: of a running update what it has written so far. */
@@ -308,71 +322,6 @@ export function listStateUpdates(
     .limit(page.limit)
     .offset(page.offset)
     .execute();
-}
-
-export interface SentEvent {
-  sequence: number;
-  at: Date;
-  event: string;
-}
-
-/** Under the update's right; one that was sent before is left as it is. @returns false: the token may write nothing */
-export async function appendStateEvents(
-  executor: Executor,
-  updateId: string,
-  token: string,
-  events: readonly SentEvent[],
-): Promise<boolean> {
-  const holder = await findHolder(executor, updateId, token);
-  if (!holder) return false;
-  if (events.length > 0)
-    await executor
-      .insertInto('state_events')
-      .values(events.map(({ sequence, at, event }) => ({ update_id: holder.id, sequence, at, event })))
-      .onConflict((conflict) => conflict.doNothing())
-      .execute();
-  return true;
-}
-
-/** In their order, after `after`. */
-export function listStateEvents(
-  executor: Executor,
-  updateId: string,
-  page: { after: number; limit: number },
-): Promise<{ sequence: number; event: string }[]> {
-  return executor
-    .selectFrom('state_events')
-    .select(['sequence', 'event'])
-    .where('update_id', '=', updateId)
-    .where('sequence', '>', page.after)
-    .orderBy('sequence')
-    .limit(page.limit)
-    .execute();
-}
-
-/** What an update changed, by kind of step, as its engine summed it up; empty where it did not come so far. */
-export async function readChanges(
-  executor: Executor,
-  updateIds: readonly string[],
-): Promise<Map<string, Record<string, number>>> {
-  if (updateIds.length === 0) return new Map();
-  const rows = await executor
-    .selectFrom('state_events')
-    .select(['update_id', 'event'])
-    .where('update_id', 'in', [...updateIds])
-    .where('event', 'like', '%"summaryEvent"%')
-    .orderBy('sequence')
-    .execute();
-  return new Map(
-    rows.map(({ update_id, event }) => {
-      const { summaryEvent } = JSON.parse(event) as { summaryEvent?: { resourceChanges?: Record<string, number> } };
-      return [update_id, summaryEvent?.resourceChanges ?? {}];
-    }),
-  );
-}
-
-function hashUpdateToken(token: string): Buffer {
-  return createHash('sha256').update(token, 'utf8').digest();
 }
 
 function leaseEnd(ms: number) {

@@ -247,7 +247,10 @@ async function deleteMachine(
   timings: CrudTimings,
 ): Promise<void> {
   runtime.crashPoint('delete_entered');
-  const { label, duplicateInstanceIds } = props as unknown as MachineOutputs;
+  const { duplicateInstanceIds, label: known } = props as unknown as MachineOutputs;
+  const { resourceKey } = props as { resourceKey?: unknown };
+  // What was found of an interrupted create may be known by its inputs only.
+  const label = known ?? (typeof resourceKey === 'string' ? runtime.labelFor(resourceKey) : null);
   if (typeof label !== 'string' || label === '')
     throw new ProviderError('invalid', `the state of instance ${id} has no label`);
   await destroyVerified(runtime.client(provider), { providerInstanceId: id, label }, timings, {

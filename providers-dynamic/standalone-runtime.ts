@@ -17,6 +17,11 @@ export interface StandaloneOptions {
 /** Offers go fast, and searches are few: ten a minute at Vast.ai. One search serves all resources of an update. */
 const SEARCH_KEPT_MS = 20_000;
 
+/** Of what plain `pulumi up` rents without saying how it is to be called. */
+export function standaloneLabel(resourceKey: string): string {
+  return `muster-ext-${resourceKey}`;
+}
+
 export function createStandaloneRuntime(options: StandaloneOptions): PurchaseRuntime {
   const search = createSearches(options.client);
   /** Keys of offers and machines that some resource of this process has taken: one machine each, spread. */
@@ -46,7 +51,7 @@ export function createStandaloneRuntime(options: StandaloneOptions): PurchaseRun
     },
     // Nothing was recorded before: any earlier run may have been cut off.
     mayExist: () => true,
-    labelFor: (resourceKey) => `muster-ext-${resourceKey}`,
+    labelFor: standaloneLabel,
     assertMaySpend: () => {},
     listLagMs: options.listLagMs,
     deploymentSshPublicKeys: () => [],

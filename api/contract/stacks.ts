@@ -4,6 +4,8 @@ import { STACK_KINDS } from '../../domain/stack-kind.ts';
 import { STACK_NAME_PATTERN, STACK_NAME_RULE } from '../../domain/stack-kind.ts';
 import { TAG_VALUE_PATTERN, TAG_VALUE_RULE } from '../../domain/stack-tags.ts';
 import { DRIFT_POLICIES, STACK_STATUSES } from '../../domain/stack.ts';
+import { TOLD_TYPES } from '../../domain/state/engine-event.ts';
+import { STATE_UPDATE_KINDS, STATE_UPDATE_STATUSES } from '../../domain/state/update.ts';
 import { STEP_OPS } from '../../domain/prices/price-diff.ts';
 import { operationRef } from './operations.ts';
 import { commaList, id, microUsd, pageOf, pageQuery, positiveUsd, time } from './values.ts';
@@ -213,6 +215,51 @@ export const decidePendingBody = z
       .max(1000),
   })
   .meta({ id: 'DecidePending' });
+
+export const stackUpdate = z
+  .object({
+    id: z.uuid(),
+    kind: z.enum(STATE_UPDATE_KINDS),
+    result: z.enum(STATE_UPDATE_STATUSES),
+    reason: z.string().nullable().meta({ description: 'Why it ended otherwise than by itself' }),
+    who: z.string().meta({ description: 'Who asked for it' }),
+    operationId: id('operation').nullable().meta({ description: 'null: the CLI of a person' }),
+    message: z.string(),
+    engineVersion: z.string(),
+    version: z.int().nullable().meta({ description: 'Of the state that it made' }),
+    changes: z
+      .record(z.string(), z.int())
+      .meta({ description: 'Resources by kind of step; empty where the engine did not come so far' }),
+    startedAt: time.nullable(),
+    endedAt: time.nullable(),
+  })
+  .meta({ id: 'StackUpdate' });
+export type StackUpdateReply = z.infer<typeof stackUpdate>;
+export const stackUpdatePage = pageOf(stackUpdate).meta({ id: 'StackUpdatePage' });
+
+/** What held the stack and was canceled: one of the two. */
+export const stackCanceled = z
+  .object({
+    operation: operationRef.nullable(),
+    update: z
+      .object({ id: z.uuid(), kind: z.enum(STATE_UPDATE_KINDS), who: z.string(), startedAt: time.nullable() })
+      .nullable()
+      .meta({ description: "Of a person's CLI: it has ended, and may write no more" }),
+  })
+  .meta({ id: 'StackCanceled' });
+export type StackCanceledReply = z.infer<typeof stackCanceled>;
+
+/** One event of an update, as the `data:` of a Server-Sent Event. */
+export const stackUpdateEvent = z
+  .object({
+    updateId: z.uuid(),
+    sequence: z.int(),
+    at: time,
+    type: z.enum(TOLD_TYPES),
+    data: z.record(z.string(), z.unknown()),
+  })
+  .meta({ id: 'StackUpdateEvent' });
+export type StackUpdateEvent = z.infer<typeof stackUpdateEvent>;
 
 export const stackDrift = z
   .object({

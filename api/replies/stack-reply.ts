@@ -4,7 +4,8 @@ import { allowedStackActions } from '../../domain/stack.ts';
 import type { OperationRow } from '../../db/operations.ts';
 import type { StackPlanRow, StoredPrice } from '../../db/stack-plans.ts';
 import type { StackRow } from '../../db/stacks.ts';
-import type { StackPlanReply, StackReply } from '../contract/stacks.ts';
+import type { HistoryRow } from '../../db/update-history.ts';
+import type { StackPlanReply, StackReply, StackUpdateReply } from '../contract/stacks.ts';
 import { iso, isoOrNull, micro } from '../reply-values.ts';
 import { operationRefReply } from './operation-reply.ts';
 
@@ -21,7 +22,7 @@ export function stackReply(row: StackRow, underWay: OperationRow | undefined): S
     ceilingMicroUsdPerHour: ceiling === null ? null : micro(ceiling),
     protect: row.protect,
     onDrift: row.on_drift,
-    resourceCount: row.resources.length,
+    resourceCount: row.resource_count,
     priceMicroUsdPerHour: row.price_micro_usd_per_hour === null ? null : micro(row.price_micro_usd_per_hour),
     unpricedCount: row.unpriced.length,
     operation: underWay ? operationRefReply(underWay) : null,
@@ -32,6 +33,23 @@ export function stackReply(row: StackRow, underWay: OperationRow | undefined): S
     failure: row.failure_code === null ? null : { code: row.failure_code, detail: row.failure_detail ?? '' },
     createdAt: iso(row.created_at),
     updatedAt: isoOrNull(row.updated_at),
+  };
+}
+
+export function stackUpdateReply(row: HistoryRow, changes: Record<string, number>): StackUpdateReply {
+  return {
+    id: row.id,
+    kind: row.kind,
+    result: row.status,
+    reason: row.end_reason,
+    who: row.who,
+    operationId: row.operation_id,
+    message: row.request.message ?? '',
+    engineVersion: row.engine_version,
+    version: row.version,
+    changes,
+    startedAt: isoOrNull(row.started_at),
+    endedAt: isoOrNull(row.ended_at),
   };
 }
 

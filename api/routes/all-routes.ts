@@ -27,6 +27,7 @@ import { poolRoutes } from './pools.ts';
 import { repositoryRoutes } from './repositories.ts';
 import { priceRoutes } from './prices.ts';
 import { sessionRoutes } from './sessions.ts';
+import { stackHistoryRoutes } from './stack-history.ts';
 import { stackPendingRoutes } from './stack-pending.ts';
 import { snapshotRoutes } from './snapshots.ts';
 import { stackRoutes } from './stacks.ts';
@@ -59,6 +60,7 @@ export const ALL_ROUTES: readonly Route[] = [
   ...credentialRoutes,
   ...operationRoutes,
   ...stackRoutes,
+  ...stackHistoryRoutes,
   ...stackPendingRoutes,
   ...clusterRoutes,
   ...clusterPowerRoutes,

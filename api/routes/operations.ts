@@ -3,7 +3,8 @@ import { z } from 'zod';
 import { MusterError } from '../../domain/error-table.ts';
 import { isFinished } from '../../domain/operation.ts';
 import { acceptCancel } from '../../db/accept-cancel.ts';
-import { findOperation, listEventsAfter, listOperations } from '../../db/operations.ts';
+import { listEventsAfter } from '../../db/operation-log.ts';
+import { findOperation, listOperations } from '../../db/operations.ts';
 import {
   cancelBody,
   operation,
@@ -139,7 +140,7 @@ async function streamOperation(
             seq: event.seq,
             at: iso(event.at),
             type: event.type,
-            data: event.data as Record<string, unknown>,
+            data: event.data,
           };
           return { id: String(event.seq), type: event.type, data };
         });

@@ -4,14 +4,12 @@ import { isMadeClusterKind } from '../../domain/clusters/change.ts';
 import { MusterError, type ErrorCode } from '../../domain/error-table.ts';
 import { parseUsd } from '../../domain/money.ts';
 import type { StackKind } from '../../domain/stack-kind.ts';
-import { acceptCancel } from '../../db/accept-cancel.ts';
 import {
   acceptStackOperation,
   findStackUpdate,
   refuseBesideChange,
   type StackOperationKind,
 } from '../../db/accept-stack.ts';
-import { listOperations } from '../../db/operations.ts';
 import { findPlanOfOperation } from '../../db/stack-plans.ts';
 import { changeStack, insertStack, listStacks, type NewStack, type StackRow } from '../../db/stacks.ts';
 import { SECRET_CONFIG_FIELDS, STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
@@ -19,7 +17,7 @@ import { agentNotes } from '../agent-note.ts';
 import { recordCluster } from '../cluster-making.ts';
 import { checkCredentials, nameTaken, ownerOf } from '../cluster-order.ts';
 import { awaitOperation } from '../await-operation.ts';
-import { operationAccepted, operationPage } from '../contract/operations.ts';
+import { operationAccepted } from '../contract/operations.ts';
 import {
   changeStackBody,
   createStackBody,
@@ -33,12 +31,11 @@ import {
   stackOutputs,
   stackPage,
   stackPlan,
-  stackResources,
   upStackBody,
 } from '../contract/stacks.ts';
-import { id, pageQuery } from '../contract/values.ts';
+import { id } from '../contract/values.ts';
 import { pageByTime } from '../cursor.ts';
-import { operationLocation, operationRefReply, operationReply } from '../replies/operation-reply.ts';
+import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
 import { stackPlanReply, stackReply } from '../replies/stack-reply.ts';
 import { isoOrNull } from '../reply-values.ts';
 import { route, type Route } from '../route.ts';
@@ -217,33 +214,6 @@ export const stackRoutes: Route[] = [
     problems: ['conflict', 'stack_protected'],
   }),
   route({
-    method: 'post',
-    path: '/stacks/:id/cancel',
-    access: 'change',
-    area: AREA,
-    summary: 'Cancel the update under way',
-    description: 'What was made stays in the state; resources that are being made are finished or recorded.',
-    params: stackParams,
-    replies: { 202: operationAccepted },
-    problems: ['conflict'],
-    handle: async (call) => {
-      const { caller, actor, deps } = call;
-      return deps.database.kysely.transaction().execute(async (tx) => {
-        const row = await requireStack(call);
-        const underWay = await findStackUpdate(tx, row.id);
-        if (!underWay) throw new MusterError('conflict', `no update of ${row.title} is under way`);
-        const operation = await acceptCancel(tx, deps.queue, {
-          orgId: caller.orgId,
-          operationId: underWay.id,
-          actor,
-          reason: 'canceled by its stack',
-        });
-        const body = { operation: operationRefReply(operation) };
-        return { status: 202, body, location: operationLocation(operation) };
-      });
-    },
-  }),
-  route({
     method: 'get',
     path: '/stacks/:id/outputs',
     access: 'read',
@@ -254,40 +224,6 @@ export const stackRoutes: Route[] = [
     handle: async (call) => {
       const row = await requireStack(call);
       return { status: 200, body: { outputs: row.outputs, updatedAt: isoOrNull(row.updated_at) } };
-    },
-  }),
-  route({
-    method: 'get',
-    path: '/stacks/:id/resources',
-    access: 'read',
-    area: AREA,
-    summary: 'What a stack holds, with its price',
-    params: stackParams,
-    replies: { 200: stackResources },
-    handle: async (call) => {
-      const { resources } = await requireStack(call);
-      const items = resources.map(({ microUsdPerHour, ...one }) => ({ ...one, priceMicroUsdPerHour: microUsdPerHour }));
-      return { status: 200, body: { items } };
-    },
-  }),
-  route({
-    method: 'get',
-    path: '/stacks/:id/history',
-    access: 'read',
-    area: AREA,
-    summary: 'Operations of a stack, newest first',
-    params: stackParams,
-    query: pageQuery,
-    replies: { 200: operationPage },
-    handle: async (call) => {
-      const row = await requireStack(call);
-      const { caller, deps, query } = call;
-      const body = await pageByTime(
-        query,
-        (page) => listOperations(deps.database.kysely, { orgId: caller.orgId, targetId: row.id, ...page }),
-        (rows) => rows.map(operationReply),
-      );
-      return { status: 200, body };
     },
   }),
   route({

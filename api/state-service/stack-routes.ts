@@ -19,10 +19,10 @@ import {
   insertStateUpdate,
   isLeaseOver,
   listStateUpdates,
-  readChanges,
   readCurrentState,
   type StateUpdateRow,
 } from '../../db/state-updates.ts';
+import { readChanges } from '../../db/update-events.ts';
 import { countResources, emptyDeployment, type VersionedDeployment } from '../../domain/state/deployment.ts';
 import { makeStackKey } from '../../secrets/stack-key.ts';
 import { SealError } from '../../secrets/envelope.ts';

@@ -8,20 +8,26 @@ import { isAllowed, type AccessRule, type Role } from '../../domain/access.ts';
 import { StateError } from './state-error.ts';
 
 export type StatePrincipal =
-  | { kind: 'person'; orgId: string; actor: Actor; role: Role; isAdmin: boolean }
-  | { kind: 'run'; runId: string; stackName: string };
+  { kind: 'person'; orgId: string; actor: Actor; role: Role; isAdmin: boolean } | ({ kind: 'run' } & EngineRun);
+
+export interface EngineRun {
+  runId: string;
+  /** The only stack that it opens, by the engine's name. */
+  stackName: string;
+  /** Whose progress it is. @default nobody follows it */
+  operationId?: string | null;
+}
 
 export interface RunTokens {
-  /** @param stackName the only stack that it opens, by the engine's name */
-  issue(run: { runId: string; stackName: string }): string;
+  issue(run: EngineRun): string;
   revoke(token: string): void;
-  find(token: string): { runId: string; stackName: string } | null;
+  find(token: string): EngineRun | null;
 }
 
 const PREFIX = 'mu_';
 
 export function createRunTokens(): RunTokens {
-  const runs = new Map<string, { runId: string; stackName: string }>();
+  const runs = new Map<string, EngineRun>();
   return {
     issue(run) {
       const token = `${PREFIX}${randomBytes(32).toString('base64url')}`;

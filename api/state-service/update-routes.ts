@@ -4,17 +4,16 @@ import { inTransaction } from '../../db/database.ts';
 import { lockStateStack, type StateStackRow } from '../../db/state-stacks.ts';
 import {
   appendJournal,
-  appendStateEvents,
   endStateUpdate,
   findHolder,
   findStateUpdate,
   insertStateUpdate,
-  listStateEvents,
   renewStateLease,
   startStateUpdate,
   writeCheckpoint,
   type StateUpdateRow,
 } from '../../db/state-updates.ts';
+import { appendUpdateEvents, listUpdateEvents } from '../../db/update-events.ts';
 import { JournalError } from '../../domain/state/journal.ts';
 import { AmbiguousAliasError } from '../../domain/state/normalize.ts';
 import type { VersionedDeployment } from '../../domain/state/deployment.ts';
@@ -56,6 +55,7 @@ export async function createUpdate(call: StateCall, path: StackPath, kind: Exclu
     engineVersion: engineVersionOf(call.request.headers['user-agent']),
     requestedBy: requesterOf(call),
     runId: principal.kind === 'run' ? principal.runId : null,
+    operationId: principal.kind === 'run' ? (principal.operationId ?? null) : null,
   });
   return { updateID: update.id, requiredPolicies: [], messages: [], aiSettings: { copilotIsEnabled: false } };
 }
@@ -111,7 +111,7 @@ export async function getUpdate(call: StateCall, path: StackPath, updateId: stri
 export async function getEvents(call: StateCall, path: StackPath, updateId: string) {
   const update = await findUpdate(call, await findStackOf(call, path), updateId);
   const after = Number(call.query.get('continuationToken') ?? -1);
-  const rows = await listStateEvents(call.db, update.id, {
+  const rows = await listUpdateEvents(call.db, update.id, {
     after: Number.isInteger(after) ? after : -1,
     limit: EVENTS_PAGE,
   });
@@ -164,9 +164,9 @@ export async function putEvents(call: StateCall, updateId: string) {
   const sent = (events ?? []).map((event) => ({
     sequence: event.sequence,
     at: event.timestamp ? new Date(event.timestamp * 1000) : new Date(),
-    event: JSON.stringify(event),
+    event,
   }));
-  if (!(await appendStateEvents(call.db, updateId, call.updateToken, sent))) throw leaseLost();
+  if (!(await appendUpdateEvents(call.db, updateId, call.updateToken, sent))) throw leaseLost();
   return {};
 }
 

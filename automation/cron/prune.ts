@@ -34,6 +34,13 @@ const RETENTION: [name: string, statement: string][] = [
     `delete from state_versions v using state_stacks s
      where s.uuid = v.stack_uuid and v.version < s.version - 20 and v.created_at < now() - interval '30 days'`,
   ],
+  // Of a stack that is gone its history stays, without what its engines told.
+  [
+    'stateEvents',
+    `delete from state_events where update_id in
+       (select u.id from state_updates u where u.ended_at < now() - interval '30 days'
+        and not exists (select from state_stacks s where s.uuid = u.stack_uuid))`,
+  ],
   ['stateUpdates', `delete from state_updates where ended_at < now() - interval '400 days'`],
   ['pods', `delete from pods where removed_at < now() - interval '30 days'`],
   ['nodeOrders', `delete from node_orders where finished_at < now() - interval '7 days'`],

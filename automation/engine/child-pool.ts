@@ -29,7 +29,7 @@ const CANCEL_GRACE_MS = 60_000;
 export interface RunHooks {
   answer<Q extends keyof Questions>(question: Q, input: Questions[Q]['ask']): Promise<Questions[Q]['answer']>;
   onResources(resources: ResourceProgress[]): void;
-  onDiagnostic(severity: 'warning' | 'error' | 'info', message: string): void;
+  onProgress(message: string): void;
 }
 
 export interface ChildPool {
@@ -202,7 +202,7 @@ function runIn(
     const onMessage = (message: FromChild) => {
       if (!('runId' in message) || message.runId !== request.runId) return;
       if (message.type === 'resources') hooks.onResources(message.resources);
-      else if (message.type === 'diagnostic') hooks.onDiagnostic(message.severity, message.message);
+      else if (message.type === 'progress') hooks.onProgress(message.message);
       else if (message.type === 'ask') void answer(child, hooks, message);
       else if (message.type === 'result') {
         child.rssBytes = message.rssBytes;

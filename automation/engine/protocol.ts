@@ -112,5 +112,5 @@ export type FromChild =
   | { type: 'ready'; rssBytes: number }
   | { type: 'ask'; askId: number; runId: string; question: keyof Questions; input: unknown }
   | { type: 'resources'; runId: string; resources: ResourceProgress[] }
-  | { type: 'diagnostic'; runId: string; severity: 'warning' | 'error' | 'info'; message: string }
+  | { type: 'progress'; runId: string; message: string }
   | { type: 'result'; runId: string; result: RunResult; rssBytes: number };

@@ -14,10 +14,13 @@ import { changesNothing, type ResourceFailure, type RunRequest, type RunResult, 
 import type { PendingDecision } from '../../domain/pending-creates/decision.ts';
 import { isCloudType } from '../../domain/pending-creates/find-rule.ts';
 import { findPendingCreates, type LookUpTools } from './find-pending.ts';
-import type { FoundResource, StackResource, StackState, StateBackend } from './state-backend.ts';
+import type { StackResource, StackState } from '../../domain/state/stack-state.ts';
+import type { FoundResource, StateBackend } from './state-backend.ts';
 
 export interface UpdateRequest {
   stackName: string;
+  /** Whose progress its events are; absent: nobody follows it. */
+  operationId?: string;
   program: { kind: string; args: unknown } | null;
   mayExist: string[];
   deploymentSshPublicKeys: string[];
@@ -133,8 +136,10 @@ export function createStackRunner(
     request: Omit<RunRequest, 'state'>,
     hooks: RunHooks,
     signals: UpdateSignals,
+    operationId: string | null = null,
   ): Promise<RunResult> {
-    const { url, accessToken, close } = backend.openRun(request);
+    const { runId, stackName } = request;
+    const { url, accessToken, close } = backend.openRun({ runId, stackName, operationId });
     try {
       return await pool.run({ ...request, state: { url, accessToken } }, hooks, signals);
     } finally {
@@ -169,6 +174,7 @@ export function createStackRunner(
       },
       hooks,
       signals,
+      request.operationId,
     );
     const engineMs = Math.round(performance.now() - startedAt);
     const errorText = result.errorText ?? '';
@@ -203,5 +209,5 @@ export function createStackRunner(
 const LOOK_UP_HOOKS: RunHooks = {
   answer: (question) => Promise.reject(new Error(`a look-up asks for no ${question}`)),
   onResources: () => {},
-  onDiagnostic: () => {},
+  onProgress: () => {},
 };

@@ -3,6 +3,7 @@
  * writes through the state service (api/state-service/) that runs in this process for it, each run with a token of its own.
  */
 import type { Deployment, ResourceState } from '../../domain/state/deployment.ts';
+import { toStackState, type StackState } from '../../domain/state/stack-state.ts';
 import { inTransaction, type Db, type Executor } from '../../db/database.ts';
 import { findStackOrg } from '../../db/stacks.ts';
 import {
@@ -24,29 +25,6 @@ import type { Envelope } from '../../secrets/envelope.ts';
 import { makeStackKey } from '../../secrets/stack-key.ts';
 
 export const PROJECT = 'muster';
-
-export interface StackResource {
-  urn: string;
-  /** Last part of the urn. */
-  name: string;
-  type: string;
-  id: string | null;
-  /** Urn of the component it belongs to. */
-  parent: string | null;
-  /** Reference (`urn::id`) of the provider that made it; null: it has none of its own. */
-  provider: string | null;
-  /** The engine refuses to delete it. */
-  isProtected: boolean;
-  inputs: Record<string, unknown>;
-  outputs: Record<string, unknown>;
-  initErrors: string[];
-}
-
-export interface StackState {
-  resources: StackResource[];
-  /** Creates that were begun and never ended: what they made is not in `resources`. */
-  pendingCreates: StackResource[];
-}
 
 /** What a pending create made. */
 export interface FoundResource {
@@ -73,17 +51,24 @@ export interface StateAccess {
   close(): Promise<void>;
 }
 
+export interface EngineRun {
+  runId: string;
+  stackName: string;
+  /** Whose progress it is. @default nobody follows it */
+  operationId?: string | null;
+}
+
 /** The state service as this process offers it to its engines (main.ts); the API offers it to people's. */
 export interface EngineStateService {
   url: string;
   runTokens: {
-    issue(run: { runId: string; stackName: string }): string;
+    issue(run: EngineRun): string;
     revoke(token: string): void;
   };
 }
 
 export interface StateBackend {
-  openRun(run: { runId: string; stackName: string }): StateAccess;
+  openRun(run: EngineRun): StateAccess;
   /** Makes the stack where it is missing. Idempotent. */
   prepareStack(stackName: string): Promise<void>;
   /** null: there is no such stack. */
@@ -142,9 +127,10 @@ export interface StateBackendOptions {
 
 export function createStateBackend({ db, envelope, service }: StateBackendOptions): StateBackend {
   const backend: StateBackend = {
-    openRun({ runId, stackName }) {
+    openRun(run) {
+      const { runId, stackName } = run;
       if (service === null) throw new Error('this process has no state service for its engines');
-      const accessToken = service.runTokens.issue({ runId, stackName });
+      const accessToken = service.runTokens.issue(run);
       return {
         url: service.url,
         accessToken,
@@ -333,33 +319,4 @@ function lookUpDeployment(own: Deployment, name: string, candidates: LookUpCandi
 function withoutGuess(values: Record<string, unknown> = {}): Record<string, unknown> {
   const { deleteUnreachable: _, ...rest } = values;
   return rest;
-}
-
-function toStackState(deployment: Deployment): StackState {
-  return {
-    resources: (deployment.resources ?? []).filter(isSomewhere).map(toResource),
-    pendingCreates: (deployment.pending_operations ?? [])
-      .filter(({ type, resource }) => type === 'creating' && isSomewhere(resource))
-      .map((operation) => toResource(operation.resource)),
-  };
-}
-
-/** Components and providers are the state's own; what was deleted to be made anew is nowhere. */
-function isSomewhere({ custom, type, pendingReplacement }: ResourceState): boolean {
-  return custom === true && !type.startsWith('pulumi:providers:') && !pendingReplacement;
-}
-
-function toResource(resource: ResourceState): StackResource {
-  return {
-    urn: resource.urn,
-    name: resource.urn.split('::').at(-1) ?? '',
-    type: resource.type,
-    id: resource.id ?? null,
-    parent: resource.parent ?? null,
-    provider: resource.provider ?? null,
-    isProtected: resource.protect ?? false,
-    inputs: resource.inputs ?? {},
-    outputs: resource.outputs ?? {},
-    initErrors: resource.initErrors ?? [],
-  };
 }

@@ -15,7 +15,7 @@ import { wakeOperation, withClaim } from '../../db/operations.ts';
 import { markStackRemoved } from '../../db/stacks.ts';
 import { destroyVerified } from '../../providers-dynamic/destroy-machine.ts';
 import type { UpdateOutcome } from '../engine/stack-runner.ts';
-import type { StackState } from '../engine/state-backend.ts';
+import type { StackState } from '../../domain/state/stack-state.ts';
 import { listBelievably } from '../readiness/list-instances.ts';
 import {
   applyFound,

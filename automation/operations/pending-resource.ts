@@ -3,7 +3,7 @@
  * names it there; only then may the next update run, because the engine itself would make it a second time.
  */
 import type { StackRow } from '../../db/stacks.ts';
-import type { StackResource } from '../engine/state-backend.ts';
+import type { StackResource } from '../../domain/state/stack-state.ts';
 import { UndecidedPending } from '../engine/undecided-pending.ts';
 import { hostId } from '../../domain/on-prem-host.ts';
 import type { StepContext } from './step.ts';

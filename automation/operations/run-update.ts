@@ -1,12 +1,13 @@
 /**
- * One engine update of an operation's stack, with its progress recorded: purchases are applied the moment the engine reports
+ * One engine update of an operation's stack, with its progress applied: purchases are recorded the moment the engine reports
  * them, candidates are assigned from our reservations, and every question of the child is answered under the claim.
  */
 import { isWanted } from '../../domain/attempt.ts';
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
-import type { ProviderName } from '../../domain/provider.ts';
+import { isProviderName, type ProviderName } from '../../domain/provider.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
+import type { StackResource } from '../../domain/state/stack-state.ts';
 import { priceCharged } from '../../domain/usage.ts';
 import {
   listAttemptsOfStack,
@@ -20,10 +21,10 @@ import { listInstancesOfStack, setInstanceStatus, type InstanceRow } from '../..
 import { saveProgress, withClaim } from '../../db/operations.ts';
 import { findStackName } from '../../db/stacks.ts';
 import { findAlive } from '../../providers-dynamic/buy-machine.ts';
+import { standaloneLabel } from '../../providers-dynamic/standalone-runtime.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
 import { openEnv } from '../../secrets/instance-env.ts';
 import type { ResourceProgress } from '../engine/protocol.ts';
-import type { StackResource } from '../engine/state-backend.ts';
 import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
 import { assignCandidate } from './candidates.ts';
 import { startOf } from './equip-agent.ts';
@@ -58,6 +59,7 @@ export async function runStackUpdate(
   const signals = { cancel: context.cancel, kill: context.kill };
   const request = {
     stackName: view.stackName,
+    operationId: context.operation.id,
     program: { kind: 'instance', args: programArgs(context, view, attempts) },
     mayExist: attempts.filter((attempt) => attempt.engine_runs > 1).map((attempt) => attempt.label),
     deploymentSshPublicKeys: [context.deploymentSshPublicKey],
@@ -133,15 +135,10 @@ function createHooks(context: StepContext, view: StackView): UpdateHooks & { set
   return {
     onStarted: (runId) => context.onRunStarted(runId),
     onResources(resources) {
-      enqueue(async () => {
-        await applyPurchases(context, view, byId, resources);
-        await context.emit(resources.map((resource) => ({ type: 'resource', data: describe(resource, byId) })));
-      });
+      enqueue(() => applyPurchases(context, view, byId, resources));
     },
-    onDiagnostic(severity, message) {
-      enqueue(() =>
-        context.emit([{ type: severity === 'info' ? 'progress' : 'diagnostic', data: { severity, message } }]),
-      );
+    onProgress(message) {
+      enqueue(() => context.emit([{ type: 'progress', data: { message } }]));
     },
     async answer(question, input) {
       switch (question) {
@@ -174,21 +171,31 @@ async function resolvePending(
   resource: StackResource,
 ): Promise<string | null> {
   const attempt = attempts.get(resource.name);
-  if (!attempt) throw new ProviderError('invalid', `a pending create of ${resource.name} belongs to no attempt`);
-  const provider = attempt.provider as ProviderName;
+  const { provider, label } = attempt
+    ? { provider: attempt.provider as ProviderName, label: attempt.label }
+    : rentedByHand(resource);
   const client = context.client(provider);
   const endsAt = performance.now() + context.listLagMs(provider);
   for (;;) {
     // A machine that a refused purchase left was destroyed there, and a list may show it for a while.
-    const [found] = await findAlive(client, attempt.label, context.kill);
+    const [found] = await findAlive(client, label, context.kill);
     if (found) {
-      if (!isWanted(attempt.status)) await applyFound(context, attempt, machineOfListing(found));
+      if (attempt && !isWanted(attempt.status)) await applyFound(context, attempt, machineOfListing(found));
       return found.providerInstanceId;
     }
     const leftMs = endsAt - performance.now();
     if (leftMs <= 0) return null;
     await new Promise((resolve) => setTimeout(resolve, Math.min(leftMs, 2_000)));
   }
+}
+
+/** A person's CLI ran a program of its own on the stack: the next update of ours destroys what that made, once it is known. */
+function rentedByHand({ name, type, inputs }: StackResource): { provider: ProviderName; label: string } {
+  const [, provider = ''] = /^pulumi-nodejs:dynamic\/([a-z]+):/.exec(type) ?? [];
+  const { label, resourceKey } = inputs;
+  const known = typeof label === 'string' ? label : typeof resourceKey === 'string' ? standaloneLabel(resourceKey) : null;
+  if (known !== null && isProviderName(provider)) return { provider, label: known };
+  throw new ProviderError('invalid', `a pending create of ${name} (${type}) is nothing that Muster rents`);
 }
 
 async function applyPurchases(
@@ -263,16 +270,4 @@ export function machineOfState(id: string, outputs: Record<string, unknown>): Bo
 function readStart(value: unknown): Date | null {
   const at = typeof value === 'string' ? new Date(value) : null;
   return at === null || Number.isNaN(at.getTime()) ? null : at;
-}
-
-function describe(resource: ResourceProgress, attempts: Map<string, AttemptRow>): Record<string, unknown> {
-  const attempt = attempts.get(resource.name);
-  return {
-    resource: resource.name,
-    instanceId: attempt?.instance_id ?? null,
-    type: resource.type,
-    op: resource.op,
-    status: resource.status,
-    providerInstanceId: resource.id ?? null,
-  };
 }

@@ -7,6 +7,7 @@ import {
   type Drift,
   type RecordedDrift,
 } from '../../domain/stack.ts';
+import { priceState } from '../../domain/prices/state-price.ts';
 import { acceptDriftRepair } from '../../db/accept-drift-repair.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import type { Tx } from '../../db/database.ts';
@@ -15,7 +16,6 @@ import { findOperation } from '../../db/operations.ts';
 import { findStack, saveDrift, type StackRow } from '../../db/stacks.ts';
 import type { UpdateOutcome } from '../engine/stack-runner.ts';
 import { record } from './stack-run.ts';
-import { priceState } from './stack-state.ts';
 import type { StepContext } from './step.ts';
 
 /**
@@ -78,7 +78,7 @@ async function recordDrift(
 async function recordPriceDrift(tx: Tx, stack: StackRow, { state }: UpdateOutcome): Promise<void> {
   const recorded = stack.price_micro_usd_per_hour;
   if (state === null || recorded === null) return;
-  const { priceMicroUsdPerHour: now } = priceState(stack, state);
+  const { priceMicroUsdPerHour: now } = priceState(stack.config, state);
   const detail = describePriceDrift(recorded, now, stack.ceiling_micro_usd_per_hour);
   if (detail === null) await resolveStackFindings(tx, stack.id, ['price_drift'], 'unseen');
   else await sight(tx, stack, 'price_drift', detail, now);

@@ -6,7 +6,6 @@ import { saveProgress, withClaim, type NewEvent } from '../../db/operations.ts';
 import { changeStack, saveStackPending, type StackRow } from '../../db/stacks.ts';
 import { withEnrolment } from '../clusters/enrolment.ts';
 import { secretOutputsOf } from '../clusters/follow-stack.ts';
-import type { ResourceProgress } from '../engine/protocol.ts';
 import type { UpdateHooks, UpdateOutcome } from '../engine/stack-runner.ts';
 import { answerHostQuestion } from './host-questions.ts';
 import { findPendingResource } from './pending-resource.ts';
@@ -32,6 +31,7 @@ export async function runStack(context: StepContext, stack: StackRow, update: Up
   const hooks = createHooks(context, stack, update);
   const request = {
     stackName: stack.name,
+    operationId: context.operation.id,
     program: {
       kind: stack.kind,
       args: { ...programArgs(context, stack, update), config: await withEnrolment(context, stack) },
@@ -103,9 +103,9 @@ function createHooks(
   }
   return {
     onStarted: (runId) => context.onRunStarted(runId),
-    onResources: (resources) => emit(resources.map((one) => ({ type: 'resource', data: describe(one) }))),
-    onDiagnostic: (severity, message) =>
-      emit([{ type: severity === 'info' ? 'progress' : 'diagnostic', data: { severity, message } }]),
+    // What the engine tells is kept with the update (update-events.ts).
+    onResources: () => {},
+    onProgress: (message) => emit([{ type: 'progress', data: { message } }]),
     async answer(question, input) {
       const answer = answerHostQuestion(context, stack, question, input);
       if (answer === undefined) throw new Error(`a stack of kind ${stack.kind} asks for no ${question}`);
@@ -122,11 +122,6 @@ function createHooks(
     },
     settled: () => writing,
   };
-}
-
-/** Outputs stay where they are: some are secret. */
-function describe({ name, type, op, status, id }: ResourceProgress): Record<string, unknown> {
-  return { resource: name, type, op, status, id: id ?? null };
 }
 
 /** For results that must not be lost: waits for a database that is away as long as the lease can last. */

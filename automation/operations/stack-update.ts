@@ -9,6 +9,7 @@ import { decisionsOf, mergePending, type UndecidedCreate } from '../../domain/pe
 import { checkPolicies, type PlannedResource, type PolicyViolation } from '../../domain/policy.ts';
 import { diffPrices, type PlannedStep, type PriceDiff } from '../../domain/prices/price-diff.ts';
 import { priceResource, worstPrice } from '../../domain/prices/resource-price.ts';
+import { regionOf } from '../../domain/prices/state-price.ts';
 import { isRetryable, ProviderError } from '../../domain/provider-error.ts';
 import { describePlanChanges, planText } from '../../domain/stack.ts';
 import type { Tx } from '../../db/database.ts';
@@ -25,7 +26,7 @@ import { UndecidedPending } from '../engine/undecided-pending.ts';
 import { followStandbyStack } from '../standby/follow-stack.ts';
 import { endFindings, healDrift, judgeDrift, recordRefresh } from './stack-drift.ts';
 import { hasCarried, record, runStack, type OperationInput } from './stack-run.ts';
-import { regionOf, saveState } from './stack-state.ts';
+import { saveState } from './stack-state.ts';
 import type { StepContext, StepResult } from './step.ts';
 
 const ENGINE_WAIT_MS = 2_000;

@@ -29,6 +29,7 @@ import {
   type OperationRow,
 } from '../../db/operations.ts';
 import { DISPATCH_CHANNEL } from '../../db/queue.ts';
+import { listStackWaiters, STACK_FREED_CHANNEL } from '../../db/stack-waiters.ts';
 import { deleteSnapshot } from '../snapshots/delete-snapshot.ts';
 import { restoreWorkspace } from '../snapshots/restore-workspace.ts';
 import { takeSnapshot } from '../snapshots/take-snapshot.ts';
@@ -321,12 +322,25 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
     }
   }
 
+  /** Their dispatches are for later: nobody knew when the stack would be free. What finds no room here comes then. */
+  async function takeWaiters(stackId: string): Promise<void> {
+    try {
+      for (const id of await listStackWaiters(db, stackId)) {
+        if (running.size >= concurrency || isDraining) return;
+        await claimAndRun(id);
+      }
+    } catch (error) {
+      logTrouble(error, 'operations that waited for a stack could not be taken');
+    }
+  }
+
   async function listen(): Promise<void> {
     if (isDraining) return;
     try {
       const client = await database.connectListener();
       client.on('notification', ({ channel, payload }) => {
         if (channel === DISPATCH_CHANNEL) void takeMore();
+        else if (channel === STACK_FREED_CHANNEL) void takeWaiters(payload ?? '');
         else if (payload) running.get(payload)?.cancel.abort();
       });
       client.on('error', () => {});
@@ -336,6 +350,7 @@ export function createWorker({ services, database, owner, concurrency }: WorkerO
       });
       await client.query(`listen ${DISPATCH_CHANNEL}`);
       await client.query(`listen ${CANCEL_CHANNEL}`);
+      await client.query(`listen ${STACK_FREED_CHANNEL}`);
       listener = client;
     } catch (error) {
       logTrouble(error, 'the worker cannot listen for dispatches');

@@ -128,14 +128,6 @@ export async function destroyStack(
   return follow(context, id as string, 'destroy', {}, options.watch);
 }
 
-export async function cancelStack(context: Context, [id]: string[]): Promise<ExitCode> {
-  const { terminal, api } = context;
-  const reply = await api.post<{ operation: { id: string } }>(`${pathOf(id)}/cancel`, {});
-  if (terminal.isJson) terminal.printJson(reply);
-  else terminal.print(`${reply.operation.id} is being canceled; what was made stays in the state.`);
-  return EXIT.done;
-}
-
 export async function showResources(context: Context, [id]: string[]): Promise<ExitCode> {
   const reply = await context.api.get<z.infer<typeof stackResources>>(`${pathOf(id)}/resources`);
   if (context.terminal.isJson) context.terminal.printJson(reply);

@@ -24,6 +24,11 @@ export function typeOf(urn: string): string {
   return parseUrn(urn).qualifiedType.split(TYPE_SEPARATOR).at(-1) ?? '';
 }
 
+/** The stack itself and its providers: the engine's own, no resource of anybody's. */
+export function isBookkeeping(type: string): boolean {
+  return type === ROOT_STACK_TYPE || type.startsWith('pulumi:providers:');
+}
+
 /** `urn` as a child of a parent whose qualified type is `parentType`. */
 export function underParent(urn: string, parentType: string): string {
   const { stack, project, name } = parseUrn(urn);

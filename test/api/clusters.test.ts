@@ -7,7 +7,7 @@ import { makeEksGpuNode, makeSystemNode } from '../../sandbox/kubernetes-api/nod
 import { REQUIRED_TAGS } from '../../domain/stack-tags.ts';
 import { makeSshKeyPair } from '../../secrets/deployment-secrets.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
-import type { StackResource } from '../../automation/engine/state-backend.ts';
+import type { StackResource } from '../../domain/state/stack-state.ts';
 import { findOperation } from '../../db/operations.ts';
 import type { Loose } from '../support/api-server.ts';
 import { startClusterServer, type ClusterServer } from '../support/cluster-server.ts';

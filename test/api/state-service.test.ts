@@ -260,11 +260,13 @@ describe('who may', () => {
     expect(started.status).toBe(200);
     expect((await send('GET', at('/export'), { token: viewer })).status).toBe(200);
     const { body } = await send('POST', at('/encrypt'), { token: viewer, body: { plaintext: 'c2VjcmV0' } });
+    const { id } = await begin();
     for (const [method, part, sent] of [
       ['POST', '/update', {}],
       ['POST', '/decrypt', { ciphertext: body['ciphertext'] }],
       ['POST', '/batch-decrypt', { ciphertexts: [body['ciphertext']] }],
       ['POST', '/import', { version: 3, deployment: {} }],
+      ['POST', `/update/${id}/cancel`, undefined],
       ['PATCH', '/tags', {}],
       ['POST', '/rename', { newName: 'x' }],
       ['DELETE', '', undefined],

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { saveStackPending } from '../../db/stacks.ts';
 import { startApiServer, type ApiServer } from '../support/api-server.ts';
+import { createStateWire, engineEvents, makeEngineStack } from '../support/state-wire.ts';
 import { makeHome, runMuster, type Home } from './run-muster.ts';
 
 let server: ApiServer;
@@ -59,5 +60,37 @@ describe('muster stacks pending', () => {
     const cleared = await run('pending', 'clear', stackId, 'u:a', '--yes');
     expect(cleared.stdout).toMatch(/twin +t +clear/);
     expect(cleared.stderr).toMatch(/1 more to decide/);
+  });
+});
+
+describe('muster stacks history, events and cancel', () => {
+  it("show a person's update, what its engine told, and end it", async () => {
+    const { name } = await server.database.kysely
+      .selectFrom('stacks')
+      .select('name')
+      .where('id', '=', stackId)
+      .executeTakeFirstOrThrow();
+    expect(await run('cancel', stackId)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/no update .*under way/),
+    });
+    expect(await run('events', stackId)).toMatchObject({
+      code: 4,
+      stderr: expect.stringMatching(/Nobody has updated/),
+    });
+    await makeEngineStack(server, stackId, name);
+    const path = `muster/${name}`;
+    const wire = createStateWire(server.url, key, path);
+    const update = await wire.begin();
+    const { started, done, summary } = engineEvents;
+    const events = [started(0, path, 'a'), done(1, path, 'a'), summary(2, { create: 1 })];
+    await wire.write(update, 'POST', 'events/batch', { events });
+    const history = await run('history', stackId);
+    expect(history.stdout).toMatch(new RegExp(`${update.id} +update +running +key_\\w+ +- +1 +1 create`));
+    const canceled = await run('cancel', stackId);
+    expect(canceled.stdout).toMatch(/The update of key_\w+ has ended/);
+    const told = await run('events', stackId);
+    expect(told.stdout).toMatch(/creating a\n.*created a as id-a\n.*1 create\n/);
+    expect((await run('history', stackId)).stdout).toMatch(/canceled .*canceled by key_/);
   });
 });

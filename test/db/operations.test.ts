@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { inTransaction } from '../../db/database.ts';
 import { newId } from '../../db/new-id.ts';
+import { listEventsAfter } from '../../db/operation-log.ts';
 import {
   acceptOperation,
   appendEvents,
@@ -10,7 +11,6 @@ import {
   finishOperation,
   findOperation,
   listAbandoned,
-  listEventsAfter,
   listLeaseOwners,
   recordWait,
   releaseClaim,

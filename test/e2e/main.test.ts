@@ -5,7 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
-import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import {
+  ADMIN_KEY,
+  createMusterProcess,
+  findFreePort,
+  waitFor,
+  type MusterProcess,
+} from '../support/muster-process.ts';
 import { listStates, readStateText } from '../support/state-client.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
@@ -72,6 +78,11 @@ describe('the control plane as a process', () => {
     );
   }
 
+  async function readOperationEvents(operationId: string): Promise<string> {
+    const headers = { authorization: `Bearer ${ADMIN_KEY}` };
+    return (await fetch(`${muster.url}/api/v1/operations/${operationId}/events`, { headers })).text();
+  }
+
   const alive = () =>
     sandbox.state().vastai.machines.filter((machine) => machine.origin !== 'foreign' && machine.destroyedAtMs === null);
 
@@ -91,6 +102,12 @@ describe('the control plane as a process', () => {
       await until(muster, path, (_status, body: Instance) => body.status === 'destroyed');
       expect(alive()).toHaveLength(0);
       await waitFor(async () => (await listStates(muster.url)).length === 0, BOUND_MS, 'the empty stack removed');
+      // What its engine told outlives the stack, and is told of the instance that it rented.
+      const told = await readOperationEvents(accepted.body.operation.id);
+      expect(told).toMatch(
+        /event: resource\ndata: .*"status":"done".*"instanceId":"ins_\w+","providerInstanceId":"\d+"/,
+      );
+      expect(told).not.toContain('swordfish-1');
     },
     BOUND_MS,
   );

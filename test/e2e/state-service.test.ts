@@ -38,12 +38,15 @@ afterAll(async () => {
 interface Wish {
   subnets: number;
   tag?: string;
+  /** Of its network; what providers echo under another name is no secret to the engine. */
+  secretCidr?: string;
 }
 
 /** The program makes what `wish` says at its run. */
 function openStack(name: string, wish: Wish, backend: Record<string, string> = ours()): Promise<Stack> {
   const program = () => {
-    const vpc = new Vpc(`${name}-vpc`, { cidrBlock: '10.0.0.0/16', tags: { tag: wish.tag ?? 'none' } });
+    const cidrBlock = wish.secretCidr === undefined ? '10.0.0.0/16' : secret(wish.secretCidr);
+    const vpc = new Vpc(`${name}-vpc`, { cidrBlock, tags: { tag: wish.tag ?? 'none' } });
     for (let index = 0; index < wish.subnets; index++)
       new Subnet(`${name}-${index}`, {
         vpcId: vpc.id,
@@ -64,6 +67,16 @@ async function exported(stack: Stack): Promise<Deployment> {
   return ((await reply.json()) as VersionedDeployment).deployment;
 }
 
+/** All that was kept of what its engine told, as text. */
+async function eventsOf(name: string): Promise<string> {
+  const { rows } = await api.database.pool.query<{ event: string }>(
+    `select event from state_events e join state_updates u on u.id = e.update_id
+     join state_stacks s on s.uuid = u.stack_uuid where s.name = $1 order by u.created_at, e.sequence`,
+    [name],
+  );
+  return rows.map(({ event }) => event).join('\n');
+}
+
 const subnetsOf = (deployment: Deployment) =>
   (deployment.resources ?? []).filter(({ type }) => type === 'aws:ec2/subnet:Subnet');
 const subnetsAt = (name: string) =>
@@ -75,11 +88,14 @@ describe('the CLI with an API key', () => {
   it(
     'makes, updates, shows, tags, renames and removes a stack, with its secrets',
     async () => {
-      const wish: Wish = { subnets: 2 };
+      const wish: Wish = { subnets: 2, secretCidr: '10.0.0.0/17' };
       const stack = await openStack('flow', wish);
       expect((await stack.up()).summary.resourceChanges).toEqual({ create: 4 });
       expect((await stack.up()).summary.resourceChanges).toEqual({ same: 4 });
       expect(JSON.stringify(await exported(stack))).not.toContain('swordfish');
+      const told = await eventsOf('flow');
+      expect(told).toMatch(/"cidrBlock":\{[^}]*"ciphertext":"\[secret\]"/);
+      for (const value of ['swordfish', '10.0.0.0/17']) expect(told).not.toContain(value);
       expect((await stack.outputs())['password']).toEqual({ value: 'swordfish', secret: true });
       await runCli(stack, 'stack', 'tag', 'set', 'team', 'search');
       expect(await runCli(stack, 'stack', 'tag', 'get', 'team')).toBe('search');

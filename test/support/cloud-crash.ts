@@ -60,7 +60,7 @@ const CREATE_MS = 60;
 export const QUIET_HOOKS: UpdateHooks = {
   answer: (question) => Promise.reject(new Error(`no machine is bought here: ${question}`)),
   onResources: () => {},
-  onDiagnostic: () => {},
+  onProgress: () => {},
   resolvePending: ({ name }) => Promise.reject(new Error(`${name} is of no cloud`)),
 };
 export const NEVER = { cancel: new AbortController().signal, kill: new AbortController().signal };

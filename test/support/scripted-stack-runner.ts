@@ -1,7 +1,7 @@
 /** A stack runner whose updates end as the test says, for operations on stacks that people made. No engine runs. */
 import { randomUUID } from 'node:crypto';
 import { changesNothing, type UpdateKind } from '../../automation/engine/protocol.ts';
-import type { StackResource } from '../../automation/engine/state-backend.ts';
+import type { StackResource } from '../../domain/state/stack-state.ts';
 import type { StackRunner, UpdateOutcome, UpdateRequest } from '../../automation/engine/stack-runner.ts';
 import type { PlannedStep, StepOp } from '../../domain/prices/price-diff.ts';
 import type { ProviderError } from '../../domain/provider-error.ts';

@@ -7,7 +7,7 @@ import { ProviderError } from '../../domain/provider-error.ts';
 import type { InstanceArgs, InstanceAttempt } from '../../stacks/instance/program.ts';
 import type { EngineErrorKind } from '../../automation/engine/classify-error.ts';
 import type { UpdateKind } from '../../automation/engine/protocol.ts';
-import type { StackResource, StackState } from '../../automation/engine/state-backend.ts';
+import type { StackResource, StackState } from '../../domain/state/stack-state.ts';
 import type {
   StackRunner,
   UpdateHooks,
@@ -140,6 +140,8 @@ export interface ScriptedRunner extends StackRunner {
   readonly updates: { update: UpdateKind; attempts: string[] }[];
   /** The next update's engine is killed after its purchases: creates without an end stay in the state, and nobody is told. */
   isKilledNext: boolean;
+  /** A person's CLI was killed in the middle of a create of its own program. */
+  leavePending(stackName: string, name: string, inputs: Record<string, unknown>): void;
 }
 
 interface Stack {
@@ -267,6 +269,10 @@ export function createScriptedRunner(vendor: ScriptedVendor): ScriptedRunner {
     beforeResult: null,
     updates,
     isKilledNext: false,
+    leavePending(stackName, name, inputs) {
+      const resource = makeResource(name, '', null, {});
+      stacks.get(stackName)?.pending.set(name, { ...resource, inputs });
+    },
   };
   return runner;
 }
@@ -301,7 +307,7 @@ function createRuntime(
     listLagMs: () => 0,
     deploymentSshPublicKeys: () => request.deploymentSshPublicKeys,
     signal: () => signals.cancel,
-    progress: (label, message) => hooks.onDiagnostic('info', `${label}: ${message}`),
+    progress: (label, message) => hooks.onProgress(`${label}: ${message}`),
     crashPoint: noCrash,
   };
 }

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { UpdateKind } from '../../automation/engine/protocol.ts';
-import type { StackResource, StackState } from '../../automation/engine/state-backend.ts';
+import type { StackResource, StackState } from '../../domain/state/stack-state.ts';
 import type {
   StackRunner,
   UpdateHooks,
@@ -185,7 +185,7 @@ export function createWorldEngine(
       listLagMs: () => listLagMs,
       deploymentSshPublicKeys: () => request.deploymentSshPublicKeys,
       signal: () => signals.cancel,
-      progress: (label, message) => hooks.onDiagnostic('info', `${label}: ${message}`),
+      progress: (label, message) => hooks.onProgress(`${label}: ${message}`),
       crashPoint,
     };
   }

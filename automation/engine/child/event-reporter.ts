@@ -1,13 +1,12 @@
-/** Turns the engine's events into what the worker records: resource progress in small batches, diagnostics, the summary. */
+/** Turns the engine's events into what the worker records: resource progress in small batches, plans, drift, the sum. */
 import type { EngineEvent } from '@pulumi/pulumi/automation/index.js';
 import { STEP_OPS, type PlannedStep, type StepOp } from '../../../domain/prices/price-diff.ts';
 import type { Drift } from '../../../domain/stack.ts';
+import { isBookkeeping, ROOT_STACK_TYPE } from '../../../domain/state/urn.ts';
 import type { FromChild, ResourceProgress } from '../protocol.ts';
 
 const BATCH_MS = 50;
-const STACK_TYPE = 'pulumi:pulumi:Stack';
-/** The engine's own bookkeeping is no resource of anybody's. */
-const isShown = (type: string) => type !== STACK_TYPE && !type.startsWith('pulumi:providers:');
+const isShown = (type: string) => !isBookkeeping(type);
 
 export interface EventReporter {
   onEvent(event: EngineEvent): void;
@@ -54,20 +53,12 @@ export function createEventReporter(
       if (started && isShown(started.type) && started.op !== 'same') add(describe(started, 'started'));
       const done = event.resOutputsEvent?.metadata;
       if (done && planning.drift && isShown(done.type)) drift.push(...driftOf(done));
-      if (done && done.type === STACK_TYPE) outputs = hideSecrets(done.new?.outputs ?? {}) as Record<string, unknown>;
+      if (done && done.type === ROOT_STACK_TYPE)
+        outputs = hideSecrets(done.new?.outputs ?? {}) as Record<string, unknown>;
       else if (done && isShown(done.type) && done.op !== 'same') add(withOutputs(describe(done, 'done'), done.new));
       const failed = event.resOpFailedEvent?.metadata;
       if (failed) add(describe(failed, 'failed'));
       if (event.summaryEvent) changes = event.summaryEvent.resourceChanges;
-      const diagnostic = event.diagnosticEvent;
-      if (diagnostic && (diagnostic.severity === 'error' || diagnostic.severity === 'warning')) {
-        send({
-          type: 'diagnostic',
-          runId,
-          severity: diagnostic.severity,
-          message: diagnostic.message.trim().slice(0, 2000),
-        });
-      }
     },
     finish() {
       flush();

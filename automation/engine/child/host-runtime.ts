@@ -16,8 +16,7 @@ export function createChildHostRuntime({ request, ask, send }: RunContext, signa
     mayForget: (host) => ask('mayForgetHost', { host }, signal),
     removed: async (host) => void (await ask('hostRemoved', { host }, signal)),
     signal: () => signal,
-    progress: (host, message) =>
-      send({ type: 'diagnostic', runId: request.runId, severity: 'info', message: `${host}: ${message}` }),
+    progress: (host, message) => send({ type: 'progress', runId: request.runId, message: `${host}: ${message}` }),
   };
 }
 

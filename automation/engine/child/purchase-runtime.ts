@@ -4,6 +4,7 @@ import type { ProviderName } from '../../../domain/provider.ts';
 import type { ProviderClient, RateLimiter } from '../../../providers-dynamic/provider-client.ts';
 import type { PurchaseRuntime } from '../../../providers-dynamic/purchase-runtime.ts';
 import { createProviderClient } from '../../../providers-dynamic/provider-clients.ts';
+import { standaloneLabel } from '../../../providers-dynamic/standalone-runtime.ts';
 import { crashPoint } from '../../crash-point.ts';
 import type { ChildSettings } from '../protocol.ts';
 import type { RunContext } from './run.ts';
@@ -32,9 +33,8 @@ export function createChildRuntime(context: RunContext, signal: AbortSignal) {
       return answer && { ...answer, priceMicroUsdPerHour: BigInt(answer.priceMicroUsdPerHour) };
     },
     mayExist: (label) => mayExist.has(label),
-    labelFor() {
-      throw new Error('the control plane gives every attempt its label');
-    },
+    // Attempts have theirs: this is of what a person's CLI rented into the stack.
+    labelFor: standaloneLabel,
     assertMaySpend() {
       if (signal.aborted) throw new ProviderError('canceled', 'canceled before the purchase');
       if (performance.now() + SPEND_MARGIN_MS > leaseEndsAt)
@@ -44,7 +44,7 @@ export function createChildRuntime(context: RunContext, signal: AbortSignal) {
     deploymentSshPublicKeys: () => request.deploymentSshPublicKeys,
     signal: () => signal,
     progress: (label, message) =>
-      context.send({ type: 'diagnostic', runId: request.runId, severity: 'info', message: `${label}: ${message}` }),
+      context.send({ type: 'progress', runId: request.runId, message: `${label}: ${message}` }),
     crashPoint,
   };
   return {

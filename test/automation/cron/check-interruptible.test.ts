@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { MAX_REBIDS, REBID_PATIENCE_MS, type InterruptionPolicy } from '../../../domain/interruption.ts';
 import type { AttemptRow } from '../../../db/attempts.ts';
 import { findMachine } from '../../../db/machines.ts';
-import { listEventsAfter } from '../../../db/operations.ts';
+import { listEventsAfter } from '../../../db/operation-log.ts';
 import { makeOffer } from '../../support/fleet-database.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 import { RTX_4090, startSshMachine, type SshMachine } from '../../support/ssh-machine.ts';

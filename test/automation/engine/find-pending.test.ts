@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { findPendingCreates, type LookUpTools } from '../../../automation/engine/find-pending.ts';
 import type { UndecidedPending } from '../../../automation/engine/undecided-pending.ts';
 import type { RunResult } from '../../../automation/engine/protocol.ts';
-import type { LookUpCandidate, StackResource, StateBackend } from '../../../automation/engine/state-backend.ts';
+import type { LookUpCandidate, StateBackend } from '../../../automation/engine/state-backend.ts';
+import type { StackResource } from '../../../domain/state/stack-state.ts';
 import type { PendingDecision } from '../../../domain/pending-creates/decision.ts';
 import type { LookUpAnswer, LookUpArgs } from '../../../domain/pending-creates/look-up.ts';
 

@@ -4,7 +4,9 @@ import type { RunRequest, RunResult } from '../../../automation/engine/protocol.
 import { createStackRunner, type StackRunner, type UpdateHooks } from '../../../automation/engine/stack-runner.ts';
 import { inTransaction } from '../../../db/database.ts';
 import { appendStateVersion, deleteStateStack, findEngineStack } from '../../../db/state-stacks.ts';
+import { appendJournal, insertStateUpdate, startStateUpdate } from '../../../db/state-updates.ts';
 import { ProviderError } from '../../../domain/provider-error.ts';
+import type { StackResource } from '../../../domain/state/stack-state.ts';
 import { createTestDatabase, type TestDatabase } from '../../support/database.ts';
 import { openStateHome, type StateHome } from '../../support/state-home.ts';
 
@@ -65,7 +67,7 @@ const signals = { cancel: new AbortController().signal, kill: new AbortControlle
 const hooks: UpdateHooks = {
   answer: () => Promise.reject(new Error('nobody asks')),
   onResources: () => {},
-  onDiagnostic: () => {},
+  onProgress: () => {},
   resolvePending: async () => resolved(),
 };
 
@@ -149,6 +151,30 @@ describe('pending creates before an update', () => {
     ]);
   });
 
+  it("of a person's CLI that was killed are resolved like our own, once its lease is over", async () => {
+    const stack = await beginPersons();
+    const resource = { urn: URN, type: TYPE, custom: true, inputs: { label: 'label-a' } };
+    const entry = { version: 1, kind: 0, sequenceID: 1, operationID: 1, operation: { resource, type: 'creating' } };
+    const sent = [{ sequenceId: 1, text: JSON.stringify(entry) }];
+    expect(await appendJournal(home.database.kysely, stack.updateId, 'token', sent)).toBe(true);
+    const asked: string[] = [];
+    const finding = {
+      ...hooks,
+      resolvePending: async ({ name, inputs }: StackResource) => {
+        expect(runs).toEqual([]);
+        asked.push(`${name} ${String(inputs['label'])}`);
+        return '1001';
+      },
+    };
+    await expect(runner.up(REQUEST, finding, signals)).rejects.toThrow(/held by/);
+    expect(asked).toEqual([]);
+    await home.database.pool.query('update state_updates set lease_expires_at = now()');
+    const outcome = await runner.up(REQUEST, finding, signals);
+    expect(asked).toEqual(['att_a label-a']);
+    expect(outcome.state).toMatchObject({ resources: [{ name: 'att_a', id: '1001' }], pendingCreates: [] });
+    expect(await appendJournal(home.database.kysely, stack.updateId, 'token', sent)).toBe(false);
+  });
+
   it('are left alone by a preview, which changes nothing', async () => {
     await writePending();
     resolved = () => '1001';
@@ -156,6 +182,25 @@ describe('pending creates before an update', () => {
     expect(outcome.state?.pendingCreates).toHaveLength(1);
   });
 });
+
+/** Of a person's CLI: it holds the stack. */
+async function beginPersons(): Promise<{ updateId: string }> {
+  await home.backend.prepareStack(STACK);
+  return inTransaction(home.database.kysely, async (tx) => {
+    const stackUuid = (await findEngineStack(tx, STACK))?.uuid as string;
+    const { id: updateId } = await insertStateUpdate(tx, {
+      stackUuid,
+      kind: 'update',
+      isDryRun: false,
+      request: {},
+      engineVersion: 'v3.259.0',
+      requestedBy: 'key_grace',
+      runId: null,
+    });
+    await startStateUpdate(tx, { stackUuid, updateId, token: 'token', journalVersion: 1, tags: null });
+    return { updateId };
+  });
+}
 
 async function writePending(): Promise<void> {
   const resource = { urn: URN, type: TYPE, custom: true, inputs: { label: 'label-a' } };

@@ -4,7 +4,7 @@ import { acceptFailover } from '../../../db/accept-failover.ts';
 import { allowedActions } from '../../../domain/instance.ts';
 import { ACTOR } from '../../support/fleet-database.ts';
 import { findWorkspace, setWriter } from '../../../db/workspaces.ts';
-import { listEventsAfter } from '../../../db/operations.ts';
+import { listEventsAfter } from '../../../db/operation-log.ts';
 import { leaveNode } from '../../../db/place-pods.ts';
 import { insertPod, type PodRow } from '../../../db/pods.ts';
 import type { PodSpec } from '../../../domain/pods/pod.ts';

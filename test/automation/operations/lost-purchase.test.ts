@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { AttemptRow } from '../../../db/attempts.ts';
 import { sumCosts } from '../../../db/costs.ts';
+import { findStackName } from '../../../db/stacks.ts';
 import { PRICE } from '../../support/fleet-database.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 
@@ -110,6 +111,22 @@ describe('a machine whose purchase was never answered', () => {
     await automation.untilDestroyed(instanceId);
     expect((await automation.attempts())[0]).toMatchObject({ status: 'gone', purchased_at: null });
     expect(await hoursCharged()).toBe(0);
+  });
+});
+
+describe("what a person's CLI began to rent in a stack of ours before it was killed", () => {
+  it('is found by its label before the next update, which destroys it', async () => {
+    const { vendor, runner } = automation;
+    const { operation, instances } = await automation.provision();
+    await automation.startWorker();
+    await automation.untilBought(1);
+    await automation.untilWaiting(operation.id);
+    const stack = await findStackName(automation.db, operation.stack_id as string);
+    vendor.place('theirs');
+    runner.leavePending(stack, 'instance-1', { label: 'theirs' });
+    await automation.destroy(instances[0]?.id as string);
+    await automation.untilDestroyed(instances[0]?.id as string);
+    expect(vendor.live()).toEqual([]);
   });
 });
 

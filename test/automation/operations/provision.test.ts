@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { findMachine } from '../../../db/machines.ts';
 import { listReservedKeys } from '../../../db/offers.ts';
-import { listEventsAfter } from '../../../db/operations.ts';
+import { listEventsAfter } from '../../../db/operation-log.ts';
 import { ProviderError } from '../../../domain/provider-error.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';
 import { RTX_4090, startSshMachine, type SshMachine } from '../../support/ssh-machine.ts';
@@ -50,7 +50,7 @@ describe('coldstart', () => {
     });
     expect(await listReservedKeys(automation.db)).toEqual(new Set());
     const events = await listEventsAfter(automation.db, operation.id, 0);
-    expect(events.map((event) => event.type)).toEqual(expect.arrayContaining(['status', 'resource', 'instance']));
+    expect(events.map((event) => event.type)).toEqual(expect.arrayContaining(['status', 'instance']));
     expect(automation.troubles).toEqual([]);
   });
 

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { listEventsAfter } from '../../../db/operations.ts';
+import { listEventsAfter } from '../../../db/operation-log.ts';
 import { refillPool } from '../../../db/refill-pool.ts';
 import { readUsage } from '../../../db/usage.ts';
 import { createScriptedAutomation, type ScriptedAutomation } from '../../support/scripted-automation.ts';

@@ -416,6 +416,17 @@ describe('delete', () => {
     expect(client.calls().filter((call) => call === 'destroy')).toHaveLength(1);
   });
 
+  it('of what is known by the inputs of its interrupted create goes by the label that they give', async () => {
+    const { client, crud } = setUp();
+    const id = client.place('muster-ext-project-key');
+    await crud.delete(id, { ...INPUTS, label: null });
+    expect(client.live()).toEqual([]);
+    const other = client.place('somebody-elses');
+    await expect(crud.delete(other, { ...INPUTS, label: null })).rejects.toMatchObject({ kind: 'invalid' });
+    await expect(crud.delete(other, {})).rejects.toThrow(/has no label/);
+    expect(client.live()).toEqual(['somebody-elses']);
+  });
+
   it('fails as retryable while the vendor still shows the machine', async () => {
     const { client, crud } = setUp();
     const { id, outs } = await createOne(crud);
