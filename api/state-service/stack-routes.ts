@@ -16,6 +16,7 @@ import {
 import {
   abandonStateUpdate,
   findActiveUpdate,
+  findStateUpdate,
   insertStateUpdate,
   isLeaseOver,
   listStateUpdates,
@@ -143,10 +144,13 @@ export async function importStack(call: StateCall, path: StackPath) {
   return inTransaction(call.db, async (tx) => {
     const stack = await lockStateStack(tx, found.uuid);
     if (!stack) throw notFound(`stack ${found.name}`);
+    const { id } = call.fresh;
+    if (await findStateUpdate(tx, stack.uuid, id)) return { updateId: id };
     const active = await findActiveUpdate(tx, stack);
     if (active && !isLeaseOver(active)) throw stackHeld();
     if (active) await abandonStateUpdate(tx, stack, active, 'its lease ran out, and a state was imported');
     const update = await insertStateUpdate(tx, {
+      id,
       stackUuid: stack.uuid,
       kind: 'import',
       isDryRun: false,

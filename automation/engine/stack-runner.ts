@@ -135,11 +135,15 @@ export function createStackRunner(
     signals: UpdateSignals,
   ): Promise<RunResult> {
     const { url, accessToken, close } = backend.openRun(request);
+    let result: RunResult;
     try {
-      return await pool.run({ ...request, state: { url, accessToken } }, hooks, signals);
-    } finally {
-      await close();
+      result = await pool.run({ ...request, state: { url, accessToken } }, hooks, signals);
+    } catch (error) {
+      await close().catch(() => {}); // why the run failed says more; the next update of the stack ends what is left of it
+      throw error;
     }
+    await close();
+    return result;
   }
   async function run(
     update: UpdateKind,
