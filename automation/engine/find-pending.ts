@@ -11,7 +11,8 @@ import type { Answer, CloudQuestion, PendingRule } from '../../domain/pending-cr
 import { ProviderError, type ProviderErrorKind } from '../../domain/provider-error.ts';
 import { summarizeEngineError } from './classify-error.ts';
 import type { RunRequest, RunResult } from './protocol.ts';
-import type { FoundResource, LookUpCandidate, StackResource, StackState, StateBackend } from './state-backend.ts';
+import type { FoundResource } from '../../domain/state/adopt.ts';
+import type { LookUpCandidate, StackResource, StackState, StateBackend } from './state-backend.ts';
 import { UndecidedPending } from './undecided-pending.ts';
 
 export interface LookUpTools {

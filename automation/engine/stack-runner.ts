@@ -14,7 +14,8 @@ import { changesNothing, type ResourceFailure, type RunRequest, type RunResult, 
 import type { PendingDecision } from '../../domain/pending-creates/decision.ts';
 import { isCloudType } from '../../domain/pending-creates/find-rule.ts';
 import { findPendingCreates, type LookUpTools } from './find-pending.ts';
-import type { FoundResource, StackResource, StackState, StateBackend } from './state-backend.ts';
+import type { FoundResource } from '../../domain/state/adopt.ts';
+import type { StackResource, StackState, StateBackend } from './state-backend.ts';
 
 export interface UpdateRequest {
   stackName: string;

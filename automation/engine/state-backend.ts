@@ -2,6 +2,7 @@
  * The state backend: what the runner needs of the states of its stacks. They are rows of ours (db/state-stacks.ts), which the engine reads and
  * writes through the state service (api/state-service/) that runs in this process for it, each run with a token of its own.
  */
+import { withAdopted, type FoundResource } from '../../domain/state/adopt.ts';
 import type { Deployment, ResourceState } from '../../domain/state/deployment.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
 import { inTransaction, retryWhileAway, type Db, type Executor, type Tx } from '../../db/database.ts';
@@ -47,15 +48,6 @@ export interface StackState {
   resources: StackResource[];
   /** Creates that were begun and never ended: what they made is not in `resources`. */
   pendingCreates: StackResource[];
-}
-
-/** What a pending create made. */
-export interface FoundResource {
-  id: string;
-  /** As the provider read them, in the state's own form; absent: its inputs stand for them until the next up. */
-  outputs?: Record<string, unknown>;
-  /** It is to be deleted by the next update and made anew. */
-  isUseless?: boolean;
 }
 
 /** Something that may be at a cloud. */
@@ -176,7 +168,7 @@ export function createStateBackend({ db, envelope, service }: StateBackendOption
         if (pending.length === 0) return null;
         const resources = pending.reduce<ResourceState[]>((known, { resource, type }) => {
           const made = found[resource.urn];
-          return type === 'creating' && made !== undefined ? withAdopted(known, adopt(resource, made)) : known;
+          return type === 'creating' && made !== undefined ? withAdopted(known, resource, made) : known;
         }, rest.resources ?? []);
         return { ...rest, resources };
       }),
@@ -286,25 +278,6 @@ async function needStack(executor: Executor, name: string): Promise<StateStackRo
 /** A name that no stack of ours can have. */
 function lookUpName(stackName: string): string {
   return `${stackName}.look-up`;
-}
-
-function adopt(resource: ResourceState, { id, outputs, isUseless }: FoundResource): ResourceState {
-  const adopted = { ...resource, id, outputs: outputs ?? { ...resource.inputs } };
-  return isUseless ? { ...adopted, delete: true } : { ...adopted, initErrors: ['adopted after an interrupted create'] };
-}
-
-/**
- * Where it replaces another the new one comes before the old one, which waits for its deletion (what the engine deleted already is
- * forgotten); else it comes last, because nothing depends on it yet.
- */
-function withAdopted(resources: ResourceState[], adopted: ResourceState): ResourceState[] {
-  const { urn, id } = adopted;
-  if (resources.some((known) => known.urn === urn && known.id === id && !known.pendingReplacement)) return resources;
-  const at = resources.findIndex((known) => known.urn === urn && !known.delete);
-  const old = resources[at];
-  if (old === undefined || adopted.delete) return [...resources, adopted];
-  const kept = old.pendingReplacement ? [] : [{ ...old, delete: true }];
-  return [...resources.slice(0, at), adopted, ...kept, ...resources.slice(at + 1)];
 }
 
 /** Everything by which the resources hang together in their own stack is left out: each is only to be read. */
