@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { Subnet } from '@pulumi/aws/ec2/subnet.js';
 import { Vpc } from '@pulumi/aws/ec2/vpc.js';
 import type { Stack } from '@pulumi/pulumi/automation/index.js';
-import type { Deployment, VersionedDeployment } from '../../domain/state/deployment.ts';
+import type { Deployment, ResourceState, VersionedDeployment } from '../../domain/state/deployment.ts';
 import type { CloudResourceReport, SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
 import { openEngineStack, PROJECT_NAME, runCli } from './engine-stack.ts';
 
@@ -51,23 +51,23 @@ export async function runKilledCreates(options: KilledCreatesOptions): Promise<K
     () => true,
     () => false,
   );
-  await killing;
+  await (killing as Promise<void> | null);
   clouds.removeFault(fault);
   clouds.finish();
   const left = await exported(options);
-  const atCloud = ofStack(clouds, name);
+  const atCloud = resourcesAt(clouds, name);
   const problems = [...(killing ? [] : ['nothing was killed']), ...account(atCloud, left)];
-  const report = { isDone, made: atCloud.length, known: idsIn(left).length, pending: pendingNames(left).length };
+  const report = { isDone, made: atCloud.length, known: idsIn(left).length, pending: pendingOf(left).length };
   if (!isDone) await recover(stack, clouds, name, left);
   await stack.up({ parallel: 8 });
   const after = await exported(options);
-  problems.push(...account(ofStack(clouds, name), after).map((problem) => `after the next update: ${problem}`));
-  const names = ofStack(clouds, name).map(({ logicalName }) => logicalName);
+  problems.push(...account(resourcesAt(clouds, name), after).map((problem) => `after the next update: ${problem}`));
+  const names = resourcesAt(clouds, name).map(({ logicalName }) => logicalName);
   if (names.length !== creates + 1 || new Set(names).size !== names.length)
     problems.push(
       `after the next update ${names.length} of ${creates + 1} are there, ${new Set(names).size} different`,
     );
-  if (pendingNames(after).length > 0) problems.push('after the next update creates are pending');
+  if (pendingOf(after).length > 0) problems.push('after the next update creates are pending');
   return { problems, ...report };
 }
 
@@ -100,8 +100,8 @@ async function recover(stack: Stack, clouds: SimulatedClouds, name: string, left
   await stack.cancel().catch(() => {}); // it may have ended itself
   const known = new Set(idsIn(left));
   const found = (left.pending_operations ?? []).flatMap(({ resource }) => {
-    const own = resource.urn.split('::').at(-1);
-    const made = ofStack(clouds, name).find(({ logicalName, id }) => logicalName === own && !known.has(id));
+    const own = nameOf(resource.urn);
+    const made = resourcesAt(clouds, name).find(({ logicalName, id }) => logicalName === own && !known.has(id));
     return made ? ['--import-pending-creates', resource.urn, '--import-pending-creates', made.id] : [];
   });
   await runCli(stack, 'refresh', '--yes', '--skip-preview', ...found, '--clear-pending-creates');
@@ -114,31 +114,42 @@ async function exported({ url, key, name }: KilledCreatesOptions): Promise<Deplo
 }
 
 /** What is at the cloud is in the state, or its create is pending; what is in the state is at the cloud, once. */
-export function account(
-  atCloud: readonly Pick<CloudResourceReport, 'id' | 'logicalName'>[],
-  state: Deployment,
-): string[] {
-  const known = idsIn(state);
-  const pending = pendingNames(state);
+export function account(atCloud: readonly CloudResourceReport[], state: Deployment): string[] {
+  const known = (state.resources ?? []).flatMap(({ type, id }) => (isOfCloud(type) && id ? [`${type} ${id}`] : []));
+  const pending = new Set(pendingOf(state).map(({ type, urn }) => `${type} ${nameOf(urn)}`));
+  const there = new Set(atCloud.map(({ type, id }) => `${type} ${id}`));
   return [
     ...atCloud
-      .filter(({ id, logicalName }) => !known.includes(id) && !pending.includes(logicalName))
-      .map(({ id, logicalName }) => `lost: ${logicalName} (${id})`),
-    ...known.filter((id) => !atCloud.some((one) => one.id === id)).map((id) => `not at the cloud: ${id}`),
-    ...known.filter((id, index) => known.indexOf(id) !== index).map((id) => `twice in the state: ${id}`),
+      .filter(({ type, id, logicalName }) => !known.includes(`${type} ${id}`) && !pending.has(`${type} ${logicalName}`))
+      .map(({ type, id, logicalName }) => `lost: ${type} ${logicalName} (${id})`),
+    ...known.filter((one) => !there.has(one)).map((one) => `not at the cloud: ${one}`),
+    ...known.filter((one, index) => known.indexOf(one) !== index).map((one) => `twice in the state: ${one}`),
   ];
 }
 
-function ofStack(clouds: SimulatedClouds, name: string): CloudResourceReport[] {
+/** Of the stacks whose resources are called after it. */
+export function resourcesAt(clouds: SimulatedClouds, name: string): CloudResourceReport[] {
   return clouds.resources().filter(({ logicalName }) => logicalName.startsWith(`${name}-`));
 }
 
-function idsIn({ resources }: Deployment): string[] {
-  return (resources ?? []).flatMap(({ id, type }) => (id && type.startsWith('aws:') ? [id] : []));
+/** The same resource of the program, made more than once. */
+export function listDoubled(atCloud: readonly CloudResourceReport[]): string[] {
+  const names = atCloud.map(({ type, logicalName }) => `${type} ${logicalName}`);
+  return names.filter((name, index) => names.indexOf(name) !== index).map((name) => `made twice: ${name}`);
 }
 
-function pendingNames({ pending_operations: pending }: Deployment): string[] {
-  return (pending ?? []).flatMap(({ type, resource }) =>
-    type === 'creating' ? [resource.urn.split('::').at(-1) ?? ''] : [],
-  );
+function idsIn({ resources }: Deployment): string[] {
+  return (resources ?? []).flatMap(({ id, type }) => (id && isOfCloud(type) ? [id] : []));
+}
+
+export function pendingOf({ pending_operations: pending }: Deployment): ResourceState[] {
+  return (pending ?? []).flatMap(({ type, resource }) => (type === 'creating' ? [resource] : []));
+}
+
+function isOfCloud(type: string): boolean {
+  return type.startsWith('aws:');
+}
+
+function nameOf(urn: string): string {
+  return urn.split('::').at(-1) ?? '';
 }
