@@ -2,7 +2,7 @@
  * Updates of the state service: the right to write a stack's state, what was written under it, and its end. The order of locks is stack,
  * then update. A journal is only appended to; it becomes a version of the state when the update ends, whoever ends it.
  */
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { sql, type Selectable } from 'kysely';
 import type { VersionedDeployment } from '../domain/state/deployment.ts';
 import { replayJournal, type JournalEntry, type ReplayStamp } from '../domain/state/journal.ts';
@@ -17,6 +17,8 @@ import { hashUpdateToken } from './update-token.ts';
 export type StateUpdateRow = Selectable<Schema['state_updates']>;
 
 export interface NewStateUpdate {
+  /** A new uuid. */
+  id: string;
   stackUuid: string;
   kind: StateUpdateKind;
   isDryRun: boolean;
@@ -29,11 +31,12 @@ export interface NewStateUpdate {
   operationId?: string | null;
 }
 
+/** Idempotent by the id. */
 export function insertStateUpdate(executor: Executor, update: NewStateUpdate): Promise<StateUpdateRow> {
   return executor
     .insertInto('state_updates')
     .values({
-      id: randomUUID(),
+      id: update.id,
       stack_uuid: update.stackUuid,
       kind: update.kind,
       is_dry_run: update.isDryRun,
@@ -47,6 +50,7 @@ export function insertStateUpdate(executor: Executor, update: NewStateUpdate): P
         string | null
       >`(select k.id from state_stacks s join stacks k on k.name = s.name where s.uuid = ${update.stackUuid} and s.is_engine)`,
     })
+    .onConflict((conflict) => conflict.column('id').doUpdateSet({ id: update.id }))
     .returningAll()
     .executeTakeFirstOrThrow();
 }
@@ -65,7 +69,8 @@ export function findStateUpdate(
 }
 
 export type StartOutcome =
-  | { kind: 'started'; update: StateUpdateRow; token: string }
+  /** `isRepeat`: by this very token, before. */
+  | { kind: 'started'; update: StateUpdateRow; isRepeat: boolean }
   /** Another one holds the stack. */
   | { kind: 'held'; by: StateUpdateRow }
   | { kind: 'not_new' };
@@ -86,6 +91,8 @@ export async function startStateUpdate(
 ): Promise<StartOutcome> {
   const stack = await lockStateStack(tx, input.stackUuid);
   const update = stack && (await findStateUpdate(tx, stack.uuid, input.updateId));
+  if (update?.status === 'running' && update.token_hash?.equals(hashUpdateToken(input.token)) === true)
+    return { kind: 'started', update, isRepeat: true };
   if (!stack || update?.status !== 'not_started') return { kind: 'not_new' };
   const holds = holdsStack({ kind: update.kind, isDryRun: update.is_dry_run });
   let version = stack.version;
@@ -114,7 +121,7 @@ export async function startStateUpdate(
       .set({ active_update_id: update.id, ...(input.tags ? { tags: JSON.stringify(input.tags) } : {}) })
       .where('uuid', '=', stack.uuid)
       .execute();
-  return { kind: 'started', update: started, token: input.token };
+  return { kind: 'started', update: started, isRepeat: false };
 }
 
 /** The one that holds the stack; undefined: none does. */
@@ -140,6 +147,20 @@ export function findHolder(executor: Executor, updateId: string, token: string):
     .where('token_hash', '=', hashUpdateToken(token))
     .where('status', '=', 'running')
     .where('lease_expires_at', '>', sql<Date>`now()`)
+    .executeTakeFirst();
+}
+
+/** Whose token it is or was: it runs, or ended itself by it. An update that others ended is nobody's. */
+export function findOwnedUpdate(
+  executor: Executor,
+  updateId: string,
+  token: string,
+): Promise<StateUpdateRow | undefined> {
+  return executor
+    .selectFrom('state_updates')
+    .selectAll()
+    .where('id', '=', updateId)
+    .where('token_hash', '=', hashUpdateToken(token))
     .executeTakeFirst();
 }
 
@@ -207,7 +228,7 @@ export async function writeCheckpoint(
 
 /**
  * Ends an update that runs, and with it its right to write; what it wrote becomes the stack's newest version. The stack's row is held.
- * Idempotent. @returns the stack's version
+ * Idempotent. @param reason null: it ends itself, and its token still tells that it did @returns the stack's version
  */
 export async function endStateUpdate(
   tx: Tx,
@@ -218,7 +239,13 @@ export async function endStateUpdate(
 ): Promise<number> {
   const ended = await tx
     .updateTable('state_updates')
-    .set({ status, ended_at: sql<Date>`now()`, token_hash: null, lease_expires_at: null, end_reason: reason })
+    .set({
+      status,
+      ended_at: sql<Date>`now()`,
+      lease_expires_at: null,
+      end_reason: reason,
+      ...(reason === null ? {} : { token_hash: null }),
+    })
     .where('id', '=', update.id)
     .where('status', 'in', ['running', 'not_started'])
     .returningAll()

@@ -16,6 +16,7 @@ import {
 import {
   abandonStateUpdate,
   findActiveUpdate,
+  findStateUpdate,
   insertStateUpdate,
   isLeaseOver,
   listStateUpdates,
@@ -23,6 +24,7 @@ import {
   type StateUpdateRow,
 } from '../../db/state-updates.ts';
 import { readChanges } from '../../db/update-events.ts';
+import { withAdoptedImports } from '../../domain/state/adopt.ts';
 import { countResources, emptyDeployment, type VersionedDeployment } from '../../domain/state/deployment.ts';
 import { makeStackKey } from '../../secrets/stack-key.ts';
 import { SealError } from '../../secrets/envelope.ts';
@@ -139,14 +141,17 @@ export async function exportStack(call: StateCall, path: StackPath, version: str
 export async function importStack(call: StateCall, path: StackPath) {
   const found = await findStackOf(call, path);
   assertMay(principalOf(call), 'change', 'import a state');
-  const state = atHome(asDeployment(await call.json(versionedDeployment)), { baseUrl: call.baseUrl, stack: found });
+  const given = atHome(asDeployment(await call.json(versionedDeployment)), { baseUrl: call.baseUrl, stack: found });
   return inTransaction(call.db, async (tx) => {
     const stack = await lockStateStack(tx, found.uuid);
     if (!stack) throw notFound(`stack ${found.name}`);
+    const { id } = call.fresh;
+    if (await findStateUpdate(tx, stack.uuid, id)) return { updateId: id };
     const active = await findActiveUpdate(tx, stack);
     if (active && !isLeaseOver(active)) throw stackHeld();
     if (active) await abandonStateUpdate(tx, stack, active, 'its lease ran out, and a state was imported');
     const update = await insertStateUpdate(tx, {
+      id,
       stackUuid: stack.uuid,
       kind: 'import',
       isDryRun: false,
@@ -155,7 +160,9 @@ export async function importStack(call: StateCall, path: StackPath) {
       requestedBy: requesterOf(call),
       runId: null,
     });
-    const version = await appendStateVersion(tx, stack, state, update.id);
+    const kept = await readStateVersion(tx, stack);
+    const deployment = withAdoptedImports(kept?.deployment ?? {}, given.deployment);
+    const version = await appendStateVersion(tx, stack, { ...given, deployment }, update.id);
     await abandonStateUpdate(tx, stack, update, null, version);
     await audit(call, tx, stack, 'stack.import', { version });
     return { updateId: update.id };

@@ -18,6 +18,11 @@ export function badRequest(problem: string): StateError {
   return new StateError(400, `Bad Request: ${problem}`);
 }
 
+/** The CLI asks again (4 tries within 7 s) what it may; the rest it prints. */
+export function databaseAway(): StateError {
+  return new StateError(503, 'Service Unavailable: the database does not answer; nothing is lost, try again');
+}
+
 /** The CLI's word for an update whose right to write has ended: it gives up and says so. */
 export function leaseLost(): StateError {
   return new StateError(403, 'Forbidden: The update token is invalid or has expired.');

@@ -14,24 +14,51 @@ export const MAX_BODY_BYTES = 256 * 1024 * 1024;
 /** Smaller answers cost more to pack than to send. */
 const MIN_PACKED_BYTES = 16 * 1024;
 
-/** Throws StateError 400 or 413. An absent body is `{}`. */
-export async function readJson<Schema extends z.ZodType>(
-  request: IncomingMessage,
-  schema: Schema,
-  maxBytes = MAX_BODY_BYTES,
-): Promise<z.output<Schema>> {
+/** Far more than any resource's properties, far less than what a replay of the journal could choke on. */
+const MAX_DEPTH = 500;
+
+/** Throws StateError 400 or 413. An absent body is `{}`. May be asked again: the request is read once. */
+export type BodyReader = <Schema extends z.ZodType>(schema: Schema, maxBytes?: number) => Promise<z.output<Schema>>;
+
+export function createBodyReader(request: IncomingMessage): BodyReader {
+  let read: Promise<unknown> | null = null;
+  return async (schema, maxBytes = MAX_BODY_BYTES) => {
+    const parsed = schema.safeParse(await (read ??= readValue(request, maxBytes)));
+    if (parsed.success) return parsed.data;
+    const [issue] = parsed.error.issues;
+    throw badRequest(`${issue?.path.join('.') || 'the body'}: ${issue?.message ?? 'is not as expected'}`);
+  };
+}
+
+async function readValue(request: IncomingMessage, maxBytes: number): Promise<unknown> {
   const bytes = await unpack(request, await readBytes(request), maxBytes);
-  let value: unknown;
+  if (bytes.length === 0) return {};
+  if (isDeeperThan(bytes, MAX_DEPTH)) throw badRequest(`the body is nested more than ${MAX_DEPTH} deep`);
   try {
-    value = bytes.length === 0 ? {} : JSON.parse(bytes.toString('utf8'));
+    return JSON.parse(bytes.toString('utf8'));
   } catch {
     throw badRequest('the body is not JSON');
   }
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw badRequest(`${issue?.path.join('.') || 'the body'}: ${issue?.message ?? 'is not as expected'}`);
 }
+
+/** Of JSON text; of other text it may say either. */
+function isDeeperThan(bytes: Buffer, limit: number): boolean {
+  let depth = 0;
+  let isInString = false;
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at];
+    if (isInString) {
+      if (byte === BACKSLASH) at++;
+      else if (byte === QUOTE) isInString = false;
+    } else if (byte === QUOTE) isInString = true;
+    else if (byte === BRACE || byte === BRACKET) {
+      if (++depth > limit) return true;
+    } else if (byte === BRACE_END || byte === BRACKET_END) depth--;
+  }
+  return false;
+}
+
+const [QUOTE, BACKSLASH, BRACE, BRACE_END, BRACKET, BRACKET_END] = Buffer.from('"\\{}[]');
 
 export async function sendJson(
   request: IncomingMessage,
@@ -53,11 +80,18 @@ export async function sendJson(
 async function readBytes(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    length += chunk.length;
-    if (length > MAX_WIRE_BYTES) throw tooLarge(MAX_WIRE_BYTES);
-    chunks.push(chunk);
+  try {
+    // Whoever sends too much is told so: a connection that was cut would be tried again.
+    const parts: AsyncIterable<Buffer> = request.iterator({ destroyOnReturn: false });
+    for await (const chunk of parts) {
+      length += chunk.length;
+      if (length > MAX_WIRE_BYTES) break;
+      chunks.push(chunk);
+    }
+  } catch {
+    throw badRequest('the body ended too early');
   }
+  if (length > MAX_WIRE_BYTES) throw tooLarge(MAX_WIRE_BYTES);
   return Buffer.concat(chunks);
 }
 

@@ -2,20 +2,20 @@
  * The state service: the HTTP API that the engine's CLI speaks to a service backend, under /api. Facts about the routes and payloads are in
  * docs/state-service.md. What it does not know answers 404, which the CLI takes for "not offered".
  */
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import { MusterError } from '../../domain/error-table.ts';
-import type { Db } from '../../db/database.ts';
+import { isConnectionError, retryWhileAway, type Db } from '../../db/database.ts';
 import type { Envelope } from '../../secrets/envelope.ts';
 import type { Authenticator } from '../authentication.ts';
 import { actorOf } from '../caller.ts';
 import { getCapabilities, getDefaultOrganization, getUser, getUserStacks, headProject } from './account-routes.ts';
 import * as stacks from './stack-routes.ts';
 import type { StateCall } from './state-call.ts';
-import { leaseLost, notFound, StateError } from './state-error.ts';
+import { badRequest, databaseAway, leaseLost, notFound, StateError } from './state-error.ts';
 import type { RunTokens, StatePrincipal } from './state-principal.ts';
-import { readJson, sendJson } from './state-request.ts';
+import { createBodyReader, sendJson, type BodyReader } from './state-request.ts';
 import * as updates from './update-routes.ts';
 
 export interface StateServiceOptions {
@@ -35,12 +35,29 @@ export function isStatePath(path: string): boolean {
   return path.startsWith('/api/') && !/^\/api\/v\d+(\/|$)/.test(path);
 }
 
-export function createStateService(options: StateServiceOptions): StateService {
+/**
+ * While the database is away a request waits for it: the CLI has no limit of its own for an answer, repeats what it may repeat three times
+ * within 7 s, and never repeats the making and the start of an update. Below the least that proxies usually allow (30 s).
+ */
+const AWAY_PATIENCE_MS = 20_000;
+
+export function createStateService(
+  options: StateServiceOptions,
+  { awayPatienceMs = AWAY_PATIENCE_MS } = {},
+): StateService {
   return async (request, response) => {
+    const fixed = {
+      json: createBodyReader(request),
+      fresh: { id: randomUUID(), token: randomBytes(32).toString('base64url') },
+    };
     try {
-      const call = await openCall(options, request);
       const segments = segmentsOf(request.url ?? '/');
-      await sendJson(request, response, 200, await route(call, request.method ?? 'GET', segments));
+      // Each route is one transaction or less, and what it makes has the same names each time: a commit whose answer was lost is found.
+      const answer = await retryWhileAway(
+        async () => route(await openCall(options, request, fixed), request.method ?? 'GET', segments),
+        awayPatienceMs,
+      );
+      await sendJson(request, response, 200, answer);
     } catch (error) {
       const { code, message } = describe(error, options.log);
       request.resume();
@@ -49,7 +66,11 @@ export function createStateService(options: StateServiceOptions): StateService {
   };
 }
 
-async function openCall(options: StateServiceOptions, request: IncomingMessage): Promise<StateCall> {
+async function openCall(
+  options: StateServiceOptions,
+  request: IncomingMessage,
+  fixed: { json: BodyReader; fresh: StateCall['fresh'] },
+): Promise<StateCall> {
   const authorization = request.headers.authorization ?? '';
   const [, scheme = '', credential = ''] = /^(\S+) +([\x21-\x7e]{1,4096})$/.exec(authorization) ?? [];
   const url = new URL(request.url ?? '/', 'http://localhost');
@@ -62,7 +83,7 @@ async function openCall(options: StateServiceOptions, request: IncomingMessage):
     principal: scheme === 'token' ? await findPrincipal(options, credential) : null,
     updateToken: scheme === 'update-token' ? credential : '',
     baseUrl: baseUrlOf(request),
-    json: (schema, maxBytes) => readJson(request, schema, maxBytes),
+    ...fixed,
   };
 }
 
@@ -196,6 +217,17 @@ function describe(error: unknown, log: Logger): { code: number; message: string 
   if (error instanceof StateError) return { code: error.code, message: error.message };
   if (error instanceof MusterError && error.code === 'unauthenticated')
     return { code: 401, message: `Unauthorized: ${error.message}` };
+  if (isConnectionError(error)) {
+    log.warn({ err: error }, 'state service: the database is away');
+    return databaseAway();
+  }
+  // What the database cannot hold, such as a NUL in a name.
+  if (isDataError(error)) return badRequest(`${error.message}`);
   log.error({ err: error }, 'state service');
   return { code: 500, message: 'Internal Server Error' };
+}
+
+/** SQLSTATE class 22: the values were wrong, and nothing was written. */
+function isDataError(error: unknown): error is Error {
+  return error instanceof Error && /^22...$/.test((error as { code?: string }).code ?? '');
 }

@@ -1,11 +1,11 @@
 /** Updates: made, started (which takes the stack), written, renewed, ended, canceled. */
-import { randomBytes } from 'node:crypto';
 import { inTransaction } from '../../db/database.ts';
 import { lockStateStack, type StateStackRow } from '../../db/state-stacks.ts';
 import {
   appendJournal,
   endStateUpdate,
   findHolder,
+  findOwnedUpdate,
   findStateUpdate,
   insertStateUpdate,
   renewStateLease,
@@ -44,6 +44,7 @@ export async function createUpdate(call: StateCall, path: StackPath, kind: Exclu
   const principal = principalOf(call);
   if (kind !== 'preview' && !isDryRun) assertMay(principal, 'change', 'update stacks');
   const update = await insertStateUpdate(call.db, {
+    id: call.fresh.id,
     stackUuid: stack.uuid,
     kind,
     isDryRun,
@@ -66,17 +67,16 @@ export async function startUpdate(call: StateCall, path: StackPath, updateId: st
   if (update.kind !== 'preview' && !update.is_dry_run) assertMay(principalOf(call), 'change', 'update stacks');
   const body = await call.json(startUpdateBody);
   const journalVersion = (body.journalVersion ?? 0) >= JOURNAL_VERSION ? JOURNAL_VERSION : 0;
-  const token = randomBytes(32).toString('base64url');
   const outcome = await replaying(() =>
     inTransaction(call.db, async (tx) => {
       const started = await startStateUpdate(tx, {
         stackUuid: stack.uuid,
         updateId,
-        token,
+        token: call.fresh.token,
         journalVersion,
         tags: body.tags ?? null,
       });
-      if (started.kind === 'started')
+      if (started.kind === 'started' && !started.isRepeat)
         await audit(call, tx, stack, 'stack.update', {
           update: updateId,
           kind: update.kind,
@@ -89,7 +89,7 @@ export async function startUpdate(call: StateCall, path: StackPath, updateId: st
   if (outcome.kind === 'not_new') throw new StateError(409, 'Conflict: the update was started before.');
   return {
     version: outcome.update.version,
-    token: outcome.token,
+    token: call.fresh.token,
     tokenExpiration: Math.floor((Date.now() + STATE_LEASE_MS) / 1000),
     journalVersion,
   };
@@ -170,15 +170,16 @@ export async function putEvents(call: StateCall, updateId: string) {
   return {};
 }
 
+/** Idempotent: the CLI asks again when the answer was lost, and is told what it was told before. */
 export async function completeUpdate(call: StateCall, updateId: string) {
   const { status } = await call.json(completeBody);
   await replaying(() =>
     inTransaction(call.db, async (tx) => {
-      const holder = await findHolder(tx, updateId, call.updateToken);
-      const stack = holder && (await lockStateStack(tx, holder.stack_uuid));
+      const owned = await findOwnedUpdate(tx, updateId, call.updateToken);
+      const stack = owned && (await lockStateStack(tx, owned.stack_uuid));
       const update = stack && (await findHolder(tx, updateId, call.updateToken));
-      if (!update) throw leaseLost();
-      await endStateUpdate(tx, stack, update, status);
+      if (update) await endStateUpdate(tx, stack, update, status);
+      else if ((await findOwnedUpdate(tx, updateId, call.updateToken))?.status !== status) throw leaseLost();
     }),
   );
   return {};

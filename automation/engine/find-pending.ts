@@ -12,7 +12,8 @@ import { ProviderError, type ProviderErrorKind } from '../../domain/provider-err
 import { summarizeEngineError } from './classify-error.ts';
 import type { RunRequest, RunResult } from './protocol.ts';
 import type { StackResource, StackState } from '../../domain/state/stack-state.ts';
-import type { FoundResource, LookUpCandidate, StateBackend } from './state-backend.ts';
+import type { FoundResource } from '../../domain/state/adopt.ts';
+import type { LookUpCandidate, StateBackend } from './state-backend.ts';
 import { UndecidedPending } from './undecided-pending.ts';
 
 export interface LookUpTools {

@@ -15,7 +15,8 @@ import type { PendingDecision } from '../../domain/pending-creates/decision.ts';
 import { isCloudType } from '../../domain/pending-creates/find-rule.ts';
 import { findPendingCreates, type LookUpTools } from './find-pending.ts';
 import type { StackResource, StackState } from '../../domain/state/stack-state.ts';
-import type { FoundResource, StateBackend } from './state-backend.ts';
+import type { FoundResource } from '../../domain/state/adopt.ts';
+import type { StateBackend } from './state-backend.ts';
 
 export interface UpdateRequest {
   stackName: string;
@@ -140,11 +141,15 @@ export function createStackRunner(
   ): Promise<RunResult> {
     const { runId, stackName } = request;
     const { url, accessToken, close } = backend.openRun({ runId, stackName, operationId });
+    let result: RunResult;
     try {
-      return await pool.run({ ...request, state: { url, accessToken } }, hooks, signals);
-    } finally {
-      await close();
+      result = await pool.run({ ...request, state: { url, accessToken } }, hooks, signals);
+    } catch (error) {
+      await close().catch(() => {}); // why the run failed says more; the next update of the stack ends what is left of it
+      throw error;
     }
+    await close();
+    return result;
   }
   async function run(
     update: UpdateKind,

@@ -2,9 +2,11 @@
  * The state backend: what the runner needs of the states of its stacks. They are rows of ours (db/state-stacks.ts), which the engine reads and
  * writes through the state service (api/state-service/) that runs in this process for it, each run with a token of its own.
  */
+import { withAdopted, type FoundResource } from '../../domain/state/adopt.ts';
 import type { Deployment, ResourceState } from '../../domain/state/deployment.ts';
 import { toStackState, type StackState } from '../../domain/state/stack-state.ts';
-import { inTransaction, type Db, type Executor } from '../../db/database.ts';
+import { LEASE_MS } from '../../domain/operation.ts';
+import { inTransaction, retryWhileAway, type Db, type Executor, type Tx } from '../../db/database.ts';
 import { findStackOrg } from '../../db/stacks.ts';
 import {
   appendStateVersion,
@@ -25,15 +27,6 @@ import type { Envelope } from '../../secrets/envelope.ts';
 import { makeStackKey } from '../../secrets/stack-key.ts';
 
 export const PROJECT = 'muster';
-
-/** What a pending create made. */
-export interface FoundResource {
-  id: string;
-  /** As the provider read them, in the state's own form; absent: its inputs stand for them until the next up. */
-  outputs?: Record<string, unknown>;
-  /** It is to be deleted by the next update and made anew. */
-  isUseless?: boolean;
-}
 
 /** Something that may be at a cloud. */
 export interface LookUpCandidate {
@@ -125,6 +118,15 @@ export interface StateBackendOptions {
   service: EngineStateService | null;
 }
 
+/** A database that is away for longer has taken the operation's own lease too. Everything here can be done again. */
+function withPatience<T>(work: () => Promise<T>): Promise<T> {
+  return retryWhileAway(work, LEASE_MS);
+}
+
+function inPatientTransaction<T>(db: Db, work: (tx: Tx) => Promise<T>): Promise<T> {
+  return withPatience(() => inTransaction(db, work));
+}
+
 export function createStateBackend({ db, envelope, service }: StateBackendOptions): StateBackend {
   const backend: StateBackend = {
     openRun(run) {
@@ -141,17 +143,18 @@ export function createStateBackend({ db, envelope, service }: StateBackendOption
       };
     },
     prepareStack: (stackName) => makeStack(stackName, null),
-    async readState(stackName) {
-      const stack = await findEngineStack(db, stackName);
-      return stack ? toStackState((await readCurrentState(db, stack)).deployment) : null;
-    },
+    readState: (stackName) =>
+      withPatience(async () => {
+        const stack = await findEngineStack(db, stackName);
+        return stack ? toStackState((await readCurrentState(db, stack)).deployment) : null;
+      }),
     resolvePendingCreates: (stackName, found) =>
       change(stackName, (deployment) => {
         const { pending_operations: pending = [], ...rest } = deployment;
         if (pending.length === 0) return null;
         const resources = pending.reduce<ResourceState[]>((known, { resource, type }) => {
           const made = found[resource.urn];
-          return type === 'creating' && made !== undefined ? withAdopted(known, adopt(resource, made)) : known;
+          return type === 'creating' && made !== undefined ? withAdopted(known, resource, made) : known;
         }, rest.resources ?? []);
         return { ...rest, resources };
       }),
@@ -162,20 +165,22 @@ export function createStateBackend({ db, envelope, service }: StateBackendOption
         throw new Error(`stack ${stackName} still has ${state.resources.length} resources`);
       await removeRows([stackName, lookUpName(stackName)]);
     },
-    async readProvider(stackName, reference) {
-      const stack = await findEngineStack(db, stackName);
-      const resources = stack ? (await readCurrentState(db, stack)).deployment.resources : [];
-      return resources?.find(({ urn, id }) => `${urn}::${id}` === reference)?.inputs ?? null;
-    },
-    async openLookUp(stackName, candidates) {
-      const name = lookUpName(stackName);
-      const stack = await needStack(db, stackName);
-      const state = await readCurrentState(db, stack);
-      await removeRows([name]);
-      await makeStack(name, stack);
-      await change(name, () => lookUpDeployment(state.deployment, name, candidates));
-      return name;
-    },
+    readProvider: (stackName, reference) =>
+      withPatience(async () => {
+        const stack = await findEngineStack(db, stackName);
+        const resources = stack ? (await readCurrentState(db, stack)).deployment.resources : [];
+        return resources?.find(({ urn, id }) => `${urn}::${id}` === reference)?.inputs ?? null;
+      }),
+    openLookUp: (stackName, candidates) =>
+      withPatience(async () => {
+        const name = lookUpName(stackName);
+        const stack = await needStack(db, stackName);
+        const state = await readCurrentState(db, stack);
+        await removeRows([name]);
+        await makeStack(name, stack);
+        await change(name, () => lookUpDeployment(state.deployment, name, candidates));
+        return name;
+      }),
     closeLookUp: (stackName) => removeRows([lookUpName(stackName)]),
     unprotect: (stackName) =>
       change(stackName, (deployment) => {
@@ -186,21 +191,22 @@ export function createStateBackend({ db, envelope, service }: StateBackendOption
           resources: resources.map(({ protect: _protect, retainOnDelete: _retain, ...resource }) => resource),
         };
       }),
-    async endDeadUpdates(stackName) {
-      await endUpdates(db, stackName, (update) => update.run_id !== null || isLeaseOver(update), 'its process died');
-      const stack = await findEngineStack(db, stackName);
-      const active = stack && (await findActiveUpdate(db, stack));
-      if (active) throw new StackHeldError(active.requested_by, active.kind, active.started_at);
-    },
+    endDeadUpdates: (stackName) =>
+      withPatience(async () => {
+        await endUpdates(db, stackName, (update) => update.run_id !== null || isLeaseOver(update), 'its process died');
+        const stack = await findEngineStack(db, stackName);
+        const active = stack && (await findActiveUpdate(db, stack));
+        if (active) throw new StackHeldError(active.requested_by, active.kind, active.started_at);
+      }),
   };
   return backend;
 
   /** @param like whose secrets it can read; null: it has a key of its own */
   async function makeStack(name: string, like: StateStackRow | null): Promise<void> {
-    if (await findEngineStack(db, name)) return;
-    const orgId = like ? like.org_id : await findStackOrg(db, name);
-    await inTransaction(db, (tx) =>
-      insertStateStack(tx, {
+    if (await withPatience(() => findEngineStack(db, name))) return;
+    await inPatientTransaction(db, async (tx) => {
+      const orgId = like ? like.org_id : await findStackOrg(tx, name);
+      await insertStateStack(tx, {
         orgId,
         project: PROJECT,
         name,
@@ -209,13 +215,13 @@ export function createStateBackend({ db, envelope, service }: StateBackendOption
         key: like
           ? { owner: like.key_owner, sealed: like.key_sealed }
           : (uuid) => ({ owner: uuid, sealed: makeStackKey(envelope, uuid) }),
-      }),
-    );
+      });
+    });
   }
 
   /** Writes a new version of the state; null leaves it as it is. Only while no update runs. */
   async function change(stackName: string, make: (deployment: Deployment) => Deployment | null): Promise<void> {
-    await inTransaction(db, async (tx) => {
+    await inPatientTransaction(db, async (tx) => {
       const found = await needStack(tx, stackName);
       const stack = (await lockStateStack(tx, found.uuid)) ?? found;
       const state = await readCurrentState(tx, stack);
@@ -225,7 +231,7 @@ export function createStateBackend({ db, envelope, service }: StateBackendOption
   }
 
   function removeRows(names: readonly string[]): Promise<void> {
-    return inTransaction(db, async (tx) => {
+    return inPatientTransaction(db, async (tx) => {
       for (const name of names) {
         const stack = await findEngineStack(tx, name);
         if (stack) await deleteStateStack(tx, stack.uuid);
@@ -241,7 +247,7 @@ function endUpdates(
   isMeant: (update: StateUpdateRow) => boolean,
   reason: string,
 ): Promise<void> {
-  return inTransaction(db, async (tx) => {
+  return inPatientTransaction(db, async (tx) => {
     const found = await findEngineStack(tx, stackName);
     const stack = found && (await lockStateStack(tx, found.uuid));
     const active = stack && (await findActiveUpdate(tx, stack));
@@ -258,25 +264,6 @@ async function needStack(executor: Executor, name: string): Promise<StateStackRo
 /** A name that no stack of ours can have. */
 function lookUpName(stackName: string): string {
   return `${stackName}.look-up`;
-}
-
-function adopt(resource: ResourceState, { id, outputs, isUseless }: FoundResource): ResourceState {
-  const adopted = { ...resource, id, outputs: outputs ?? { ...resource.inputs } };
-  return isUseless ? { ...adopted, delete: true } : { ...adopted, initErrors: ['adopted after an interrupted create'] };
-}
-
-/**
- * Where it replaces another the new one comes before the old one, which waits for its deletion (what the engine deleted already is
- * forgotten); else it comes last, because nothing depends on it yet.
- */
-function withAdopted(resources: ResourceState[], adopted: ResourceState): ResourceState[] {
-  const { urn, id } = adopted;
-  if (resources.some((known) => known.urn === urn && known.id === id && !known.pendingReplacement)) return resources;
-  const at = resources.findIndex((known) => known.urn === urn && !known.delete);
-  const old = resources[at];
-  if (old === undefined || adopted.delete) return [...resources, adopted];
-  const kept = old.pendingReplacement ? [] : [{ ...old, delete: true }];
-  return [...resources.slice(0, at), adopted, ...kept, ...resources.slice(at + 1)];
 }
 
 /** Everything by which the resources hang together in their own stack is left out: each is only to be read. */

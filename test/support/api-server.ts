@@ -34,6 +34,7 @@ export interface Reply<T = Loose> {
 
 export interface ApiServer {
   url: string;
+  databaseUrl: string;
   database: Database;
   queue: Queue;
   deps: ApiDeps;
@@ -100,6 +101,7 @@ export async function startApiServer(changes: Partial<ApiDeps> = {}): Promise<Ap
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   return {
     url,
+    databaseUrl: testDatabase.url,
     database,
     queue: deps.queue,
     deps,

@@ -8,6 +8,8 @@ import { migrateDatabase } from '../../db/migrate.ts';
 export interface ScratchDatabase {
   /** The owner's URL. */
   url: string;
+  /** SIGKILL; it comes back on its port. */
+  kill(): void;
   close(): Promise<void>;
 }
 
@@ -23,6 +25,7 @@ export async function openScratchDatabase({ isDurable = true } = {}): Promise<Sc
   await migrateDatabase(server.url);
   return {
     url: server.url,
+    kill: () => void process.kill(server.pid, 'SIGKILL'),
     async close() {
       await server.stop();
       await rm(dataDir, { recursive: true, force: true });

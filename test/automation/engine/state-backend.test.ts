@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { StackHeldError, type StateBackend } from '../../../automation/engine/state-backend.ts';
 import { inTransaction } from '../../../db/database.ts';
@@ -272,6 +273,7 @@ async function begin({ runId }: { runId: string | null }) {
   const stack = await findEngineStack(kysely, STACK);
   if (!stack) throw new Error('no stack');
   const update = await insertStateUpdate(kysely, {
+    id: randomUUID(),
     stackUuid: stack.uuid,
     kind: 'update',
     isDryRun: false,
@@ -289,7 +291,7 @@ async function begin({ runId }: { runId: string | null }) {
   };
   const outcome = await inTransaction(kysely, (tx) => startStateUpdate(tx, start));
   if (outcome.kind !== 'started') throw new Error(outcome.kind);
-  return { updateId: update.id, token: outcome.token };
+  return { updateId: update.id, token: start.token };
 }
 
 async function writeState(deployment: object): Promise<void> {
