@@ -25,7 +25,6 @@ let engineVersion: string;
 let server: ProviderServer;
 let client: ScriptedClient;
 let runtime: ScriptedRuntime;
-let onCancel: () => void = () => {};
 const failures: { urn: string; error: unknown }[] = [];
 let stacks = 0;
 
@@ -37,10 +36,7 @@ beforeAll(async () => {
   engineVersion = engine.version;
   folder = await mkdtemp(join(tmpdir(), 'muster-server-'));
   await mkdir(join(folder, 'state'));
-  server = await startProviderServer({
-    onCancel: () => onCancel(),
-    onError: (urn, error) => failures.push({ urn, error }),
-  });
+  server = await startProviderServer({ onError: (urn, error) => failures.push({ urn, error }) });
 });
 
 afterAll(async () => {
@@ -51,7 +47,6 @@ afterAll(async () => {
 beforeEach(() => {
   client = createScriptedClient();
   runtime = createScriptedRuntime(client);
-  onCancel = () => {};
   failures.length = 0;
   setPurchaseRuntime(runtime);
 });
@@ -227,8 +222,11 @@ describe('the provider server under the real engine', () => {
   it('ends a canceled update at once: bought machines are kept, nothing stays pending, nothing more is bought', async () => {
     const stack = await openStack(async () => instanceProgram({ attempts: [attempt('a'), attempt('b')] }));
     const abort = new AbortController();
-    onCancel = () => runtime.cancel();
-    client.onRead(() => abort.abort());
+    // As an operation child does when it is told to cancel.
+    client.onRead(() => {
+      runtime.cancel();
+      abort.abort();
+    });
     client.hideFromReads('muster-test-a');
     client.hideFromReads('muster-test-b');
     await expect(run(stack, 'up', { signal: abort.signal })).rejects.toThrow();
@@ -237,7 +235,7 @@ describe('the provider server under the real engine', () => {
     expect(new Set(state.machines.map((machine) => machine.id))).toEqual(new Set(client.liveIds()));
     expect(state.machines.length).toBeGreaterThan(0);
     client.showInReads();
-    onCancel = () => {};
+    client.onRead(() => {});
     runtime.resume();
     await run(stack, 'up');
     expect(client.bought()).toHaveLength(2);
