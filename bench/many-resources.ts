@@ -2,12 +2,12 @@
  * One program with many resources, in a process of its own as an operation child is (the state service is its parent's, the clouds are
  * another's). Forked by bench/stacks.ts, which says what to measure.
  */
-import { readFileSync } from 'node:fs';
 import { Subnet } from '@pulumi/aws/ec2/subnet.js';
 import { Vpc } from '@pulumi/aws/ec2/vpc.js';
 import type { Stack } from '@pulumi/pulumi/automation/index.js';
 import { makeSdkLean } from '../automation/engine/child/lean-sdk.ts';
 import { openStack, type StackOpening } from '../automation/engine/child/open-stack.ts';
+import { readProcessorMs } from './processor-time.ts';
 
 export interface ManyResources {
   resources: number;
@@ -27,7 +27,6 @@ export interface UpdateTime {
   engineMs: number;
 }
 
-const MS_PER_TICK = 10;
 const options = { parallel: 64, onEvent: () => {} };
 const UPDATES: Record<UpdateName, (stack: Stack) => Promise<unknown>> = {
   up: (stack) => stack.up(options),
@@ -48,16 +47,16 @@ async function measure({ resources, opening, isNew, updates }: ManyResources): P
   });
   if (isNew) await stack.workspace.createStack(stack.name);
   for (const update of updates) {
-    const before = readTicks();
+    const before = readProcessorMs('self');
     const startedAt = performance.now();
     await UPDATES[update](stack);
     const ms = performance.now() - startedAt;
-    const after = readTicks();
+    const after = readProcessorMs('self');
     const time: UpdateTime = {
       update,
       ms,
-      programMs: (after.own - before.own) * MS_PER_TICK,
-      engineMs: (after.children - before.children) * MS_PER_TICK,
+      programMs: after.own - before.own,
+      engineMs: after.children - before.children,
     };
     process.send?.(time);
   }
@@ -71,12 +70,4 @@ function makeSubnets(resources: number): Record<string, unknown> {
     new Subnet(`subnet-${index}`, { vpcId: vpc.id, cidrBlock, availabilityZone: 'us-east-1a' });
   }
   return {};
-}
-
-/** User and system time of this process, and of its children that have ended (proc(5)). */
-function readTicks(): { own: number; children: number } {
-  const stat = readFileSync('/proc/self/stat', 'utf8');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const [user = 0, system = 0, childrenUser = 0, childrenSystem = 0] = fields.slice(11, 15).map(Number);
-  return { own: user + system, children: childrenUser + childrenSystem };
 }

@@ -16,6 +16,7 @@ import { openScratchDatabase } from '../test/support/scratch-database.ts';
 import { openStateHome } from '../test/support/state-home.ts';
 import { median } from './lab.ts';
 import type { ManyResources, UpdateName, UpdateTime } from './many-resources.ts';
+import { readProcessorMs } from './processor-time.ts';
 import { measureTerraform } from './terraform.ts';
 
 const ROUNDS = 5;
@@ -166,15 +167,31 @@ async function measureMany(name: string, environment: Record<string, string>, up
   });
   const ended = new Promise<number | null>((resolve) => program.once('exit', resolve));
   const times: Times = {};
+  let before = readOwnParts();
   program.on('message', ({ update, ms, programMs, engineMs }: UpdateTime) => {
     times[update] = ms;
-    const cpu = `processor: program ${seconds(programMs)} s, engine ${seconds(engineMs)} s`;
-    console.log(`${name}, ${RESOURCES} resources: ${update.padEnd(14)} ${seconds(ms)} s (${cpu})`);
+    const after = readOwnParts();
+    const parts = {
+      program: programMs,
+      engine: engineMs,
+      'state service': after.service - before.service,
+      clouds: after.clouds - before.clouds,
+    };
+    before = after;
+    const told = Object.entries(parts).map(([part, cpu]) => `${part} ${seconds(cpu)}`);
+    console.log(
+      `${name}, ${RESOURCES} resources: ${update.padEnd(14)} ${seconds(ms)} s; of the processor: ${told.join(', ')}`,
+    );
   });
   program.send(asked);
   const code = await ended;
   if (code !== 0) throw new Error(`the program of ${name} ended with ${code}`);
   return times;
+}
+
+/** The state service is this process's. */
+function readOwnParts(): { service: number; clouds: number } {
+  return { service: readProcessorMs('self').own, clouds: readProcessorMs(sandbox.pid ?? 'self').own };
 }
 
 function printRatios(name: string, others: Times, ours: Times): void {

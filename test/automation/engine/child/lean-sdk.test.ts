@@ -12,9 +12,10 @@ import { describe, expect, it, vi } from 'vitest';
 import { makeSdkLean } from '../../../../automation/engine/child/lean-sdk.ts';
 
 /** As the SDK's own modules call it. */
-const log = createRequire(import.meta.url)(
-  '@pulumi/pulumi/log/index.js',
-) as typeof import('@pulumi/pulumi/log/index.js');
+const log = createRequire(import.meta.url)('@pulumi/pulumi/log/index.js') as Record<
+  'debug' | 'info' | 'warn',
+  (message: string) => Promise<void>
+>;
 
 async function register(name: string): Promise<{ request: RegisterResourceRequest; id: string | undefined }> {
   await setMocks({ newResource: ({ inputs }) => ({ id: `id-of-${name}`, state: inputs }), call: () => ({}) });
