@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { LocalWorkspace, PulumiCommand, Stack, type EngineEvent } from '@pulumi/pulumi/automation/index.js';
 import semver from 'semver';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ENGINE_ENVIRONMENT } from '../../automation/engine/child/open-stack.ts';
 import { startProviderServer, type ProviderServer } from '../../automation/engine/child/provider-server.ts';
 import { locateEngine } from '../../engine/locate.ts';
 import { setPurchaseRuntime } from '../../providers-dynamic/entry.ts';
@@ -84,13 +85,11 @@ async function openStack(program: () => Promise<Record<string, unknown>>): Promi
     pulumiCommand: new Command(enginePath, semver.parse(engineVersion)),
     projectSettings: { name: 'muster', runtime: 'nodejs', main: process.cwd() },
     envVars: {
+      ...ENGINE_ENVIRONMENT,
       PULUMI_HOME: join(folder, 'home'),
       PULUMI_BACKEND_URL: `file://${join(folder, 'state')}`,
       PULUMI_CONFIG_PASSPHRASE: 'test',
       PULUMI_DEBUG_PROVIDERS: `pulumi-nodejs:${server.port}`,
-      PULUMI_SKIP_UPDATE_CHECK: 'true',
-      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
-      PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
       PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
     },
   });
