@@ -1,16 +1,13 @@
 /**
  * Engine time of a cluster's stack by our runner against the simulated clouds, and of one program with 1,000 resources. The clouds are
- * a process of their own. Run: node scripts/bootstrap.mjs bench/stacks.ts
+ * a process of their own. Run: node scripts/bootstrap.mjs bench/stacks.ts [--files] [--resources 1000]; with `--files` also on the
+ * engine's own file backend, and as `terraform_data` where terraform is installed (minutes).
  */
 import { fork } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Subnet } from '@pulumi/aws/ec2/subnet.js';
-import { Vpc } from '@pulumi/aws/ec2/vpc.js';
-import { LocalWorkspace, PulumiCommand } from '@pulumi/pulumi/automation/index.js';
-import semver from 'semver';
-import { dropPromiseBookkeeping } from '../automation/engine/child/prime.ts';
+import { parseArgs } from 'node:util';
 import { createChildPool } from '../automation/engine/child-pool.ts';
 import { createStackRunner, type UpdateHooks, type UpdateOutcome } from '../automation/engine/stack-runner.ts';
 import { locateEngine } from '../engine/locate.ts';
@@ -18,13 +15,16 @@ import { eksConfigSchema } from '../stacks/eks/config.ts';
 import { openScratchDatabase } from '../test/support/scratch-database.ts';
 import { openStateHome } from '../test/support/state-home.ts';
 import { median } from './lab.ts';
+import type { ManyResources, UpdateName, UpdateTime } from './many-resources.ts';
+import { readProcessorMs } from './processor-time.ts';
+import { measureTerraform } from './terraform.ts';
 
-// As in the operation child.
-Error.stackTraceLimit = 2;
-dropPromiseBookkeeping();
 const ROUNDS = 5;
-const RESOURCES = Number(process.env['RESOURCES'] ?? 1_000);
 const PROJECT_DIR = join(import.meta.dirname, '..');
+const { values: flags } = parseArgs({
+  options: { files: { type: 'boolean', default: false }, resources: { type: 'string', default: '1000' } },
+});
+const RESOURCES = Number(flags.resources);
 const never = { cancel: new AbortController().signal, kill: new AbortController().signal };
 
 const dir = mkdtempSync(join(tmpdir(), 'muster-bench-'));
@@ -49,10 +49,12 @@ const database = await openScratchDatabase();
 const home = await openStateHome(database.url);
 try {
   await measureCluster();
-  const ours = await measureMany('ours');
-  const files = await measureMany('files');
-  for (const [name, ms] of Object.entries(ours)) {
-    console.log(`files ÷ ours: ${name.padEnd(14)} ${((files[name] ?? NaN) / ms).toFixed(1)}`);
+  const ours = await measureOurs();
+  if (flags.files) {
+    printRatios('files', await measureFiles(), ours);
+    const terraform = await measureTerraform(join(dir, 'terraform'), RESOURCES);
+    if (terraform) printRatios('terraform', terraform, ours);
+    else console.log('terraform: not installed');
   }
 } finally {
   await home.close();
@@ -120,70 +122,85 @@ async function measureCluster(): Promise<void> {
     console.log(`eks, ${resources} resources: ${name.padEnd(11)} median ${median(values)} ms (${values.join(', ')})`);
 }
 
-/** @returns milliseconds by update */
-async function measureMany(where: 'ours' | 'files'): Promise<Record<string, number>> {
-  const { stack, close } = await openStack(where, () => {
-    const vpc = new Vpc('many', { cidrBlock: '10.0.0.0/16' });
-    for (let index = 0; index < RESOURCES; index++) {
-      const cidrBlock = `10.0.${Math.floor(index / 4)}.${(index % 4) * 64}/26`;
-      new Subnet(`subnet-${index}`, { vpcId: vpc.id, cidrBlock, availabilityZone: 'us-east-1a' });
-    }
-    return Promise.resolve({});
-  });
-  const times: Record<string, number> = {};
-  const timeOf = async (name: string, update: () => Promise<unknown>): Promise<void> => {
-    const startedAt = performance.now();
-    await update();
-    times[name] = performance.now() - startedAt;
-    console.log(`${where}, ${RESOURCES} resources: ${name.padEnd(14)} ${(times[name] / 1000).toFixed(1)} s`);
-  };
-  const options = { parallel: 64, onEvent: () => {} };
-  await timeOf('up', () => stack.up(options));
-  await timeOf('no-op preview', () => stack.preview(options));
-  await timeOf('no-op up', () => stack.up(options));
-  await timeOf('refresh', () => stack.refresh(options));
-  await timeOf('destroy', () => stack.destroy(options));
-  await close();
+async function measureOurs(): Promise<Times> {
+  await home.backend.prepareStack('ours');
+  const run = home.backend.openRun({ runId: 'ours', stackName: 'ours' });
+  const environment = { PULUMI_BACKEND_URL: run.url, PULUMI_ACCESS_TOKEN: run.accessToken };
+  const times = await measureMany('ours', environment, ['up', 'no-op preview', 'no-op up', 'refresh', 'destroy']);
+  await run.close();
   return times;
 }
 
-async function openStack(where: 'ours' | 'files', program: () => Promise<Record<string, unknown>>) {
-  const name = `many-${where}`;
-  for (const folder of ['state', 'work']) mkdirSync(join(dir, `${name}-${folder}`));
-  await home.backend.prepareStack(name);
-  const run = home.backend.openRun({ runId: name, stackName: name });
-  const state: Record<string, string> =
-    where === 'ours'
-      ? { PULUMI_BACKEND_URL: run.url, PULUMI_ACCESS_TOKEN: run.accessToken, PULUMI_JOURNALING_BATCH_PERIOD: '5' }
-      : {
-          PULUMI_BACKEND_URL: `file://${join(dir, `${name}-state`)}`,
-          PULUMI_CONFIG_PASSPHRASE: 'bench',
-          PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
-        };
-  const Command = PulumiCommand as unknown as new (path: string, version: semver.SemVer | null) => PulumiCommand;
-  const workspace = await LocalWorkspace.create({
-    workDir: join(dir, `${name}-work`),
-    program,
-    pulumiCommand: new Command(enginePath, semver.parse(engineVersion)),
-    projectSettings: { name: 'muster', runtime: 'nodejs', main: PROJECT_DIR },
-    stackSettings: { [name]: { config: { 'aws:region': 'us-east-1' } } },
-    envVars: {
-      ...state,
-      PULUMI_HOME: join(dir, `${name}-home`),
-      PULUMI_DEBUG_PROVIDERS: Object.entries(cloudPorts)
-        .map(([provider, port]) => `${provider}:${port}`)
-        .join(','),
-      PULUMI_SKIP_UPDATE_CHECK: 'true',
-      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
-      PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
-      GOGC: '400',
+/** Only the backend is another. */
+function measureFiles(): Promise<Times> {
+  const state = join(dir, 'state');
+  mkdirSync(state);
+  const environment = {
+    PULUMI_BACKEND_URL: `file://${state}`,
+    PULUMI_CONFIG_PASSPHRASE: 'bench',
+    PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
+  };
+  return measureMany('files', environment, ['up', 'destroy']);
+}
+
+/** Milliseconds by update. */
+type Times = Partial<Record<UpdateName, number>>;
+
+async function measureMany(name: string, environment: Record<string, string>, updates: UpdateName[]): Promise<Times> {
+  const scratchDir = join(dir, `${name}-scratch`);
+  const workDir = join(dir, `${name}-work`);
+  mkdirSync(workDir);
+  const asked: ManyResources = {
+    resources: RESOURCES,
+    opening: {
+      settings: { enginePath, engineVersion, projectRoot: PROJECT_DIR, scratchDir },
+      stackName: name,
+      workDir,
+      attached: cloudPorts,
+      environment,
     },
+    isNew: name === 'files',
+    updates,
+  };
+  const program = fork(join(import.meta.dirname, 'many-resources.ts'), [], {
+    execArgv: ['--disable-warning=ExperimentalWarning'],
   });
-  const { Stack: Stacks } = await import('@pulumi/pulumi/automation/index.js');
-  const stack = await (where === 'ours' ? Stacks.select(name, workspace) : Stacks.create(name, workspace));
-  workspace.selectStack = async () => {};
-  const slim = stack as unknown as { outputs(): Promise<object>; info(): Promise<undefined> };
-  slim.outputs = async () => ({});
-  slim.info = async () => undefined;
-  return { stack, close: () => run.close() };
+  const ended = new Promise<number | null>((resolve) => program.once('exit', resolve));
+  const times: Times = {};
+  let before = readOwnParts();
+  program.on('message', ({ update, ms, programMs, engineMs }: UpdateTime) => {
+    times[update] = ms;
+    const after = readOwnParts();
+    const parts = {
+      program: programMs,
+      engine: engineMs,
+      'state service': after.service - before.service,
+      clouds: after.clouds - before.clouds,
+    };
+    before = after;
+    const told = Object.entries(parts).map(([part, cpu]) => `${part} ${seconds(cpu)}`);
+    console.log(
+      `${name}, ${RESOURCES} resources: ${update.padEnd(14)} ${seconds(ms)} s; of the processor: ${told.join(', ')}`,
+    );
+  });
+  program.send(asked);
+  const code = await ended;
+  if (code !== 0) throw new Error(`the program of ${name} ended with ${code}`);
+  return times;
+}
+
+/** The state service is this process's. */
+function readOwnParts(): { service: number; clouds: number } {
+  return { service: readProcessorMs('self').own, clouds: readProcessorMs(sandbox.pid ?? 'self').own };
+}
+
+function printRatios(name: string, others: Times, ours: Times): void {
+  for (const update of ['up', 'destroy'] as const) {
+    const ratio = (others[update] ?? NaN) / (ours[update] ?? NaN);
+    console.log(`${name} ÷ ours: ${update.padEnd(14)} ${ratio.toFixed(1)}`);
+  }
+}
+
+function seconds(ms: number): string {
+  return (ms / 1000).toFixed(1);
 }

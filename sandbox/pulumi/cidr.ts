@@ -1,15 +1,27 @@
 /** IPv4 blocks, as far as a cloud checks them. */
 
 export interface Cidr {
-  first: number;
-  last: number;
-  prefix: number;
+  readonly first: number;
+  readonly last: number;
+  readonly prefix: number;
   /** Whether the address is the first of its block. */
-  isAligned: boolean;
+  readonly isAligned: boolean;
 }
+
+/** Every new subnet is compared with every other. */
+const parsed = new Map<string, Cidr | undefined>();
+const MAX_PARSED = 10_000;
 
 /** Undefined for what is no IPv4 block. */
 export function parseCidr(text: string): Cidr | undefined {
+  if (parsed.has(text)) return parsed.get(text);
+  if (parsed.size >= MAX_PARSED) parsed.clear();
+  const cidr = parse(text);
+  parsed.set(text, cidr);
+  return cidr;
+}
+
+function parse(text: string): Cidr | undefined {
   const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\/(\d{1,2})$/.exec(text);
   if (!match) return undefined;
   const numbers = match.slice(1).map(Number);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { LocalWorkspace, PulumiCommand, Stack, type EngineEvent } from '@pulumi/pulumi/automation/index.js';
 import semver from 'semver';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ENGINE_ENVIRONMENT } from '../../automation/engine/child/open-stack.ts';
 import { startProviderServer, type ProviderServer } from '../../automation/engine/child/provider-server.ts';
 import { locateEngine } from '../../engine/locate.ts';
 import { setPurchaseRuntime } from '../../providers-dynamic/entry.ts';
@@ -25,7 +26,6 @@ let engineVersion: string;
 let server: ProviderServer;
 let client: ScriptedClient;
 let runtime: ScriptedRuntime;
-let onCancel: () => void = () => {};
 const failures: { urn: string; error: unknown }[] = [];
 let stacks = 0;
 
@@ -37,10 +37,7 @@ beforeAll(async () => {
   engineVersion = engine.version;
   folder = await mkdtemp(join(tmpdir(), 'muster-server-'));
   await mkdir(join(folder, 'state'));
-  server = await startProviderServer({
-    onCancel: () => onCancel(),
-    onError: (urn, error) => failures.push({ urn, error }),
-  });
+  server = await startProviderServer({ onError: (urn, error) => failures.push({ urn, error }) });
 });
 
 afterAll(async () => {
@@ -51,7 +48,6 @@ afterAll(async () => {
 beforeEach(() => {
   client = createScriptedClient();
   runtime = createScriptedRuntime(client);
-  onCancel = () => {};
   failures.length = 0;
   setPurchaseRuntime(runtime);
 });
@@ -89,13 +85,11 @@ async function openStack(program: () => Promise<Record<string, unknown>>): Promi
     pulumiCommand: new Command(enginePath, semver.parse(engineVersion)),
     projectSettings: { name: 'muster', runtime: 'nodejs', main: process.cwd() },
     envVars: {
+      ...ENGINE_ENVIRONMENT,
       PULUMI_HOME: join(folder, 'home'),
       PULUMI_BACKEND_URL: `file://${join(folder, 'state')}`,
       PULUMI_CONFIG_PASSPHRASE: 'test',
       PULUMI_DEBUG_PROVIDERS: `pulumi-nodejs:${server.port}`,
-      PULUMI_SKIP_UPDATE_CHECK: 'true',
-      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
-      PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
       PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
     },
   });
@@ -227,8 +221,11 @@ describe('the provider server under the real engine', () => {
   it('ends a canceled update at once: bought machines are kept, nothing stays pending, nothing more is bought', async () => {
     const stack = await openStack(async () => instanceProgram({ attempts: [attempt('a'), attempt('b')] }));
     const abort = new AbortController();
-    onCancel = () => runtime.cancel();
-    client.onRead(() => abort.abort());
+    // As an operation child does when it is told to cancel.
+    client.onRead(() => {
+      runtime.cancel();
+      abort.abort();
+    });
     client.hideFromReads('muster-test-a');
     client.hideFromReads('muster-test-b');
     await expect(run(stack, 'up', { signal: abort.signal })).rejects.toThrow();
@@ -237,7 +234,7 @@ describe('the provider server under the real engine', () => {
     expect(new Set(state.machines.map((machine) => machine.id))).toEqual(new Set(client.liveIds()));
     expect(state.machines.length).toBeGreaterThan(0);
     client.showInReads();
-    onCancel = () => {};
+    client.onRead(() => {});
     runtime.resume();
     await run(stack, 'up');
     expect(client.bought()).toHaveLength(2);

@@ -20,6 +20,7 @@ import { LocalWorkspace, PulumiCommand, Stack, type EngineEvent } from '@pulumi/
 import { secret } from '@pulumi/pulumi/output.js';
 import semver from 'semver';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ENGINE_ENVIRONMENT } from '../../automation/engine/child/open-stack.ts';
 import { locateEngine } from '../../engine/locate.ts';
 import { startSimulatedClouds, type SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
 
@@ -55,15 +56,13 @@ async function openStack(program: Program): Promise<Stack> {
     pulumiCommand: new Command(engine.path, semver.parse(engine.version)),
     projectSettings: { name: 'muster', runtime: 'nodejs', main: process.cwd() },
     envVars: {
+      ...ENGINE_ENVIRONMENT,
       PULUMI_HOME: join(folder, 'home'),
       PULUMI_BACKEND_URL: `file://${join(folder, 'state')}`,
       PULUMI_CONFIG_PASSPHRASE: 'test',
       PULUMI_DEBUG_PROVIDERS: Object.entries(clouds.ports)
         .map(([name, port]) => `${name}:${port}`)
         .join(','),
-      PULUMI_SKIP_UPDATE_CHECK: 'true',
-      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
-      PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
       PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
     },
   });

@@ -10,6 +10,7 @@ import {
   type OutputMap,
 } from '@pulumi/pulumi/automation/index.js';
 import semver from 'semver';
+import { ENGINE_ENVIRONMENT } from '../../automation/engine/child/open-stack.ts';
 import { locateEngine } from '../../engine/locate.ts';
 import { startSimulatedClouds, type SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
 import { loadProgram } from '../../stacks/catalogue.ts';
@@ -83,15 +84,13 @@ async function openStack(
     pulumiCommand: new Command(engine.path, semver.parse(engine.version)),
     projectSettings: { name: 'muster', runtime: 'nodejs', main: process.cwd() },
     envVars: {
+      ...ENGINE_ENVIRONMENT,
       PULUMI_HOME: join(folder, 'home'),
       PULUMI_BACKEND_URL: `file://${join(folder, 'state')}`,
       PULUMI_CONFIG_PASSPHRASE: 'test',
       PULUMI_DEBUG_PROVIDERS: Object.entries(clouds.ports)
         .map(([name, port]) => `${name}:${port}`)
         .join(','),
-      PULUMI_SKIP_UPDATE_CHECK: 'true',
-      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
-      PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
       PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
     },
   });

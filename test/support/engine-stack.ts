@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { LocalWorkspace, PulumiCommand, Stack } from '@pulumi/pulumi/automation/index.js';
 import semver from 'semver';
+import { ENGINE_ENVIRONMENT } from '../../automation/engine/child/open-stack.ts';
 import { locateEngine } from '../../engine/locate.ts';
 
 const run = promisify(execFile);
@@ -33,15 +34,12 @@ export async function openEngineStack(options: EngineStackOptions): Promise<Stac
     pulumiCommand: new Command(engine.path, semver.parse(engine.version)),
     projectSettings: { name: PROJECT_NAME, runtime: 'nodejs', main: process.cwd() },
     envVars: {
+      ...ENGINE_ENVIRONMENT,
       PULUMI_HOME: await mkdtemp(join(options.folder, 'home-')),
       PULUMI_DEBUG_PROVIDERS: Object.entries(options.cloudPorts)
         .map(([name, port]) => `${name}:${port}`)
         .join(','),
-      PULUMI_SKIP_UPDATE_CHECK: 'true',
-      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
-      PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
       PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
-      PULUMI_JOURNALING_BATCH_PERIOD: '5',
       ...options.backend,
     },
   });

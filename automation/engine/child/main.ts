@@ -11,9 +11,6 @@ import { createRun, type Run } from './run.ts';
 import { startProviderServer } from './provider-server.ts';
 import { primeSdk } from './prime.ts';
 
-// Every RPC promise of the SDK captures a stack: with a thousand resources that is a third of the time.
-Error.stackTraceLimit = 2;
-
 let settings: ChildSettings | undefined;
 let current: Run | undefined;
 const asker = createAsker(send);
@@ -30,11 +27,7 @@ process.on('unhandledRejection', (reason) => {
   endGroup();
 });
 
-const server = await startProviderServer({
-  // The engine says so at the end of every update too, and that word may come when the next one has begun: whoever cancels says it over the channel.
-  onCancel: () => {},
-  onError: (urn, error) => current?.onResourceError(urn, error),
-});
+const server = await startProviderServer({ onError: (urn, error) => current?.onResourceError(urn, error) });
 await primeSdk();
 send({ type: 'ready', rssBytes: process.memoryUsage.rss() });
 

@@ -1,6 +1,6 @@
 /**
  * The server of dynamic resources that the engine attaches to (PULUMI_DEBUG_PROVIDERS=pulumi-nodejs:PORT). It behaves as the stock
- * plugin process does, with the same CRUD, and does what that one cannot: it can be attached, it passes a cancel on, it
+ * plugin process does, with the same CRUD, and does what that one cannot: it can be attached, it
  * says which inputs differ, and no process outlives the operation child.
  */
 import { createRequire } from 'node:module';
@@ -26,11 +26,6 @@ import { providerOfShim } from '../../../providers-dynamic/shim.ts';
 import { fromStruct, toStruct } from './struct.ts';
 
 export interface ProviderServerOptions {
-  /**
-   * The engine wants no more: it was interrupted, or the update is over (it says so at the end of every one). Handlers that still
-   * wait should end soon; the server stays up for the next update.
-   */
-  onCancel: () => void;
   /** A create, update or delete failed, with the error as it was thrown: the engine passes on its text only. */
   onError?: (urn: string, error: unknown) => void;
 }
@@ -57,7 +52,7 @@ export async function startProviderServer(options: ProviderServerOptions): Promi
   return { port, close: () => server.forceShutdown() };
 }
 
-function createHandlers({ onCancel, onError }: ProviderServerOptions): grpc.UntypedServiceImplementation {
+function createHandlers({ onError }: ProviderServerOptions): grpc.UntypedServiceImplementation {
   const reporting = <T>(urn: string, work: Promise<T>): Promise<T> =>
     work.catch((error: unknown) => {
       onError?.(urn, error);
@@ -65,10 +60,8 @@ function createHandlers({ onCancel, onError }: ProviderServerOptions): grpc.Unty
     });
   return {
     attach: unary(() => new empty.Empty()),
-    cancel: unary(() => {
-      onCancel();
-      return new empty.Empty();
-    }),
+    // Said at the end of every update too, and maybe when the next one has begun: whoever cancels tells the operation child itself.
+    cancel: unary(() => new empty.Empty()),
     getPluginInfo: unary(() => new plugin.PluginInfo().setVersion(SDK_VERSION)),
     configure: unary(configure),
     check: unary(check),

@@ -1,22 +1,15 @@
 /** One engine update in this child: one CLI process, its program inline, its purchases by the injected runtime. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  LocalWorkspace,
-  PulumiCommand,
-  Stack,
-  type EngineEvent,
-  type OutputMap,
-} from '@pulumi/pulumi/automation/index.js';
-import semver from 'semver';
+import type { EngineEvent, Stack } from '@pulumi/pulumi/automation/index.js';
 import { ProviderError } from '../../../domain/provider-error.ts';
 import { setHostRuntime, setPurchaseRuntime } from '../../../providers-dynamic/entry.ts';
 import { loadProgram } from '../../../stacks/catalogue.ts';
 import type { ChildSettings, FromChild, RunRequest, RunResult } from '../protocol.ts';
-import { PROJECT } from '../state-backend.ts';
 import type { Ask } from './asker.ts';
 import { createEventReporter, type EventReporter } from './event-reporter.ts';
 import { createChildHostRuntime } from './host-runtime.ts';
+import { openStack } from './open-stack.ts';
 import { createChildRuntime } from './purchase-runtime.ts';
 import { createSecretOutputs, type SecretOutputs } from './secret-outputs.ts';
 
@@ -63,7 +56,7 @@ export function createRun(context: RunContext): Run {
       const secretOutputs = createSecretOutputs(request.secretOutputs ?? []);
       try {
         runtime.runtime.crashPoint('engine_starting');
-        const stack = await openStack(context, workDir, secretOutputs);
+        const stack = await openRunStack(context, workDir, secretOutputs);
         await runUpdate(stack, context, abort.signal, reporter);
         return { ...reporter.finish(), isOk: true, errorText: null, failures, secretOutputs: secretOutputs.read() };
       } catch (error) {
@@ -76,48 +69,23 @@ export function createRun(context: RunContext): Run {
   };
 }
 
-async function openStack(
+async function openRunStack(
   { request, settings, providerPort }: RunContext,
   workDir: string,
   secretOutputs: SecretOutputs,
 ): Promise<Stack> {
-  const program = request.program ? await makeProgram(request.program, secretOutputs) : async () => ({});
-  const workspace = await LocalWorkspace.create({
+  return openStack({
+    settings,
+    stackName: request.stackName,
     workDir,
-    pulumiCommand: getCommand(settings),
-    program,
-    projectSettings: { name: PROJECT, runtime: 'nodejs', main: settings.projectRoot },
-    stackSettings: { [request.stackName]: {} },
-    envVars: {
+    program: request.program ? await makeProgram(request.program, secretOutputs) : async () => ({}),
+    attached: { 'pulumi-nodejs': providerPort, ...settings.cloudPorts },
+    environment: {
       ...settings.cloudEnvironment,
-      PULUMI_HOME: join(settings.scratchDir, 'home'),
       PULUMI_BACKEND_URL: request.state.url,
       PULUMI_ACCESS_TOKEN: request.state.accessToken,
-      // Steps wait until their entry is written: at the default of 50 ms no faster than files.
-      PULUMI_JOURNALING_BATCH_PERIOD: '5',
-      PULUMI_DEBUG_PROVIDERS: attachedProviders(providerPort, settings),
-      PULUMI_SKIP_UPDATE_CHECK: 'true',
-      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: 'true',
-      PULUMI_OPTION_SKIP_PLUGIN_PRE_INSTALL: 'true',
-      PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK: 'true',
-      GOGC: '400',
     },
   });
-  // One CLI process per update: the stack is named on the command line, results come from events.
-  workspace.selectStack = async () => {};
-  const stack = await Stack.select(request.stackName, workspace);
-  const slim = stack as unknown as { outputs(): Promise<OutputMap>; info(): Promise<undefined> };
-  slim.outputs = async () => ({});
-  slim.info = async () => undefined;
-  return stack;
-}
-
-/** `name:port,name:port`: what the engine dials instead of starting a plugin. */
-function attachedProviders(providerPort: number, { cloudPorts }: ChildSettings): string {
-  const all = { 'pulumi-nodejs': providerPort, ...cloudPorts };
-  return Object.entries(all)
-    .map(([name, port]) => `${name}:${port}`)
-    .join(',');
 }
 
 async function makeProgram(program: NonNullable<RunRequest['program']>, secretOutputs: SecretOutputs) {
@@ -160,18 +128,4 @@ async function runUpdate(
     case 'detect_drift':
       await stack.previewRefresh(options);
   }
-}
-
-let command: PulumiCommand | undefined;
-
-/** Made once: the public factory starts a CLI process only to ask its version, which the worker has checked already. */
-function getCommand(settings: ChildSettings): PulumiCommand {
-  if (!command) {
-    const Constructor = PulumiCommand as unknown as new (
-      binary: string,
-      version: semver.SemVer | null,
-    ) => PulumiCommand;
-    command = new Constructor(settings.enginePath, semver.parse(settings.engineVersion));
-  }
-  return command;
 }
