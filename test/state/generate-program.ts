@@ -7,6 +7,7 @@ import {
   COMPONENT,
   OTHER_THING,
   PROVIDER_TYPE,
+  STACK_REFERENCE,
   THING,
   type Command,
   type Drift,
@@ -34,7 +35,12 @@ export function generateProgram(random: SeededRandom, { updates: count, isPlain 
   const updates: Update[] = [];
   for (let index = 0; index < count; index++) {
     if (index > 0) {
-      wished = wished.map((one) => ({ ...one, aliases: random.chance(0.3) ? one.aliases : [] }));
+      wished = wished.map((one) => ({
+        ...one,
+        aliases: random.chance(0.3) ? one.aliases : [],
+        // What is protected for ever lets nothing else happen.
+        isProtected: one.isProtected && random.chance(0.6),
+      }));
       const changes = isPlain ? 3 + random.below(4) : random.below(4);
       for (let change = 0; change < changes; change++) wished = changeOne(random, wished, nextName, isPlain);
     }
@@ -45,26 +51,45 @@ export function generateProgram(random: SeededRandom, { updates: count, isPlain 
 
 function generateUpdate(random: SeededRandom, resources: Wished[], index: number, isPlain: boolean): Update {
   const draw = random.next();
-  const command: Command = index === 0 || isPlain || draw < 0.7 ? 'up' : draw < 0.88 ? 'refresh' : 'destroy';
+  if (index > 0 && !isPlain && draw < 0.05) return generateImport(random, resources, index);
+  const command: Command = index === 0 || isPlain || draw < 0.75 ? 'up' : draw < 0.9 ? 'refresh' : 'destroy';
   const isRefreshing = command === 'refresh' || random.chance(isPlain ? 0 : 0.15);
   const isTargeted = index > 0 && !isPlain && random.chance(0.12);
   const isReplacing = command === 'up' && random.chance(0.3);
   const faults = isPlain ? [] : generateFaults(random, resources, command);
+  const targetFlag = isReplacing ? '--replace' : command === 'up' && random.chance(0.25) ? '--exclude' : '--target';
   return {
     command,
     flags: [
       ...(command !== 'refresh' && isRefreshing ? ['--refresh'] : []),
       ...(command !== 'up' && random.chance(0.25) ? ['--run-program'] : []),
-      ...(isTargeted && !isReplacing && random.chance(0.5) ? ['--target-dependents'] : []),
+      ...(isTargeted && targetFlag === '--target' && random.chance(0.5) ? ['--target-dependents'] : []),
     ],
     targets: isTargeted ? Array.from({ length: 1 + random.below(2) }, () => random.below(20)) : [],
-    targetFlag: isReplacing ? '--replace' : '--target',
+    targetFlag,
     resources,
     // Deletes that hang on nothing of each other come in any order: with one that fails all others are to be reached.
     isContinuing: random.chance(0.4) || faults.some(({ op }) => op === 'delete'),
     faults,
     drift: isRefreshing || random.chance(0.1) ? generateDrift(random) : [],
     outputs: { count: resources.length, ...(random.chance(0.3) ? { last: `of ${index}` } : {}) },
+  };
+}
+
+/** By the CLI and not by the program, which knows nothing of it: its next up deletes it. */
+function generateImport(random: SeededRandom, resources: Wished[], index: number): Update {
+  const name = `i${index}`;
+  const id = random.chance(0.85) ? `${FOREIGN}${name}` : `missing-${name}`;
+  return {
+    command: 'import',
+    flags: [THING, name, id, '--generate-code=false', '--protect=false'],
+    targets: [],
+    targetFlag: '--target',
+    resources,
+    isContinuing: false,
+    faults: [],
+    drift: [],
+    outputs: {},
   };
 }
 
@@ -120,11 +145,13 @@ function generateWished(random: SeededRandom, name: string, before: readonly Wis
     secretOutputs: random.chance(0.2) ? ['token'] : [],
     provider: random.chance(0.3) ? (before.find((one) => one.kind === 'provider')?.name ?? null) : null,
   };
+  if (kind === 'read' && random.chance(0.3)) return { ...base, type: STACK_REFERENCE, provider: null };
   if (kind === 'read') return { ...resource, id: `${FOREIGN}${name}`, inputs: {}, secrets: [] };
   const customs = before.filter((one) => one.kind === 'custom');
   const ref = random.chance(0.4) && customs.length > 0 ? { peer: random.pick(customs).name } : {};
   const more = { ...resource, refs: ref as Record<string, string>, deleteBeforeReplace: pickReplacement(random) };
   if (random.chance(0.2)) more.inputs['alone'] = true;
+  if (random.chance(0.1)) more.inputs['fresh'] = true;
   if (isPlain) return more;
   const isImported = random.chance(0.12);
   return {

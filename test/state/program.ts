@@ -8,6 +8,8 @@ export const THING = 'sim:index:Thing';
 export const OTHER_THING = 'sim:index:Other';
 export const COMPONENT = 'my:index:Group';
 export const PROVIDER_TYPE = 'pulumi:providers:sim';
+/** Read by the engine itself: what a stack puts out, here the program's own. */
+export const STACK_REFERENCE = 'pulumi:pulumi:StackReference';
 export const STACK_TYPE = 'pulumi:pulumi:Stack';
 
 /** One resource of a program; others are named by their names, which come earlier in its list. */
@@ -47,7 +49,7 @@ export interface WishedAlias {
   parent?: string | null;
 }
 
-export type Command = 'up' | 'refresh' | 'destroy';
+export type Command = 'up' | 'refresh' | 'destroy' | 'import';
 
 /** Something happened at the cloud while no update ran. */
 export interface Drift {
@@ -58,7 +60,7 @@ export interface Drift {
 
 export interface Update {
   command: Command;
-  /** Beyond the command itself; `refresh` of an up, the program's run in a refresh. */
+  /** Beyond the command itself. */
   flags: string[];
   /** Which resources of the state are meant, counted round; empty: all. */
   targets: number[];

@@ -35,11 +35,23 @@ for (const [name, number] of Object.entries(numbers)) {
 const database = await openScratchDatabase({ isDurable: false });
 const laboratory = await openLaboratory(database.url);
 if (laboratory.go === null) console.log("without the engine's own replayer");
-const totals = { programs: 0, engineRuns: 0, compared: 0, failed: 0, kills: 0, adopted: 0, entries: 0, broken: 0 };
+const totals = {
+  programs: 0,
+  engineRuns: 0,
+  compared: 0,
+  failed: 0,
+  endedEarly: 0,
+  kills: 0,
+  adopted: 0,
+  entries: 0,
+  broken: 0,
+};
 const startedAt = performance.now();
 /** Of so many seeds one is a program whose engine is killed. */
 const EVERY_KILLED = 4;
 let next = numbers.from;
+// What has begun is ended and summed up.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void (next = Infinity));
 
 async function runNext(): Promise<void> {
   for (let seed = next; seed < numbers.from + numbers.seeds; seed = next) {
@@ -66,12 +78,14 @@ function isKilled(seed: number): boolean {
 
 async function twinProgram(seed: number) {
   const program = generateProgram(createSeededRandom(seed), { updates: numbers.updates });
-  const { updates, failed, entries, problems } = await runTwins(laboratory, seed, program);
+  const { updates, failed, entries, isEndedEarly, problems } = await runTwins(laboratory, seed, program);
   totals.engineRuns += 2 * updates;
   totals.compared += updates;
   totals.failed += failed;
+  if (isEndedEarly) totals.endedEarly++;
   totals.entries += entries;
-  return { line: `${updates} updates, ${failed} failed, ${entries} entries`, problems };
+  const end = isEndedEarly ? ', ended by a state that the engine itself broke' : '';
+  return { line: `${updates} updates, ${failed} failed, ${entries} entries${end}`, problems };
 }
 
 async function killProgram(seed: number) {

@@ -15,7 +15,7 @@ import empty from 'google-protobuf/google/protobuf/empty_pb.js';
 import struct from 'google-protobuf/google/protobuf/struct_pb.js';
 import { toStruct } from '../../sandbox/pulumi/properties.ts';
 import { startGrpcServer, unary } from './grpc-server.ts';
-import { PROJECT, STACK_TYPE, type Wished } from './program.ts';
+import { PROJECT, STACK_REFERENCE, STACK_TYPE, type Wished } from './program.ts';
 
 export interface Running {
   resources: Wished[];
@@ -91,7 +91,7 @@ async function runProgram(client: Monitor, stackName: string, wish: Running): Pr
     const known = new Map<string, Registered>();
     for (const [index, name] of needsOf(wished).entries()) known.set(name, needed[index] as Registered);
     try {
-      return await registerWished(client, wished, rootUrn, known);
+      return await registerWished(client, wished, { stackName, rootUrn }, known);
     } catch {
       isFailed = true;
       return null;
@@ -121,7 +121,7 @@ function needsOf({ refs, dependsOn, parent, provider, deletedWith, replaceWith }
 async function registerWished(
   client: Monitor,
   wished: Wished,
-  rootUrn: string,
+  { stackName, rootUrn }: { stackName: string; rootUrn: string },
   known: ReadonlyMap<string, Registered>,
 ): Promise<Registered> {
   const urnOf = (name: string): string => known.get(name)?.urn ?? '';
@@ -133,17 +133,20 @@ async function registerWished(
   for (const key of wished.secrets) if (key in inputs) inputs[key] = { [SIGNATURE]: SECRET, value: inputs[key] };
   const reference = provider ? `${provider.urn}::${provider.id}` : '';
   if (wished.kind === 'read') {
+    const self = `organization/${PROJECT}/${stackName}`;
+    const id = wished.type === STACK_REFERENCE ? self : (wished.id ?? '');
+    if (wished.type === STACK_REFERENCE) inputs['name'] = self;
     const request = new monitor.ReadResourceRequest()
       .setType(wished.type)
       .setName(wished.name)
-      .setId(wished.id ?? '')
+      .setId(id)
       .setParent(parent)
       .setProvider(reference)
       .setProperties(toStruct(inputs))
       .setDependenciesList(dependencies)
       .setAcceptsecrets(true)
       .setAdditionalsecretoutputsList(wished.secretOutputs);
-    return { urn: (await read(client, request)).getUrn(), id: wished.id ?? '' };
+    return { urn: (await read(client, request)).getUrn(), id };
   }
   const request = new monitor.RegisterResourceRequest()
     .setType(wished.type)

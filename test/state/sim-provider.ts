@@ -107,7 +107,10 @@ function createHandlers(cloudOf: (stackName: string) => SimCloud): grpc.UntypedS
       cloud.things.set(thing.id, thing);
       await cloud.onChange?.('after');
       if (fault) throw new UnfinishedError(thing);
-      return new CreateResponse().setId(thing.id).setProperties(toStruct(outputsOf(thing)));
+      return new CreateResponse()
+        .setId(thing.id)
+        .setProperties(toStruct(outputsOf(thing)))
+        .setRefreshBeforeUpdate(isRefreshed(thing));
     }),
     read: method((request: ReadRequest) => {
       const { cloud, name } = at(request.getUrn());
@@ -117,7 +120,8 @@ function createHandlers(cloudOf: (stackName: string) => SimCloud): grpc.UntypedS
       return new ReadResponse()
         .setId(thing.id)
         .setInputs(toStruct(thing.inputs))
-        .setProperties(toStruct(outputsOf(thing)));
+        .setProperties(toStruct(outputsOf(thing)))
+        .setRefreshBeforeUpdate(isRefreshed(thing));
     }),
     update: method(async (request: UpdateRequest) => {
       const { cloud, name } = at(request.getUrn());
@@ -130,7 +134,7 @@ function createHandlers(cloudOf: (stackName: string) => SimCloud): grpc.UntypedS
       cloud.things.set(thing.id, thing);
       await cloud.onChange?.('after');
       if (fault) throw new UnfinishedError(thing);
-      return new UpdateResponse().setProperties(toStruct(outputsOf(thing)));
+      return new UpdateResponse().setProperties(toStruct(outputsOf(thing))).setRefreshBeforeUpdate(isRefreshed(thing));
     }),
     delete: method(async (request: DeleteRequest) => {
       const { cloud, name } = at(request.getUrn());
@@ -170,6 +174,11 @@ function outputsOf({ id, inputs, revision }: Thing): Properties {
   return { ...inputs, address: `at-${id}`, revision, token: `token-of-${id}`, tags: { of: id } };
 }
 
+/** It asks to be read before each change. */
+function isRefreshed({ inputs }: Thing): boolean {
+  return inputs['fresh'] === true;
+}
+
 function findFault(cloud: SimCloud, op: FaultOp, name: string): Fault | undefined {
   return cloud.faults.find((fault) => fault.op === op && fault.name === name);
 }
@@ -193,7 +202,8 @@ function describe(error: unknown): Partial<grpc.StatusObject> {
       .setId(id)
       .setProperties(toStruct(outputsOf(error.thing)))
       .setInputs(toStruct(inputs))
-      .setReasonsList([details]);
+      .setReasonsList([details])
+      .setRefreshBeforeUpdate(isRefreshed(error.thing));
     const packed = new any.Any();
     packed.pack(detail.serializeBinary(), 'pulumirpc.ErrorResourceInitFailed');
     const message = new status.Status().setCode(grpc.status.UNKNOWN).setMessage(details).setDetailsList([packed]);
