@@ -49,6 +49,15 @@ export async function runKilled(
       ...(recorded ? await compareReplays(laboratory, recorded) : []),
       ...findUnknown(cloud, await readState(laboratory, stackName)),
     ];
+    if (random.chance(0.3)) {
+      // A person's, who does not know: what is open stays open.
+      const refresh: Update = { ...update, command: 'refresh', flags: ['--skip-pending-creates'] };
+      await runUpdate(laboratory, { stackName, update: refresh, transport: 'journal' });
+      report.updates++;
+      const refreshed = await readRecorded(laboratory, stackName);
+      if (refreshed) problems.push(...(await compareReplays(laboratory, refreshed)));
+      problems.push(...findUnknown(cloud, await readState(laboratory, stackName)));
+    }
     const found = findPending(cloud, await readState(laboratory, stackName));
     report.adopted += Object.keys(found).length;
     await home.backend.resolvePendingCreates(stackName, found);

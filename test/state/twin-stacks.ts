@@ -2,7 +2,7 @@
  * One program on two stacks that differ in nothing but how the engine tells of its state: by journal entries, which we replay, and by the
  * whole state at each step, which the engine makes by another algorithm of its own.
  */
-import type { VersionedDeployment } from '../../domain/state/deployment.ts';
+import { SCHEMA_VERSION_CURRENT, type VersionedDeployment } from '../../domain/state/deployment.ts';
 import type { StackCipher } from '../../secrets/stack-key.ts';
 import { comparable } from './compare.ts';
 import {
@@ -95,10 +95,15 @@ const TIMES = new Set(['created', 'modified']);
 
 /**
  * A state without what legitimately differs between two runs: the stack's name, times, ciphertexts, and ids of providers, which are random.
- * Dependencies of a resource are a set that the engine writes in the order of a map, of which Go makes another each time.
+ * Dependencies of a resource are a set that the engine writes in the order of a map, of which Go makes another each time. The schema's features
+ * are told by the engine's replayer, and so by ours, before a refresh drops references to what is gone; the engine's own checkpoint tells them
+ * after: the feature of a reference that nobody has any more means nothing, and is gone with the next update.
  */
 export function plainState(state: VersionedDeployment, stackName: string, cipher: StackCipher): unknown {
-  const text = JSON.stringify(withoutRun(comparable(withSortedSets(state)), cipher)).replaceAll(stackName, 'stack');
+  const text = JSON.stringify(withoutRun(comparable(withUsedFeatures(withSortedSets(state))), cipher)).replaceAll(
+    stackName,
+    'stack',
+  );
   const known = new Map<string, string>();
   const named = text.replaceAll(UUID, (uuid) => {
     const name = known.get(uuid) ?? `uuid-${known.size + 1}`;
@@ -120,6 +125,16 @@ function withoutRun(value: unknown, cipher: StackCipher): unknown {
       .filter(([key]) => !TIMES.has(key))
       .map(([key, item]) => [key, withoutRun(item, cipher)]),
   );
+}
+
+function withUsedFeatures(state: VersionedDeployment): VersionedDeployment {
+  const isUsed = (state.deployment.resources ?? []).some(({ replaceWith }) => (replaceWith?.length ?? 0) > 0);
+  const features = (state.features ?? []).filter((feature) => feature !== 'replaceWith' || isUsed);
+  return {
+    version: features.length > 0 ? state.version : SCHEMA_VERSION_CURRENT,
+    features,
+    deployment: state.deployment,
+  };
 }
 
 function withSortedSets(state: VersionedDeployment): VersionedDeployment {
