@@ -7,7 +7,7 @@ import { runTwins } from '../state/twin-stacks.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { createSeededRandom } from '../support/seeded-random.ts';
 
-const BOUND_MS = 120_000;
+const BOUND_MS = 180_000;
 /** The engine's replayer is built once. */
 const BUILD_MS = 15 * 60_000;
 const UPDATES = 3;

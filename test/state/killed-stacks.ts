@@ -136,7 +136,7 @@ function findUnwished(cloud: SimCloud, { deployment }: VersionedDeployment, reso
   const names = resources.map(({ name }) => name).sort();
   const atCloud = [...cloud.things.values()].map(({ urn }) => nameOf(urn)).sort();
   const inState = (deployment.resources ?? []).filter(({ type }) => type.startsWith('sim:'));
-  const ids = inState.map(({ id }) => id).sort();
+  const ids = inState.map(({ id = '' }) => id).sort();
   return [
     ...(atCloud.length === names.length ? [] : [`wished ${names.join(' ')}, at the cloud ${atCloud.join(' ')}`]),
     ...(ids.join(' ') === [...cloud.things.keys()].sort().join(' ')

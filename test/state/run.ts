@@ -100,7 +100,7 @@ async function killProgram(seed: number) {
 }
 
 await Promise.all(Array.from({ length: numbers['at-once'] }, runNext));
-console.log(`journals: ${JSON.stringify(Object.fromEntries(Object.entries(laboratory.counts).sort()))}`);
+console.log(`journals: ${JSON.stringify(laboratory.counts)}`);
 await laboratory.close();
 await database.close();
 console.log(`${JSON.stringify(totals)} in ${((performance.now() - startedAt) / 60_000).toFixed(1)} min`);

@@ -86,8 +86,8 @@ async function runProgram(client: Monitor, stackName: string, wish: Running): Pr
   const made = new Map<string, Promise<Registered | null>>();
   let isFailed = false;
   const make = async (wished: Wished): Promise<Registered | null> => {
-    const needed = await Promise.all(needsOf(wished).map((name) => made.get(name)));
-    if (needed.some((one) => one === null || one === undefined) || (isFailed && !wish.isContinuing)) return null;
+    const needed = await Promise.all(needsOf(wished).map((name) => made.get(name) ?? Promise.resolve(null)));
+    if (needed.includes(null) || (isFailed && !wish.isContinuing)) return null;
     const known = new Map<string, Registered>();
     for (const [index, name] of needsOf(wished).entries()) known.set(name, needed[index] as Registered);
     try {
