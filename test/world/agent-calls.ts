@@ -1,4 +1,7 @@
-/** The control plane as the world's agents call it: the API's own handlers, in this process, over whatever network the script leaves them. */
+/**
+ * The control plane as the world's agents call it: the API's own handlers, in this process, over whatever network the script leaves them. A
+ * wait for something new has no end of its own: heartbeats say often enough that both sides live.
+ */
 import type { ControlPlane } from '../../agent/control-plane.ts';
 import { CallError } from '../../agent/control-plane.ts';
 import type { ApiContext } from '../../api/api-deps.ts';
@@ -24,7 +27,6 @@ export interface Line {
   isOpen(): boolean;
   /** An answer arrived. */
   answered(): void;
-  nowMs(): number;
   /** null: it has not registered. */
   nodeId(): string | null;
 }
@@ -43,7 +45,6 @@ interface Waiting {
   line: Line;
   key: string;
   after: number;
-  until: number;
   resolve: (reply: DesiredReply) => void;
   reject: (error: Error) => void;
 }
@@ -80,7 +81,12 @@ export function createAgentCalls(parts: AgentCallParts): AgentCalls {
   }
 
   /** One after the other, in the order in which they were made. */
-  function send<T>(line: Line, path: string, credential: string, sent: { body?: unknown; query?: unknown }): Promise<T> {
+  function send<T>(
+    line: Line,
+    path: string,
+    credential: string,
+    sent: { body?: unknown; query?: unknown },
+  ): Promise<T> {
     const answer = turn.then(async () => {
       if (!line.isOpen()) throw new CallError('cannot be reached (ETIMEDOUT)');
       const reply = await ask<T>(path, credential, sent);
@@ -110,7 +116,7 @@ export function createAgentCalls(parts: AgentCallParts): AgentCalls {
         const reply = await look(line, key, after);
         if (reply.revision !== after || waitMs === 0 || signal.aborted) return reply;
         return new Promise((resolve, reject) => {
-          const one: Waiting = { line, key, after, until: line.nowMs() + waitMs, resolve, reject };
+          const one: Waiting = { line, key, after, resolve, reject };
           waiting.add(one);
           const end = () => {
             if (waiting.delete(one)) reject(new CallError('no answer'));
@@ -130,14 +136,12 @@ export function createAgentCalls(parts: AgentCallParts): AgentCalls {
       const revisions = await readRevisions();
       let isAnswered = false;
       for (const one of [...waiting]) {
-        const isOver = one.line.nowMs() >= one.until;
         if (!one.line.isOpen()) {
           waiting.delete(one);
           one.reject(new CallError('the connection was lost'));
-        } else if (isOver || (revisions.get(one.line.nodeId() ?? '') ?? -1) > one.after) {
+        } else if ((revisions.get(one.line.nodeId() ?? '') ?? -1) > one.after) {
           const reply = await look(one.line, one.key, one.after).catch((error: unknown) => error as Error);
-          const isNews = reply instanceof Error || reply.revision !== one.after;
-          if (!isNews && !isOver) continue;
+          if (!(reply instanceof Error) && reply.revision === one.after) continue;
           if (!waiting.delete(one)) continue;
           isAnswered = true;
           if (reply instanceof Error) one.reject(reply);
@@ -147,7 +151,7 @@ export function createAgentCalls(parts: AgentCallParts): AgentCalls {
       return isAnswered;
     },
     async quiet() {
-      for (let last: unknown = null; last !== turn; ) {
+      for (let last: unknown = null; last !== turn;) {
         last = turn;
         await turn;
         // What was waiting for that answer asks next.

@@ -105,14 +105,30 @@ export async function startFailoverFleet(seed: number, server: VirtualServer): P
   /** A heartbeat may have come in every second since the last look. */
   let isContinuous = false;
   const agentRandom = createSeededRandom(seed + 5);
+  const isEndpoint = async ({ nodeId }: Machine): Promise<boolean> => {
+    const query = db.selectFrom('endpoints').select('instance_id').where('node_id', '=', nodeId);
+    return (await query.executeTakeFirst()) !== undefined;
+  };
   async function make(order: MachineOrder): Promise<Machine> {
-    const parts = { time, random: agentRandom, store, home, controlPlane: calls.forMachine, now: virtual.now };
+    const parts = {
+      time,
+      random: agentRandom,
+      store,
+      home,
+      controlPlane: calls.forMachine,
+      now: virtual.now,
+      isEndpoint,
+    };
     const machine = await createMachine({ ...parts, isListening: () => isListening }, order);
     machines.push(machine);
     return machine;
   }
   const vendor = createGpuVendor(agentRandom, make);
-  const engine = createWorldEngine(() => vendor.client, () => false, 0);
+  const engine = createWorldEngine(
+    () => vendor.client,
+    () => false,
+    0,
+  );
   const cloud = createStandbyCloud(engine.runnerFor(noCrash), agentRandom, make);
   const shared = {
     db,
@@ -210,8 +226,7 @@ export async function startFailoverFleet(seed: number, server: VirtualServer): P
     async live() {
       if (failures.length > 0) throw new Error(`a call of an agent failed: ${failures[0]}`);
       if (isListening) {
-        if (isContinuous)
-          await db.updateTable('pulses').set({ at: virtual.now() }).where('role', '=', 'api').execute();
+        if (isContinuous) await db.updateTable('pulses').set({ at: virtual.now() }).where('role', '=', 'api').execute();
         await beatPulse(db);
         isContinuous = true;
       }
@@ -285,7 +300,7 @@ function createCrons(
     createCheckIdleCron(shared),
     createExpireOrdersCron(db, queue),
     createResolveStuckCron(db, queue, log),
-  ].map((cron) => ({ cron, everyMs: 2 * MINUTE }));
+  ].map((cron) => ({ cron, everyMs: 4 * MINUTE }));
   const offers = createSyncOffersCron(shared);
   return [
     // Looked at by nobody while nothing is to be bought.
@@ -302,16 +317,17 @@ async function isAnyBought(db: Db): Promise<boolean> {
   return row !== undefined;
 }
 
-const SETTLE_MS = 60_000;
-const POLL_MS = 3;
+const SETTLE_MS = 240_000;
+const POLL_MS = 5;
 /** A ring that nobody followed is repeated: it was for an operation whose stack was held. */
-const RING_MS = 60;
+const RING_MS = 150;
 
 /** @returns whether any was due */
 async function settleOperations({ database, db, queue }: FailoverFleet, worker: Worker): Promise<boolean> {
   const startedAt = performance.now();
   const rungAt = new Map<string, number>();
   for (;;) {
+    while (worker.runningCount() > 0) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     const { rows } = await database.pool.query<{ id: string; is_held: boolean; note: string | null }>(
       `select id, coalesce(lease_expires_at > now(), false) as is_held, note from operations
        where status in ('queued', 'running') and (lease_expires_at > now() or wait_until is null or wait_until <= now())`,

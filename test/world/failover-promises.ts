@@ -47,11 +47,7 @@ interface StandbyFact {
   since: Date;
 }
 
-export function createFailoverJudge(
-  fleet: FailoverFleet,
-  story: Story,
-  tell: (line: string) => void,
-): FailoverJudge {
+export function createFailoverJudge(fleet: FailoverFleet, story: Story, tell: (line: string) => void): FailoverJudge {
   const told = new Set<string>();
   const writers = new Map<string, string>();
   const epochs = new Map<string, number>();
@@ -161,7 +157,8 @@ export function createFailoverJudge(
       const today = before.filter(
         (one) => one.instance_id === row.instance_id && +row.created_at - +one.created_at < DAY,
       );
-      if (today.length > row.max_per_day) problems.push(`${row.instance_id} failed over ${today.length} times in a day`);
+      if (today.length > row.max_per_day)
+        problems.push(`${row.instance_id} failed over ${today.length} times in a day`);
       const storm = before.filter((one) => Math.abs(+row.created_at - +one.created_at) < STORM_WINDOW_MS);
       if (storm.length > STORM_LIMIT) problems.push(`${storm.length} failovers within ten minutes`);
     }
@@ -242,8 +239,6 @@ export function createFailoverJudge(
         if (machine.kind === 'standby' && !served.has(machine.nodeId ?? '')) machine.isWorking = false;
       for (const { id, status, kind, node_id: nodeId } of rows) {
         const machine = fleet.machines().find((one) => one.nodeId !== null && one.nodeId === nodeId);
-        // Whoever has a machine put to sleep ends its work first.
-        if (machine && status === 'hibernating') machine.isWorking = false;
         const isOpen = kind === 'standby' || (kind === 'instance' && status === 'ready');
         if (!machine || !isOpen || machine.power !== 'on' || machine.isWorking || machine.isStopped) continue;
         const isFirst = ![...owners.values()].includes(id);
@@ -276,21 +271,29 @@ async function judgeStart(fleet: FailoverFleet, instanceId: string, machine: Mac
   if (stored && !isSameWork(stored.work, restored.work)) problems.push(`${name} has not what ${stored.snapshotId} was`);
   if (!isSameWork(machine.work, restored.work)) problems.push(`the files of ${name} were changed since their restore`);
   if (row.best !== null && row.best > row.data_at)
-    problems.push(`${name} has ${restored.snapshotId} of ${row.data_at.toISOString()}, and there was one of ${row.best.toISOString()}`);
+    problems.push(
+      `${name} has ${restored.snapshotId} of ${row.data_at.toISOString()}, and there was one of ${row.best.toISOString()}`,
+    );
   return problems;
 }
 
 /** A machine is only put to sleep when all that it has is in a whole snapshot. */
 async function judgeDestroy(fleet: FailoverFleet, { label, machine }: Rented): Promise<string[]> {
   const work = structuredClone(machine.work);
-  const { rows } = await fleet.database.pool.query<{ id: string; failure_code: string | null; status: string; snapshot_id: string | null }>(
+  const { rows } = await fleet.database.pool.query<{
+    id: string;
+    failure_code: string | null;
+    status: string;
+    snapshot_id: string | null;
+  }>(
     `select a.id, a.failure_code, a.status, (select h.snapshot_id from hibernations h where h.attempt_id = a.id
        order by h.began_at desc limit 1) as snapshot_id from attempts a where a.label = $1`,
     [label],
   );
   const [row] = rows;
   if (!row) return [`${machine.name} was destroyed without a record`];
-  if (row.status !== 'destroying' && row.status !== 'gone') return [`${machine.name} was destroyed while ${row.status}`];
+  if (row.status !== 'destroying' && row.status !== 'gone')
+    return [`${machine.name} was destroyed while ${row.status}`];
   if (row.failure_code !== 'hibernated') return [];
   const stored = row.snapshot_id === null ? undefined : fleet.store.find(row.snapshot_id);
   return stored && isSameWork(stored.work, work) ? [] : [`${machine.name} sleeps, and its snapshot is not what it had`];

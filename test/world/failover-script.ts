@@ -76,7 +76,7 @@ export async function setUp(fleet: FailoverFleet): Promise<void> {
   const { random } = fleet;
   const count = 2 + random.below(2);
   for (let index = 0; index < count; index++) {
-    const rpoMs = random.pick([10, 20, 30]) * MINUTE;
+    const rpoMs = random.pick([20, 30, 40]) * MINUTE;
     const mode = random.pick(['replace', 'standby', 'standby'] as const);
     const failback = random.pick(['automatic', 'automatic', 'manual'] as const);
     const instanceId = await makeInstance(fleet, `w-${index}`, { mode, rpoMs, failback });
@@ -134,7 +134,17 @@ async function makeStandby(fleet: FailoverFleet, instanceId: string, name: strin
     });
     if (!stack) throw new Error(`there is a stack ${name}`);
     const drills = { drillEveryMs: null, drillPolicy: null };
-    await insertStandby(tx, { ...own, ...drills, id: newStandbyId(), instanceId, name, stackId: stack.id, state, rpoMs, config });
+    await insertStandby(tx, {
+      ...own,
+      ...drills,
+      id: newStandbyId(),
+      instanceId,
+      name,
+      stackId: stack.id,
+      state,
+      rpoMs,
+      config,
+    });
     await acceptStackOperation(tx, queue, { stack, kind: 'up_stack', actor: ACTOR });
   });
 }
@@ -289,6 +299,7 @@ async function ask(fleet: FailoverFleet, deed: Deed): Promise<string> {
     const said = await inTransaction(db, async (tx) => {
       if (deed === 'hibernate') {
         await acceptHibernate(tx, queue, { ...order, cause: 'request', reason: 'asked' });
+        await endWork(fleet, instanceId);
         return 'accepted';
       }
       if (deed === 'wake') {
@@ -306,6 +317,16 @@ async function ask(fleet: FailoverFleet, deed: Deed): Promise<string> {
     if (!(error instanceof MusterError)) throw error;
     return `${deed} ${instanceId}: ${error.detail}`;
   }
+}
+
+/** Whoever has a machine put to sleep ends its work first. */
+async function endWork({ db, machines }: FailoverFleet, instanceId: string): Promise<void> {
+  const endpoint = await db
+    .selectFrom('endpoints')
+    .select('node_id')
+    .where('instance_id', '=', instanceId)
+    .executeTakeFirst();
+  for (const machine of machines()) if (machine.nodeId === endpoint?.node_id) machine.isWorking = false;
 }
 
 async function pickInstance({ db, random }: FailoverFleet, status: string[]): Promise<string | null> {

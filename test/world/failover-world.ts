@@ -37,8 +37,8 @@ export interface FailoverWorldReport {
 const SECOND = 1_000;
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
-const QUIET_MS = 3 * MINUTE;
-const SETUP_STEPS = 60;
+const QUIET_MS = 5 * MINUTE;
+const SETUP_STEPS = 100;
 /** Longer than the day within which a policy's failovers are counted. */
 const CALM_MS = 26 * HOUR;
 
@@ -60,8 +60,8 @@ export async function runFailoverWorld(options: FailoverWorldOptions): Promise<F
     await setUp(fleet);
     problems.push(...(await untilServed(world)));
     const begunAt = fleet.time.nowMs();
-    const lengthMs = (options.hours ?? 3) * HOUR;
-    const script = writeScript(createSeededRandom(seed + 1), lengthMs, options.deeds ?? 6);
+    const lengthMs = (options.hours ?? 2) * HOUR;
+    const script = writeScript(createSeededRandom(seed + 1), lengthMs, options.deeds ?? 5);
     const elapsed = () => fleet.time.nowMs() - begunAt;
     while (elapsed() < lengthMs && problems.length === 0) {
       for (const { deed } of takeDue(script, elapsed())) world.tell(await doDeed(fleet, deed, story));
@@ -124,24 +124,32 @@ async function nextPause({ fleet, story }: World, script: ScriptedDeed[], elapse
 
 async function wantedPause(fleet: FailoverFleet): Promise<number> {
   if (!fleet.isUp) return 30 * SECOND;
-  const { rows } = await fleet.database.pool.query<{ doubts: boolean; wait_ms: number | null; booting: boolean }>(
+  const { rows } = await fleet.database.pool.query<Pause>(
     `select exists (select from node_watches w join nodes n on n.id = w.node_id
-         where w.verdict = 'suspect' and w.since > now() - interval '4 minutes')
+         where w.verdict = 'suspect' and w.since > now() - interval '100 seconds')
        or exists (select from nodes n join instances i on i.winner_attempt_id = n.attempt_id
          where i.status = 'ready' and n.heartbeat_at < now() - $1 * interval '1 millisecond'
-           and n.heartbeat_at > now() - interval '2 minutes') as doubts,
+           and n.heartbeat_at > now() - interval '70 seconds') as doubts,
        (select extract(epoch from min(wait_until) - now()) * 1000 from operations
          where status in ('queued', 'running'))::float8 as wait_ms,
-       exists (select from instances where status in ('creating', 'booting', 'waking')) as booting`,
+       exists (select from instances where status in ('requested', 'creating', 'booting', 'waking', 'hibernating')) as busy`,
     [HEARTBEAT_MS],
   );
-  const [row] = rows;
-  if (row?.doubts) return 4 * SECOND;
+  const { doubts = false, wait_ms: waitMs = null, busy = false } = rows[0] ?? {};
+  if (doubts) return 6 * SECOND;
   const unheard = fleet.machines().some((one) => one.isCutOff || one.power === 'dead');
-  const quiet = unheard ? MINUTE : QUIET_MS;
-  // Whoever waits for an agent looks by itself; the agent's word comes with its beat.
-  if (row?.wait_ms != null) return Math.min(quiet, Math.max(row.booting ? 5 * SECOND : 3 * SECOND, row.wait_ms + 1));
-  return quiet;
+  const booting = fleet.machines().filter(({ power }) => power === 'booting');
+  const toBoot = Math.min(Infinity, ...booting.map(({ upAt }) => upAt - fleet.time.nowMs()));
+  // While something boots nothing else goes on; an agent's word comes with its beat.
+  if (busy && toBoot !== Infinity) return Math.min(30 * SECOND, Math.max(SECOND, toBoot + SECOND));
+  const longest = unheard ? MINUTE : QUIET_MS;
+  return waitMs === null ? longest : Math.min(longest, Math.max((busy ? 6 : 30) * SECOND, waitMs + 1));
+}
+
+interface Pause {
+  doubts: boolean;
+  wait_ms: number | null;
+  busy: boolean;
 }
 
 async function untilServed(world: World): Promise<string[]> {
@@ -159,7 +167,9 @@ async function calmDown(world: World): Promise<string[]> {
   await endTroubles(fleet, story);
   world.tell('all is well again');
   const from = fleet.time.nowMs();
-  const { rows } = await fleet.database.pool.query<{ id: string }>(`select id from failovers where finished_at is null`);
+  const { rows } = await fleet.database.pool.query<{ id: string }>(
+    `select id from failovers where finished_at is null`,
+  );
   if (rows.length > 0)
     await fleet.database.pool.query(`update failovers set failback_requested_at = now() where finished_at is null`);
   let unserved: string[] = [];
@@ -177,7 +187,12 @@ async function calmDown(world: World): Promise<string[]> {
 
 /** Instances that do not serve and standbys that are not at rest in sync; those that sleep are well. */
 async function listUnserved(fleet: FailoverFleet): Promise<string[]> {
-  const { rows } = await fleet.database.pool.query<{ what: string; node_id: string | null; kind: string | null; status: string }>(
+  const { rows } = await fleet.database.pool.query<{
+    what: string;
+    node_id: string | null;
+    kind: string | null;
+    status: string;
+  }>(
     `select i.id || ' is ' || i.status || ': ' || coalesce(i.note, '') as what, i.status, e.node_id, e.kind
      from instances i left join endpoints e on e.instance_id = i.id`,
   );

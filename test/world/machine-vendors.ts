@@ -36,10 +36,7 @@ const HOSTS = 14;
 const CLEAN = { isDown: false, isEmpty: false, isLying: false, isDestroyDeaf: false };
 const BOOT_MS = 60_000;
 
-export function createGpuVendor(
-  random: SeededRandom,
-  make: (order: MachineOrder) => Promise<Machine>,
-): GpuVendor {
+export function createGpuVendor(random: SeededRandom, make: (order: MachineOrder) => Promise<Machine>): GpuVendor {
   const all = new Map<string, Rented>();
   let nextId = 1001;
   let destroyed = 0;

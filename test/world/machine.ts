@@ -30,6 +30,8 @@ export interface MachineParts {
   isListening: () => boolean;
   /** By the control plane's clock. */
   now: () => Date;
+  /** Whether people are sent to it: else whoever worked there has left. */
+  isEndpoint: (machine: Machine) => Promise<boolean>;
 }
 
 export interface MachineOrder {
@@ -53,6 +55,8 @@ export interface Machine {
   /** When it last could not be reached by us, for whatever reason. */
   readonly unreachableAt: number;
   readonly isAgentUp: boolean;
+  /** When it has booted, by the clock of machines. */
+  readonly upAt: number;
   /** What its workload has written, as it is on its disk. */
   readonly work: Work;
   /** What was on its disk after the last restore. */
@@ -106,6 +110,7 @@ export async function createMachine(parts: MachineParts, order: MachineOrder): P
   const ssh = await startSshMachine();
   let power: Power = 'off';
   let boots = 0;
+  let upAt = 0;
   let work: Work = [];
   let restored: Machine['restored'] = null;
   let answeredAt = -Infinity;
@@ -119,7 +124,6 @@ export async function createMachine(parts: MachineParts, order: MachineOrder): P
   const line: Line = {
     isOpen: () => power === 'on' && !isCutOff && parts.isListening(),
     answered: () => (answeredAt = time.nowMs()),
-    nowMs: time.nowMs,
     nodeId: () => readKey()?.nodeId ?? null,
   };
   const controlPlane = parts.controlPlane(line);
@@ -144,7 +148,9 @@ export async function createMachine(parts: MachineParts, order: MachineOrder): P
     if (machine.isFull) throw new OrderError('no_space', 'there is no room for the files');
     const found = await parts.store.fetch({ token, instanceId, resticId });
     await transfer(context);
-    if (machine.isWorking) machine.problems.push(`${order.name} was restored while its workload wrote`);
+    if (machine.isWorking && (await parts.isEndpoint(machine)))
+      machine.problems.push(`${order.name} was restored while its workload wrote`);
+    machine.isWorking = false;
     work = structuredClone(found);
     restored = { snapshotId, work: structuredClone(found), at: parts.now() };
     return { files: 1, bytes: sizeOfWork(found), ...IMAGE };
@@ -186,7 +192,13 @@ export async function createMachine(parts: MachineParts, order: MachineOrder): P
           own.orders = orders;
           return { orders, pods, duties: createDuties({ pods, orders, endWrites: [], log }) };
         },
-        deadMan: createDeadMan({ file: join(directory, 'dead-man.json'), bootId, uptimeMs: time.nowMs, own: null, log }),
+        deadMan: createDeadMan({
+          file: join(directory, 'dead-man.json'),
+          bootId,
+          uptimeMs: time.nowMs,
+          own: null,
+          log,
+        }),
         updates: { consider: () => Promise.resolve(false), confirm() {}, complain: () => false },
         powerOff: () => {
           machine.switchOff();
@@ -253,6 +265,9 @@ export async function createMachine(parts: MachineParts, order: MachineOrder): P
     get unreachableAt() {
       return power !== 'on' || isCutOff ? time.nowMs() : unreachableAt;
     },
+    get upAt() {
+      return upAt;
+    },
     get isAgentUp() {
       return agent !== null;
     },
@@ -283,6 +298,7 @@ export async function createMachine(parts: MachineParts, order: MachineOrder): P
       if (power === 'gone') return;
       boots++;
       power = 'booting';
+      upAt = time.nowMs() + afterMs;
       ssh.mood = 'hangs_up';
       const { signal } = life;
       void time.sleep(afterMs, signal).then(() => {

@@ -1,5 +1,5 @@
 /**
- * `npm run test:failover-world -- [--seeds 200] [--seed 1] [--hours 3] [--deeds 6] [--together 6] [--trace]`: so many times some hours of the failover
+ * `npm run test:failover-world -- [--seeds 200] [--seed 1] [--hours 2] [--deeds 5] [--together 6] [--trace]`: so many times some hours of the failover
  * world, from this seed on. Exits 1 when any promise broke; the line of the run names its seed, and what is known of it follows.
  */
 import { homedir, tmpdir, userInfo } from 'node:os';
@@ -13,8 +13,8 @@ const { values } = parseArgs({
   options: {
     seeds: { type: 'string', default: '200' },
     seed: { type: 'string', default: '1' },
-    hours: { type: 'string', default: '3' },
-    deeds: { type: 'string', default: '6' },
+    hours: { type: 'string', default: '2' },
+    deeds: { type: 'string', default: '5' },
     /** At once: each waits for its database most of the time. */
     together: { type: 'string', default: '6' },
     trace: { type: 'boolean', default: false },
@@ -33,7 +33,17 @@ for (const [name, number] of Object.entries(numbers)) {
   process.exit(2);
 }
 
-const SUMS = ['steps', 'failovers', 'takeovers', 'sleeps', 'snapshots', 'failedSnapshots', 'fenced', 'alarms', 'refusals'] as const;
+const SUMS = [
+  'steps',
+  'failovers',
+  'takeovers',
+  'sleeps',
+  'snapshots',
+  'failedSnapshots',
+  'fenced',
+  'alarms',
+  'refusals',
+] as const;
 const totals = Object.fromEntries(SUMS.map((name) => [name, 0])) as Record<(typeof SUMS)[number], number>;
 let broken = 0;
 let virtualHours = 0;
