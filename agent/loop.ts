@@ -122,7 +122,8 @@ async function beat(parts: AgentParts, link: Link, signal: AbortSignal): Promise
   let failures = 0;
   let trouble: string | null = null;
   while (!signal.aborted) {
-    if (deadMan.remainingMs() === 0) return switchOff(parts, link, signal);
+    // An agent that did not run for so long has not asked yet: perhaps it is answered.
+    if (failures > 0 && deadMan.remainingMs() === 0) return switchOff(parts, link, signal);
     const startedAt = parts.monotonicMs();
     const body = composeHeartbeat(parts, link, await readings.latest(signal), sequence++);
     const told = link.isCapable === true ? late.next() : [];

@@ -27,6 +27,7 @@ import { findOperation, finishOperation } from '../../db/operations.ts';
 import { rescheduleLost } from '../../db/place-pods.ts';
 import { findSnapshot, latestVerified, type SnapshotRow } from '../../db/snapshots.ts';
 import { findWorkspace, setWriter } from '../../db/workspaces.ts';
+import { proveAgain } from './fail-over-snapshot.ts';
 import { fetchFromStandby, leaveStandby, promote, restStandby, shouldFailBack } from './fail-over-standby.ts';
 import { applyTo, enter, wait, type Episode } from './fail-over-step.ts';
 import type { StepContext, StepResult } from './step.ts';
@@ -224,7 +225,7 @@ async function replace(context: StepContext, episode: Episode): Promise<StepResu
   return wait(context, RECHECK_MS, instance.note ?? 'another machine is bought');
 }
 
-async function tryAgain(context: StepContext, { failover }: Episode): Promise<StepResult | null> {
+async function tryAgain(context: StepContext, { failover, instance }: Episode): Promise<StepResult | null> {
   const last =
     failover.provision_id === null ? undefined : await findOperation(context.db, null, failover.provision_id);
   const endedAt = last?.finished_at?.getTime();
@@ -234,6 +235,8 @@ async function tryAgain(context: StepContext, { failover }: Episode): Promise<St
   const due = endedAt + Math.min(MAX_RETRY_MS, Math.max(MIN_RETRY_MS, spentMs));
   const leftMs = due - context.now().getTime();
   if (leftMs > 0) return wait(context, leftMs, `${failover.note ?? 'no machine was found'}; it is looked for again`);
+  const proving = await proveAgain(context, { failover, instance }, endedAt);
+  if (proving) return proving;
   await applyTo(context, async (tx) => {
     await lockInstance(tx, failover.instance_id);
     const held = await lockFailover(tx, failover.id);

@@ -363,6 +363,28 @@ describe("the dead man's switch", () => {
     );
     expect(did).toContain('off');
   });
+
+  it('asks once before it ends an agent that did not run for so long, and goes on where it is answered', async () => {
+    const options = { file: join(directory, 'kept.json'), bootId: 'boot-one', own: null, log: () => {} };
+    for (const [answer, ends] of [
+      [declared, []],
+      [silentFrom(0), ['off']],
+    ] as const) {
+      const before = createDeadMan({ ...options, uptimeMs: () => 0 });
+      before.declare(600_000);
+      before.sign();
+      const { did, work } = watchedWork();
+      keys.write({ nodeId: 'nod_1', key: 'ma_first' });
+      const nowMs = 5_000_000;
+      const { beats } = await live(120_000, answer, {
+        work,
+        deadMan: createDeadMan({ ...options, uptimeMs: () => nowMs }),
+        powerOff: () => Promise.resolve(void did.push('off')),
+      });
+      expect(beats.length).toBeGreaterThan(0);
+      expect(did.filter((one) => one === 'off').slice(0, 1)).toEqual(ends);
+    }
+  });
 });
 
 describe('the kept sign of life', () => {

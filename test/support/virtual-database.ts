@@ -15,8 +15,11 @@ export interface VirtualDatabase {
 }
 
 export interface VirtualServer {
-  /** A copy of the migrated template. */
-  create(): Promise<VirtualDatabase>;
+  /**
+   * A copy of the migrated template. @param pace how fast its clock runs while nobody advances it; below 1 what a busy machine takes longer
+   * for does not become hours of the test. @default 1
+   */
+  create(pace?: number): Promise<VirtualDatabase>;
   close(): Promise<void>;
 }
 
@@ -24,12 +27,12 @@ export interface VirtualServer {
 const SEARCH_PATH = 'public, virtual, pg_catalog';
 const CLOCK = [
   `create schema virtual`,
-  `create table virtual.clock (ahead interval not null)`,
-  `insert into virtual.clock values (interval '0')`,
+  `create table virtual.clock (ahead interval not null, since timestamptz not null, pace float8 not null)`,
+  `insert into virtual.clock values (interval '0', pg_catalog.now(), 1)`,
   `create function virtual.now() returns timestamptz language sql stable
-     as 'select pg_catalog.now() + (select ahead from virtual.clock)'`,
+     as 'select since + (pg_catalog.now() - since) * pace + ahead from virtual.clock'`,
   `create function virtual.clock_timestamp() returns timestamptz language sql volatile
-     as 'select pg_catalog.clock_timestamp() + (select ahead from virtual.clock)'`,
+     as 'select since + (pg_catalog.clock_timestamp() - since) * pace + ahead from virtual.clock'`,
   `grant usage on schema virtual to public`,
   `grant select on virtual.clock to public`,
 ];
@@ -49,16 +52,18 @@ export async function openVirtualServer(serverUrl: string): Promise<VirtualServe
   await setUp.end();
   await migrateDatabase(urlOf(template));
   return {
-    async create() {
+    async create(pace = 1) {
       const name = `${prefix}_${randomBytes(4).toString('hex')}`;
       await server.query(`create database ${name} template ${template}`);
       await server.query(`alter database ${name} set search_path = ${SEARCH_PATH}`);
       const owner = new pg.Pool({ connectionString: urlOf(name), max: 1, application_name: 'world clock' });
       owner.on('error', () => undefined); // its end does not wait for the connection's, which a forced drop may cut
       let aheadMs = 0;
+      const since = Date.now();
+      await owner.query(`update virtual.clock set since = to_timestamp($1), pace = $2`, [since / 1_000, pace]);
       return {
         url: urlOf(name),
-        now: () => new Date(Date.now() + aheadMs),
+        now: () => new Date(since + (Date.now() - since) * pace + aheadMs),
         async advance(ms) {
           aheadMs += ms;
           await owner.query(`update virtual.clock set ahead = $1 * interval '1 millisecond'`, [aheadMs]);

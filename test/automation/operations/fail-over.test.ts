@@ -8,7 +8,7 @@ import { inTransaction } from '../../../db/database.ts';
 import { findEndpoint } from '../../../db/endpoints.ts';
 import { saveFailoverPolicy } from '../../../db/failover-policies.ts';
 import { findFailover, type FailoverRow } from '../../../db/failovers.ts';
-import { wakeOperation } from '../../../db/operations.ts';
+import { finishOperation, wakeOperation } from '../../../db/operations.ts';
 import { listWatched } from '../../../db/node-watches.ts';
 import { findWorkspace } from '../../../db/workspaces.ts';
 import { CRASH_POINTS, type CrashPointName } from '../../../domain/crash-points.ts';
@@ -175,6 +175,49 @@ describe('a failover', { timeout: 60_000 }, () => {
     await fleet.endRestore(instanceId, 'succeeded');
     expect(await untilOver(failover)).toMatchObject({ phase: 'complete', replacement_attempt_id: second.id });
     expect((await reread(failover)).provision_id).not.toBe(first);
+  });
+
+  it('that cannot restore its snapshot has it read back again, and goes on with an older one where it is damaged', async () => {
+    await automation.asOwner(`create trigger hold_scripted_proof before insert on operations for each row
+      when (new.kind = 'verify_snapshot') execute function hold_scripted()`);
+    const { instanceId, nodeId, snapshotId: older } = await makeLost();
+    await inTransaction(automation.db, (tx) =>
+      beginSnapshot(tx, automation.queue, { instanceId, nodeId, cause: 'schedule' }),
+    );
+    const { id: damaged } = await fleet.endSnapshot(instanceId, 'verified');
+    const failover = await begin(instanceId);
+    for (let machine = 0; machine < 3; machine++) {
+      await fleet.boot(instanceId);
+      await fleet.endRestore(instanceId, 'failed');
+    }
+    const row = await automation.until(async () => {
+      const found = await reread(failover);
+      const ended = found.provision_id !== null && (await automation.operation(found.provision_id)).finished_at;
+      return ended ? found : null;
+    }, 'its provision is given up');
+    const findProof = () =>
+      automation.db
+        .selectFrom('operations')
+        .selectAll()
+        .where('kind', '=', 'verify_snapshot')
+        .where('target_id', '=', damaged)
+        .executeTakeFirst();
+    // It looks for a machine again when it has waited as long as it has tried.
+    let proof = await findProof();
+    for (let waits = 0; proof === undefined && waits < 10; waits++) {
+      await automation.passWait(row.operation_id as string);
+      proof = await findProof();
+    }
+    if (!proof) throw new Error('its snapshot is not read back again');
+    expect(await reread(failover)).toMatchObject({ snapshot_id: damaged, provision_id: row.provision_id });
+    await inTransaction(automation.db, async (tx) => {
+      await tx.updateTable('snapshots').set({ status: 'failed' }).where('id', '=', damaged).execute();
+      await finishOperation(tx, automation.queue, proof.id, 'failed', {});
+    });
+    await automation.passWait(row.operation_id as string);
+    await fleet.boot(instanceId);
+    await fleet.endRestore(instanceId, 'succeeded');
+    expect(await untilOver(failover)).toMatchObject({ phase: 'complete', snapshot_id: older });
   });
 
   it('begins empty where nothing was saved and a person accepts that, and writes its snapshots from then on', async () => {
