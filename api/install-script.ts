@@ -27,7 +27,7 @@ const SCRIPT = `#!/bin/sh
 # MUSTER_AGENT_SERVICE (auto)               systemd where that runs the machine, else none: a process of its own
 # MUSTER_AGENT_NODE                         the Node to use; 'served': the control plane's, whatever the machine has
 # Kept for the agent where they are set: MUSTER_AGENT_WORKSPACE (/workspace), MUSTER_AGENT_DOCKER (a socket), MUSTER_AGENT_ACTIVITY (a file),
-# MUSTER_AGENT_DEAD_MAN (off, or seconds), MUSTER_AGENT_POWEROFF (a command), MUSTER_AGENT_UPDATE (off)
+# MUSTER_AGENT_DEAD_MAN (off, or seconds), MUSTER_AGENT_POWEROFF (a command), MUSTER_AGENT_LOCK (off, or a command), MUSTER_AGENT_UPDATE (off)
 set -eu
 umask 077
 sha256=@SHA256@
@@ -160,7 +160,7 @@ uninstall() {
   fi
   rm -rf "$dir/agent.mjs" "$dir/agent.env" "$dir/agent.key" "$dir/registration.nonce" "$dir/agent.log" "$dir/keep.sh" "$dir/node" "$dir/node.gz" "$dir/node.new"
   rm -rf "$dir/orders" "$dir/containers" "$dir/restic-cache"
-  rm -f "$dir/dead-man.json" "$dir/update.json" "$dir/agent.mjs.previous" "$dir/next.agent.mjs" "$dir"/restic-[0-9a-f]* "$dir/restic.pid"
+  rm -f "$dir/dead-man.json" "$dir/write-access.json" "$dir/update.json" "$dir/agent.mjs.previous" "$dir/next.agent.mjs" "$dir"/restic-[0-9a-f]* "$dir/restic.pid"
   # What an installation or a write that was cut off left.
   rm -f "$dir/agent.mjs.new" "$dir/agent.env.new" "$dir"/agent.key.[0-9]* "$dir"/registration.nonce.[0-9]*
   rmdir "$dir" 2>/dev/null || true
@@ -199,6 +199,7 @@ write_environment() {
     kept MUSTER_AGENT_ACTIVITY "\${MUSTER_AGENT_ACTIVITY:-}"
     kept MUSTER_AGENT_DEAD_MAN "\${MUSTER_AGENT_DEAD_MAN:-}"
     kept MUSTER_AGENT_POWEROFF "\${MUSTER_AGENT_POWEROFF:-}"
+    kept MUSTER_AGENT_LOCK "\${MUSTER_AGENT_LOCK:-}"
     kept MUSTER_AGENT_UPDATE "\${MUSTER_AGENT_UPDATE:-}"
   } >"$dir/agent.env.new"
   mv "$dir/agent.env.new" "$dir/agent.env"

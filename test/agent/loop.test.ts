@@ -12,6 +12,8 @@ import { runAgent, type AgentParts } from '../../agent/loop.ts';
 import { createOrders } from '../../agent/orders.ts';
 import { readSettings } from '../../agent/settings.ts';
 import { createSystemReader, readBootId } from '../../agent/system-facts.ts';
+import type { WorkspaceLock } from '../../agent/workspace-lock.ts';
+import { createWriteAccess } from '../../agent/write-access.ts';
 import type { Loose } from '../support/api-server.ts';
 import {
   heartbeatBody,
@@ -22,6 +24,8 @@ import {
 } from '../../api/contract/nodes.ts';
 
 const READING: GpuReading = { verdict: 'healthy', reason: null, readAt: null, driverVersion: null, gpus: [] };
+
+const noLock: WorkspaceLock = { putOn: () => Promise.resolve(false), takeOff: () => Promise.resolve() };
 
 let directory: string;
 let keys: KeyStore;
@@ -59,7 +63,8 @@ async function live(untilMs: number, answer: (call: Call) => object | CallError,
     } as unknown as ControlPlane,
     work: (changed) => {
       const orders = createOrders({ directory, handlers: {}, changed, log: () => {} });
-      return { orders, pods: null, duties: createDuties({ pods: null, orders, endWrites: [], log: () => {} }) };
+      const writes = createWriteAccess({ file: join(directory, 'writes'), lock: noLock, bootId: 'b', log: () => {} });
+      return { orders, pods: null, duties: createDuties({ pods: null, orders, writes, log: () => {} }) };
     },
     deadMan: createDeadMan({
       file: join(directory, 'dead-man.json'),
@@ -255,8 +260,12 @@ function watchedWork(told: DesiredReply[] = []) {
   };
   const work: AgentParts['work'] = (changed) => {
     const orders = createOrders({ directory, handlers: {}, changed, log: () => {} });
-    const endWrites = [(reason: string) => void did.push(`end writes: ${reason}`)];
-    const duties = createDuties({ pods, orders, endWrites, log: () => {} });
+    const lock: WorkspaceLock = {
+      putOn: () => Promise.resolve(did.push('lock') > 0),
+      takeOff: () => Promise.resolve(void did.push('unlock')),
+    };
+    const writes = createWriteAccess({ file: join(directory, 'writes'), lock, bootId: 'b', log: () => {} });
+    const duties = createDuties({ pods, orders, writes, log: () => {} });
     for (const one of told) duties.apply(one);
     return { orders, pods, duties };
   };
@@ -318,11 +327,7 @@ describe("the dead man's switch", () => {
       work,
       powerOff: () => Promise.resolve(void (did.at(-1) !== 'off' && did.push('off'))),
     });
-    expect(did).toEqual([
-      'stop: no sign of life from the control plane',
-      'end writes: no sign of life from the control plane',
-      'off',
-    ]);
+    expect(did).toEqual(['stop: no sign of life from the control plane', 'lock', 'off']);
     const last = beats.at(-1)?.atMs ?? 0;
     expect(last).toBeGreaterThan(650_000);
     expect(last).toBeLessThanOrEqual(690_000 + 1);
@@ -376,13 +381,14 @@ describe('the kept sign of life', () => {
       ...change,
     });
 
-  it('goes on over a restart of the agent, and begins anew with the machine', () => {
+  it('goes on over a restart of the agent, and counts anew after one of the machine, by what was declared', () => {
     const before = open(1_000_000);
     before.declare(600_000);
     before.sign();
     expect(open(1_200_000).remainingMs()).toBe(400_000);
     expect(open(2_000_000).remainingMs()).toBe(0);
-    expect(open(50_000, { bootId: 'boot-two' }).remainingMs()).toBe(Infinity);
+    // Nobody may be left to declare it again.
+    expect(open(50_000, { bootId: 'boot-two' }).remainingMs()).toBe(600_000);
     // An uptime that went back is no silence.
     expect(open(500_000).remainingMs()).toBe(600_000);
   });
@@ -415,7 +421,7 @@ describe('a fenced node', () => {
       (call) => knowing({ isFenced: call.nowMs >= 20_000 && call.nowMs < 60_000 })(call),
       { work },
     );
-    expect(did).toEqual(['apply 0', 'stop: the node is fenced', 'end writes: the node is fenced', 'apply 0']);
+    expect(did).toEqual(['apply 0', 'stop: the node is fenced', 'lock', 'unlock', 'apply 0']);
     expect(beats.length).toBe(10);
   });
 });
