@@ -271,11 +271,12 @@ function composeHeartbeat(parts: AgentParts, link: Link, reading: Reading, seque
   const orders = link.orders.reports();
   const pods = link.pods?.report();
   const activity = parts.readActivity();
+  const { trouble } = parts.updates;
   return {
     bootId,
     sequence,
     agentVersion,
-    system,
+    system: trouble === null ? system : { ...system, agentUpdateTrouble: trouble },
     ...reading,
     ...(activity === undefined ? {} : { activity }),
     ...(link.duties.revision < 0 ? {} : { desiredRevision: link.duties.revision }),
