@@ -250,6 +250,9 @@ export async function insertNodeToken(tx: Tx, token: NewNodeToken): Promise<void
     .execute();
 }
 
+/** NOTIFY channel: an agent of a rented machine has registered; payload is the provider and the moment in milliseconds. */
+export const REGISTRATION_CHANNEL = 'machine_registered';
+
 export interface Registration {
   tokenHash: Buffer;
   nonceHash: Buffer;
@@ -285,6 +288,7 @@ export async function registerNode(tx: Tx, registration: Registration): Promise<
       'attempts.org_id',
       'attempts.instance_id',
       'attempts.status',
+      'attempts.provider',
       'used_at',
       'nonce_hash',
     ])
@@ -332,6 +336,8 @@ export async function registerNode(tx: Tx, registration: Registration): Promise<
     .set({ agent_registered_at: sql<Date>`now()`, updated_at: sql<Date>`now()` })
     .where('id', '=', token.attempt_id)
     .execute();
+  const word = sql`${token.provider} || ' ' || floor(extract(epoch from clock_timestamp()) * 1000)`;
+  await sql`select pg_notify(${REGISTRATION_CHANNEL}, ${word})`.execute(tx);
   return { kind: 'registered', nodeId, ...facts, isRepeat: false };
 }
 

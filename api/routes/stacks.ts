@@ -157,7 +157,7 @@ export const stackRoutes: Route[] = [
         const wanted = body.config === undefined ? undefined : parseConfig(row.kind, body.config);
         const config =
           standby && wanted
-            ? await changeStandbyConfig(tx, standby, row, { wanted, given: { ...body.config } })
+            ? await changeStandbyConfig(tx, standby, row, { wanted, given: body.config as Record<string, unknown> })
             : wanted;
         const changed = await changeStack(tx, row.id, {
           ...(config === undefined ? {} : { config }),

@@ -24,12 +24,12 @@ describe('metrics of standbys and failovers', () => {
     const ago = (ms: number) => new Date(Date.now() - ms);
     await db()
       .updateTable('standbys')
-      .set({ recovery_point_at: ago(90_000), behind_since: ago(1_000), behind_reason: 'x', rpo_ms: 60_000n })
+      .set({ recovery_point_at: ago(90_000), behind_since: ago(1_000), behind_reason: 'x', rpo_ms: 60_000 })
       .where('id', '=', made.id)
       .execute();
     await db()
       .updateTable('standbys')
-      .set({ created_at: ago(30_000), rpo_ms: 300_000n })
+      .set({ created_at: ago(30_000), rpo_ms: 300_000 })
       .where('id', '=', never.id)
       .execute();
     const first = await scrape();
