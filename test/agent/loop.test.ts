@@ -219,6 +219,23 @@ describe("the agent's life", () => {
     expect(logged.join()).toContain('ENOSPC');
   });
 
+  it('asks what to do before the first reading of its GPUs is there', async () => {
+    const did: string[] = [];
+    let read = () => {};
+    const reading = new Promise<GpuReading>((resolve) => (read = () => resolve(READING)));
+    const controlPlane = {
+      register: () => Promise.resolve({ nodeId: 'nod_1', key: 'ma_first', intervalMs: 10_000 }),
+      heartbeat: () => Promise.resolve(did.push('heartbeat') && { accepted: true, intervalMs: 10_000 }),
+      report: () => Promise.resolve({ acknowledgedOrders: [] }),
+      desired: (_key: string, { signal }: { signal: AbortSignal }) => {
+        if (did.push('desired') === 1) read();
+        return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(new CallError('x'))));
+      },
+    } as unknown as ControlPlane;
+    await live(15_000, good, { controlPlane, gpus: { read: () => reading } });
+    expect(did.slice(0, 2)).toEqual(['desired', 'heartbeat']);
+  });
+
   it('is not silenced by a reading that never comes back', async () => {
     const { beats } = await live(60_000, good, { gpus: { read: () => new Promise(() => {}) } });
     expect(beats.length).toBeGreaterThan(4);
