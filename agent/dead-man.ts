@@ -36,9 +36,10 @@ const KEEP_EVERY = 0.1;
 const KEEP_EVERY_MS = 60_000;
 
 export function createDeadMan({ file, bootId, uptimeMs, own, log }: DeadManParts): DeadMan {
-  const kept = readKept(file, bootId);
+  const kept = readKept(file);
   const startedAtMs = uptimeMs();
-  let heardAtMs = Math.min(kept?.heardAtMs ?? startedAtMs, startedAtMs);
+  // Another boot has another clock: from its beginning nothing was heard.
+  let heardAtMs = Math.min(kept?.bootId === bootId ? kept.heardAtMs : startedAtMs, startedAtMs);
   let keptAtMs = -Infinity;
   let declaredMs = kept?.deadManMs ?? null;
 
@@ -69,9 +70,10 @@ export function createDeadMan({ file, bootId, uptimeMs, own, log }: DeadManParts
   };
 }
 
-/** Of this boot; after another the machine begins anew. */
-function readKept(file: string, bootId: string): Kept | null {
+/** What was declared is true of every boot: a machine that its vendor starts again would run for ever where nobody is left to say it anew. */
+function readKept(file: string): Kept | null {
   const kept = readJson(file) as Partial<Kept> | null;
-  if (kept?.bootId !== bootId || typeof kept.heardAtMs !== 'number') return null;
-  return { bootId, heardAtMs: kept.heardAtMs, deadManMs: typeof kept.deadManMs === 'number' ? kept.deadManMs : null };
+  if (typeof kept?.bootId !== 'string' || typeof kept.heardAtMs !== 'number') return null;
+  const { bootId, heardAtMs, deadManMs } = kept;
+  return { bootId, heardAtMs, deadManMs: typeof deadManMs === 'number' ? deadManMs : null };
 }

@@ -105,6 +105,8 @@ export async function runAgent(parts: AgentParts, outside: AbortSignal): Promise
     askAgain: () => {},
     behind: 0,
   };
+  // At once: the first heartbeat waits for a reading of the GPUs, and a machine that is woken has files to restore.
+  startWatching(parts, link, signal);
   try {
     await beat(parts, link, signal);
   } finally {
@@ -165,6 +167,10 @@ function takeAnswer(parts: AgentParts, link: Link, reply: HeartbeatAnswer, signa
   link.duties.fence(reply.isFenced);
   link.behind = reply.desiredRevision === link.duties.revision ? 0 : link.behind + 1;
   if (link.behind > 1) link.askAgain();
+  startWatching(parts, link, signal);
+}
+
+function startWatching(parts: AgentParts, link: Link, signal: AbortSignal): void {
   link.watching ??= watch(parts, link, signal).finally(() => (link.watching = null));
 }
 
@@ -272,11 +278,12 @@ function composeHeartbeat(parts: AgentParts, link: Link, reading: Reading, seque
   const orders = link.orders.reports();
   const pods = link.pods?.report();
   const activity = parts.readActivity();
+  const { trouble } = parts.updates;
   return {
     bootId,
     sequence,
     agentVersion,
-    system,
+    system: trouble === null ? system : { ...system, agentUpdateTrouble: trouble },
     ...reading,
     ...(activity === undefined ? {} : { activity }),
     ...(link.duties.revision < 0 ? {} : { desiredRevision: link.duties.revision }),

@@ -23,6 +23,8 @@ import { createSnapshotOrders } from './snapshots/snapshot-orders.ts';
 import { createSystemReader, readBootId, readUptime } from './system-facts.ts';
 import { runTrial, tryOut } from './trial.ts';
 import { createUpdates } from './update.ts';
+import { createWorkspaceLock } from './workspace-lock.ts';
+import { createWriteAccess } from './write-access.ts';
 
 /** Put in by bundle.ts. */
 declare const AGENT_VERSION: string | undefined;
@@ -69,7 +71,7 @@ async function run(settings: AgentSettings): Promise<void> {
         () => new Date(),
         () => readDevices(settings.sysDirectory),
       ),
-      work: (changed) => createWork(settings, { controlPlane, keys, changed }),
+      work: (changed) => createWork(settings, { controlPlane, keys, changed, bootId: knownBootId }),
       deadMan: createDeadMan({
         file: join(directory, 'dead-man.json'),
         bootId: knownBootId,
@@ -105,11 +107,12 @@ interface WorkParts {
   controlPlane: ControlPlane;
   keys: KeyStore;
   changed: Reporter['changed'];
+  bootId: string;
 }
 
 /** What the agent does besides reporting. Each kind of order has its handler here. */
-function createWork(settings: AgentSettings, { controlPlane, keys, changed }: WorkParts): AgentWork {
-  const { url, directory, workspace, dockerSocket, programEnvironment } = settings;
+function createWork(settings: AgentSettings, { controlPlane, keys, changed, bootId }: WorkParts): AgentWork {
+  const { url, directory, workspace, lockCommand, dockerSocket, programEnvironment } = settings;
   const searchPath = programEnvironment['PATH'] ?? '';
   const handlers: Record<string, OrderHandler> = { ...createSnapshotOrders({ url, directory, workspace, searchPath }) };
   const engine = dockerSocket === null ? null : createEngine(dockerSocket);
@@ -121,7 +124,13 @@ function createWork(settings: AgentSettings, { controlPlane, keys, changed }: Wo
     handlers['stream_pod_logs'] = createPodLogOrder({ engine, pods, send, sleep });
   }
   const orders = createOrders({ directory, handlers, changed, log });
-  const duties = createDuties({ pods, orders, endWrites: [], log });
+  const writes = createWriteAccess({
+    file: join(directory, 'write-access.json'),
+    lock: createWorkspaceLock(lockCommand, workspace, programEnvironment),
+    bootId,
+    log,
+  });
+  const duties = createDuties({ pods, orders, writes, log });
   return { orders, pods, duties };
 }
 

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import { DEFAULT_POWER_OFF } from './power-off.ts';
+import { DEFAULT_LOCK } from './workspace-lock.ts';
 
 export interface AgentSettings {
   /** Scheme, host, port and path prefix of the control plane, without a slash at the end. */
@@ -29,6 +30,8 @@ export interface AgentSettings {
   dockerSocket: string | null;
   /** For the shell. */
   powerOffCommand: string;
+  /** For the shell, with `lock` or `unlock` and the workspace as its words; null: the workspace is never locked. */
+  lockCommand: string | null;
   /** What the machine's owner says of the dead man's time, in milliseconds; null: nothing, the control plane declares it. */
   deadMan: 'off' | number | null;
   updates: { isOn: boolean; spreadMs: number };
@@ -57,6 +60,7 @@ export function readSettings(env: Readonly<Record<string, string | undefined>> =
   }
   const workspace = readPath(env, 'MUSTER_AGENT_WORKSPACE') ?? DEFAULT_WORKSPACE;
   const deadMan = env['MUSTER_AGENT_DEAD_MAN']?.trim() || null;
+  const lock = env['MUSTER_AGENT_LOCK']?.trim() || DEFAULT_LOCK;
   const pick = (names: RegExp) =>
     Object.fromEntries(Object.entries(env).filter(([name]) => names.test(name))) as Record<string, string>;
   return {
@@ -72,6 +76,7 @@ export function readSettings(env: Readonly<Record<string, string | undefined>> =
     activityFile: readPath(env, 'MUSTER_AGENT_ACTIVITY') ?? join(workspace, ACTIVITY_FILE),
     dockerSocket: readPath(env, 'MUSTER_AGENT_DOCKER') ?? DOCKER_SOCKETS.find((path) => existsSync(path)) ?? null,
     powerOffCommand: env['MUSTER_AGENT_POWEROFF']?.trim() || DEFAULT_POWER_OFF,
+    lockCommand: lock === 'off' ? null : lock,
     deadMan: deadMan === null || deadMan === 'off' ? deadMan : readSeconds('MUSTER_AGENT_DEAD_MAN', deadMan, 5) * 1_000,
     updates: {
       isOn: (env['MUSTER_AGENT_UPDATE']?.trim() || 'on') !== 'off',

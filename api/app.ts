@@ -15,6 +15,7 @@ import { createHttpMetrics } from './http-metrics.ts';
 import { mountRoutes } from './mount.ts';
 import { sendProblem } from './problems.ts';
 import { ALL_ROUTES } from './routes/all-routes.ts';
+import { addStandbyMetrics } from './standby-metrics.ts';
 import { createStateService, isStatePath } from './state-service/state-service.ts';
 
 /** Tries of a password or an invite, for one address and email. */
@@ -40,6 +41,7 @@ export function createApp(deps: ApiDeps): App {
   };
   addFleetMetrics(deps.metrics, kysely);
   addBootMetrics(deps.metrics, kysely);
+  addStandbyMetrics(deps.metrics, kysely);
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag'); // replies are live; hashing each costs more than it saves

@@ -27,7 +27,7 @@ const SCRIPT = `#!/bin/sh
 # MUSTER_AGENT_SERVICE (auto)               systemd where that runs the machine, else none: a process of its own
 # MUSTER_AGENT_NODE                         the Node to use; 'served': the control plane's, whatever the machine has
 # Kept for the agent where they are set: MUSTER_AGENT_WORKSPACE (/workspace), MUSTER_AGENT_DOCKER (a socket), MUSTER_AGENT_ACTIVITY (a file),
-# MUSTER_AGENT_DEAD_MAN (off, or seconds), MUSTER_AGENT_POWEROFF (a command), MUSTER_AGENT_UPDATE (off)
+# MUSTER_AGENT_DEAD_MAN (off, or seconds), MUSTER_AGENT_POWEROFF (a command), MUSTER_AGENT_LOCK (off, or a command), MUSTER_AGENT_UPDATE (off)
 set -eu
 umask 077
 sha256=@SHA256@
@@ -158,9 +158,9 @@ uninstall() {
     rm -f "$unit"
     systemctl daemon-reload || true
   fi
-  rm -rf "$dir/agent.mjs" "$dir/agent.env" "$dir/agent.key" "$dir/registration.nonce" "$dir/agent.log" "$dir/keep.sh" "$dir/node" "$dir/node.gz" "$dir/node.new"
+  rm -rf "$dir/agent.mjs" "$dir/agent.env" "$dir/agent.key" "$dir/registration.nonce" "$dir/agent.log" "$dir/keep.sh" "$dir/start.sh" "$dir/node" "$dir/node.gz" "$dir/node.new"
   rm -rf "$dir/orders" "$dir/containers" "$dir/restic-cache"
-  rm -f "$dir/dead-man.json" "$dir/update.json" "$dir/agent.mjs.previous" "$dir/next.agent.mjs" "$dir"/restic-[0-9a-f]* "$dir/restic.pid"
+  rm -f "$dir/dead-man.json" "$dir/write-access.json" "$dir/update.json" "$dir/unproven-starts" "$dir/put-back" "$dir/agent.mjs.previous" "$dir/next.agent.mjs" "$dir"/restic-[0-9a-f]* "$dir/restic.pid"
   # What an installation or a write that was cut off left.
   rm -f "$dir/agent.mjs.new" "$dir/agent.env.new" "$dir"/agent.key.[0-9]* "$dir"/registration.nonce.[0-9]*
   rmdir "$dir" 2>/dev/null || true
@@ -178,6 +178,7 @@ download_agent() {
     fail "the download has the checksum $got instead of $sha256: run a fresh install.sh"
   fi
   mv "$dir/agent.mjs.new" "$dir/agent.mjs"
+  rm -f "$dir/unproven-starts" "$dir/put-back"
 }
 
 # The shell and systemd read the same file: in quotes both understand the same of these.
@@ -199,9 +200,31 @@ write_environment() {
     kept MUSTER_AGENT_ACTIVITY "\${MUSTER_AGENT_ACTIVITY:-}"
     kept MUSTER_AGENT_DEAD_MAN "\${MUSTER_AGENT_DEAD_MAN:-}"
     kept MUSTER_AGENT_POWEROFF "\${MUSTER_AGENT_POWEROFF:-}"
+    kept MUSTER_AGENT_LOCK "\${MUSTER_AGENT_LOCK:-}"
     kept MUSTER_AGENT_UPDATE "\${MUSTER_AGENT_UPDATE:-}"
   } >"$dir/agent.env.new"
   mv "$dir/agent.env.new" "$dir/agent.env"
+}
+
+# An agent that was just put in place and never gets so far as to be answered cannot put itself out of use: whoever starts it counts.
+write_starter() {
+  cat >"$dir/start.sh" <<START
+starts="$dir/unproven-starts"
+if [ -f "\\$starts" ]; then
+  count=\\$(cat "\\$starts")
+  case \\$count in '' | *[!0-9]*) count=0 ;; esac
+  count=\\$((count + 1))
+  if [ "\\$count" -gt 6 ] && [ -f "$dir/agent.mjs.previous" ]; then
+    echo "muster-agent: the agent ended \\$((count - 1)) times without being answered: the one before is put back" >&2
+    : >"$dir/put-back"
+    mv "$dir/agent.mjs.previous" "$dir/agent.mjs"
+    rm -f "\\$starts"
+  else
+    echo "\\$count" >"\\$starts"
+  fi
+fi
+exec "$node" $node_flags "$dir/agent.mjs"
+START
 }
 
 start_with_systemd() {
@@ -214,7 +237,7 @@ Wants=network-online.target
 [Service]
 EnvironmentFile=$dir/agent.env
 Environment=UV_THREADPOOL_SIZE=1 MALLOC_ARENA_MAX=1
-ExecStart=$node $node_flags $dir/agent.mjs
+ExecStart=/bin/sh $dir/start.sh
 Restart=always
 RestartSec=5
 OOMPolicy=continue
@@ -238,7 +261,7 @@ UV_THREADPOOL_SIZE=1 MALLOC_ARENA_MAX=1
 set +a
 trap 'kill "\\$child" 2>/dev/null; exit 0' TERM INT
 while :; do
-  "$node" $node_flags "$dir/agent.mjs" &
+  sh "$dir/start.sh" &
   child=\\$!
   echo "\\$child" >"$dir/agent.pid"
   wait "\\$child" || true
@@ -283,6 +306,7 @@ node=$(find_node) || { download_node && node=$dir/node; }
 changed=no
 if download_agent; then changed=yes; fi
 write_environment
+write_starter
 if [ "$foreground" = yes ]; then
   stop_agent
   write_keeper

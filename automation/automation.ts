@@ -51,7 +51,8 @@ import { createStateBackend, type EngineStateService } from './engine/state-back
 import { createWorker, type Worker } from './operations/worker.ts';
 import type { StepServices } from './operations/step.ts';
 import type { SnapshotServices } from './snapshots/restic-port.ts';
-import { createReadinessCrons } from './readiness/watch-readiness.ts';
+import { hearRegistrations, type RegistrationListener } from './readiness/hear-registrations.ts';
+import { createReadinessCrons, readinessCronName } from './readiness/watch-readiness.ts';
 
 export interface ProviderAccount {
   mode: 'live' | 'sandbox';
@@ -159,6 +160,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
     : null;
   const scheduler = options.roles.includes('cron') ? createScheduler(makeCrons(), { db, owner, log }) : null;
   let statusTimer: NodeJS.Timeout | undefined;
+  let registrations: RegistrationListener | undefined;
   let engineStatus = { ready: false, reason: 'looking for the engine' };
 
   function makeServices(): StepServices {
@@ -260,6 +262,8 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
       }
       if (scheduler) {
         scheduler.start();
+        const ring = (provider: string, at: Date) => scheduler.ring(readinessCronName(provider), at);
+        registrations = await hearRegistrations(database, ring, log);
         // What a person waits for after a start: offers to rent from.
         scheduler
           .runNow('sync-offers')
@@ -274,6 +278,7 @@ export async function createAutomation(options: AutomationOptions): Promise<Auto
     engineMissing: (reason) => (worker ? reportEngine(false, reason) : Promise.resolve()),
     async stop() {
       clearInterval(statusTimer);
+      await registrations?.close();
       await Promise.all([scheduler?.stop(), worker?.drain()]);
       await engine.close();
     },

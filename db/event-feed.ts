@@ -8,6 +8,7 @@ import { toLogEvent, type LogEvent, type LogRow } from './operation-log.ts';
 
 export interface FeedPosition {
   xid: string;
+  /** Of an event of a pod that pod's: behind the operations of the same transaction. */
   operationId: string;
   seq: number;
 }
@@ -29,7 +30,7 @@ export function formatPosition(position: FeedPosition): string {
 }
 
 export function parsePosition(text: string): FeedPosition | null {
-  const match = /^(\d{1,19})-(op_[a-z2-7]{16})-(\d{1,9})$/.exec(text);
+  const match = /^(\d{1,19})-((?:op|pod)_[a-z2-7]{16})-(\d{1,9})$/.exec(text);
   return match ? { xid: match[1] as string, operationId: match[2] as string, seq: Number(match[3]) } : null;
 }
 

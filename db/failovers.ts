@@ -53,6 +53,18 @@ export function findRunningFailover(executor: Executor, instanceId: string): Pro
     .executeTakeFirst();
 }
 
+/** Of these instances those with a failover under way. */
+export async function listFailingOver(executor: Executor, instanceIds: readonly string[]): Promise<Set<string>> {
+  if (instanceIds.length === 0) return new Set();
+  const rows = await executor
+    .selectFrom('failovers')
+    .select('instance_id')
+    .where('instance_id', 'in', instanceIds)
+    .where('finished_at', 'is', null)
+    .execute();
+  return new Set(rows.map((row) => row.instance_id));
+}
+
 export function findLatestFailover(executor: Executor, instanceId: string): Promise<FailoverRow | undefined> {
   return executor
     .selectFrom('failovers')

@@ -2,6 +2,7 @@
 import { sql, type Selectable } from 'kysely';
 import type { FailureVerdict } from '../domain/failure.ts';
 import { STALE_BEATS, type NodeStatus } from '../domain/node.ts';
+import { TAKING_OVER } from '../domain/standby.ts';
 import { runPrepared, type Database, type Executor, type Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import { insertDueSample, type NodeSample } from './node-samples.ts';
@@ -152,8 +153,11 @@ export interface RecordedHeartbeat {
   isKeyOffered: boolean;
   desiredRevision: number;
   isFenced: boolean;
-  /** Its machine is rented: it costs money for as long as it runs. */
-  isRented: boolean;
+  /**
+   * It switches its machine off where nobody answers: one that is rented, and a standby while it takes over. One at rest has nothing but a
+   * copy, and is what is left where the control plane comes back late; hosts of our own are never switched off.
+   */
+  obeysDeadMan: boolean;
 }
 
 /** undefined: the key is nobody's. The rule of order is domain/node.ts's placeBeat, the samples are a ring of a day. */
@@ -166,7 +170,7 @@ export async function recordHeartbeat(
   const isDue = sql<boolean>`key_made_at <= now() - ${beat.rotateAfterMs} * interval '1 millisecond'`;
   const statement = sql<RecordedHeartbeat>`
     with sender as materialized (
-      select id, org_id, desired_revision, fenced_at, attempt_id from nodes
+      select id, org_id, desired_revision, fenced_at, attempt_id, standby_id from nodes
       where key_hash = ${keyHash} or next_key_hash = ${keyHash}
     ), beat as (
       update nodes set
@@ -201,7 +205,9 @@ export async function recordHeartbeat(
     select sender.id as "nodeId", sender.org_id as "orgId", beat.id is not null as "isAccepted",
            coalesce(beat.is_reboot, false) as "isReboot", coalesce(beat.is_key_offered, false) as "isKeyOffered",
            sender.desired_revision as "desiredRevision", sender.fenced_at is not null as "isFenced",
-           sender.attempt_id is not null as "isRented",
+           sender.attempt_id is not null or case when sender.standby_id is null then false else exists (
+             select from standbys where id = sender.standby_id and status in (${sql.join(TAKING_OVER)})
+           ) end as "obeysDeadMan",
            -- A heartbeat that a crash of the server loses is followed by the next one, so its commit waits for no disk. A key that is handed
            -- out must be known after the crash.
            set_config('synchronous_commit',
@@ -244,6 +250,9 @@ export async function insertNodeToken(tx: Tx, token: NewNodeToken): Promise<void
     .execute();
 }
 
+/** NOTIFY channel: an agent of a rented machine has registered; payload is the provider and the moment in milliseconds. */
+export const REGISTRATION_CHANNEL = 'machine_registered';
+
 export interface Registration {
   tokenHash: Buffer;
   nonceHash: Buffer;
@@ -279,6 +288,7 @@ export async function registerNode(tx: Tx, registration: Registration): Promise<
       'attempts.org_id',
       'attempts.instance_id',
       'attempts.status',
+      'attempts.provider',
       'used_at',
       'nonce_hash',
     ])
@@ -326,6 +336,8 @@ export async function registerNode(tx: Tx, registration: Registration): Promise<
     .set({ agent_registered_at: sql<Date>`now()`, updated_at: sql<Date>`now()` })
     .where('id', '=', token.attempt_id)
     .execute();
+  const word = sql`${token.provider} || ' ' || floor(extract(epoch from clock_timestamp()) * 1000)`;
+  await sql`select pg_notify(${REGISTRATION_CHANNEL}, ${word})`.execute(tx);
   return { kind: 'registered', nodeId, ...facts, isRepeat: false };
 }
 

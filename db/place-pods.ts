@@ -22,11 +22,11 @@ export async function placePending(
   tx: Tx,
   orgId: string,
   intervalMs: number,
-): Promise<{ placed: number; waiting: number }> {
+): Promise<{ placed: number; waiting: number; lost: number }> {
   await sql`select pg_advisory_xact_lock(${LOCK_SPACE}, hashtext(${orgId}))`.execute(tx);
   const pending = await tx
     .selectFrom('pods')
-    .select(['id', 'run', 'reason', 'spec', 'requirements', 'previous_node_id'])
+    .select(['id', 'org_id', 'name', 'run', 'reason', 'spec', 'requirements', 'previous_node_id'])
     .where('org_id', '=', orgId)
     .where('status', '=', 'pending')
     .orderBy('created_at')
@@ -34,11 +34,20 @@ export async function placePending(
     .limit(MAX_PENDING)
     .forUpdate()
     .execute();
-  if (pending.length === 0) return { placed: 0, waiting: 0 };
+  if (pending.length === 0) return { placed: 0, waiting: 0, lost: 0 };
+  const gone = await findGonePlaces(tx, orgId, pending);
   let rooms = await listRooms(tx, orgId, intervalMs);
   const nodes = new Set<string>();
   let placed = 0;
+  let lost = 0;
   for (const pod of pending) {
+    const reason = whyNowhere(pod.requirements, gone);
+    if (reason !== null) {
+      lost += 1;
+      await update(tx, pod, { status: 'lost', reason, finished_at: sql<Date>`coalesce(finished_at, now())`, ...AWAY });
+      await audit(tx, pod, 'pod.lose', { reason });
+      continue;
+    }
     const needs = needsOf(pod);
     const placement = placePod(needs, rooms);
     if ('reason' in placement) {
@@ -65,7 +74,42 @@ export async function placePending(
     placed += 1;
   }
   for (const nodeId of [...nodes].sort()) await raiseDesired(tx, nodeId);
-  return { placed, waiting: pending.length - placed };
+  return { placed, waiting: pending.length - placed - lost, lost };
+}
+
+interface GonePlaces {
+  instances: ReadonlySet<string>;
+  nodes: ReadonlySet<string>;
+}
+
+/** Of the instances and nodes that these are bound to, those that no pod can ever run on again. */
+async function findGonePlaces(
+  tx: Tx,
+  orgId: string,
+  pods: readonly Pick<PodRow, 'requirements'>[],
+): Promise<GonePlaces> {
+  const idsOf = (member: 'instanceId' | 'nodeId') => [
+    ...new Set(pods.flatMap(({ requirements }) => requirements[member] ?? [])),
+  ];
+  const [instanceIds, nodeIds] = [idsOf('instanceId'), idsOf('nodeId')];
+  const { rows } = await sql<{ kind: 'instance' | 'node'; id: string }>`
+    select 'instance' as kind, wanted.id from unnest(${instanceIds}::text[]) as wanted(id)
+      left join instances i on i.id = wanted.id and i.org_id = ${orgId}
+      where i.id is null or i.status in ('destroying', 'destroyed')
+    union all
+    select 'node', wanted.id from unnest(${nodeIds}::text[]) as wanted(id)
+      left join nodes n on n.id = wanted.id and n.org_id = ${orgId}
+      left join attempts a on a.id = n.attempt_id left join hosts h on h.node_id = n.id
+      where n.id is null or a.status in ('destroying', 'gone', 'lost') or h.removed_at is not null`.execute(tx);
+  const of = (kind: string) => new Set(rows.filter((row) => row.kind === kind).map(({ id }) => id));
+  return { instances: of('instance'), nodes: of('node') };
+}
+
+/** null: it may be placed, now or later. */
+function whyNowhere({ instanceId, nodeId }: PodRow['requirements'], gone: GonePlaces): string | null {
+  if (instanceId !== null && gone.instances.has(instanceId)) return `its instance ${instanceId} is destroyed`;
+  if (nodeId !== null && gone.nodes.has(nodeId)) return `its node ${nodeId} is gone`;
+  return null;
 }
 
 /**
@@ -203,7 +247,12 @@ async function update(tx: Tx, row: Pick<PodRow, 'id'>, set: UpdateObject<Schema,
   await tx.updateTable('pods').set(set).where('id', '=', row.id).execute();
 }
 
-function audit(tx: Tx, row: PodRow, action: string, detail: Record<string, unknown>): Promise<void> {
+function audit(
+  tx: Tx,
+  row: Pick<PodRow, 'id' | 'org_id' | 'name'>,
+  action: string,
+  detail: Record<string, unknown>,
+): Promise<void> {
   const target = { targetKind: 'pod', targetId: row.id };
   return appendAudit(tx, {
     orgId: row.org_id,

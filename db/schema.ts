@@ -1091,6 +1091,8 @@ export interface Schema {
     created_at: MadeTime;
     removed_at: NullableTime;
   };
+  /** Written by the database alone. */
+  pod_events: { pod_id: string; seq: number; org_id: string; at: MadeTime; data: unknown; xid: string };
   pod_log_streams: {
     order_id: string;
     pod_id: string;

@@ -198,6 +198,16 @@ export async function changeStandby(executor: Executor, id: string, change: Stan
   await executor.updateTable('standbys').set(columns).where('id', '=', id).execute();
 }
 
+/** What it is at rest, as its stack's configuration says. */
+export async function declareStandby(tx: Tx, id: string, config: StandbyStackConfig): Promise<void> {
+  const { state = 'stopped' } = config;
+  await tx
+    .updateTable('standbys')
+    .set({ config: JSON.stringify(config), state })
+    .where('id', '=', id)
+    .execute();
+}
+
 export interface StandbyLook {
   recoveryPointAt: Date | null;
   /** null: it is not behind. */

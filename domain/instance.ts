@@ -58,7 +58,7 @@ export const PHASES = [
 ] as const;
 export type Phase = (typeof PHASES)[number];
 
-export const INSTANCE_ACTIONS = ['destroy', 'ssh', 'extend', 'hibernate', 'wake'] as const;
+export const INSTANCE_ACTIONS = ['destroy', 'ssh', 'extend', 'hibernate', 'wake', 'failover'] as const;
 export type InstanceAction = (typeof INSTANCE_ACTIONS)[number];
 
 const ACTION_FROM: Record<InstanceAction, readonly InstanceStatus[]> = {
@@ -67,11 +67,33 @@ const ACTION_FROM: Record<InstanceAction, readonly InstanceStatus[]> = {
   extend: ['requested', 'creating', 'booting', 'ready', 'hibernating', 'waking'],
   hibernate: ['ready'],
   wake: ['hibernated'],
+  failover: ['ready'],
 };
 
-/** What may be done to an instance in `status`; the API returns it, so that no client derives it again. */
-export function allowedActions(status: InstanceStatus): InstanceAction[] {
-  return INSTANCE_ACTIONS.filter((action) => ACTION_FROM[action].includes(status));
+/** What else decides, beside its status. */
+export interface ActionCircumstances {
+  /** Only with a workspace anything of it is kept. */
+  hasWorkspace: boolean;
+  /** The pool decides what it keeps. */
+  isWarmInPool: boolean;
+  /** The snapshot that it would wake with. */
+  hasRestorePoint: boolean;
+  /** It is being failed over: to fail it back is the standby's action. */
+  isFailingOver: boolean;
+}
+
+/** What may be done to an instance in `status`; the API returns it, so that no client derives it again. @param known absent: nothing is in the way */
+export function allowedActions(status: InstanceStatus, known?: ActionCircumstances): InstanceAction[] {
+  return INSTANCE_ACTIONS.filter(
+    (action) => ACTION_FROM[action].includes(status) && (known === undefined || isOpen(action, known)),
+  );
+}
+
+function isOpen(action: InstanceAction, known: ActionCircumstances): boolean {
+  if (action === 'hibernate') return known.hasWorkspace && !known.isWarmInPool && !known.isFailingOver;
+  if (action === 'wake') return known.hasRestorePoint;
+  if (action === 'failover') return !known.isFailingOver;
+  return true;
 }
 
 export function canBecome(from: InstanceStatus, to: InstanceStatus): boolean {

@@ -37,9 +37,11 @@ export function isAtRest(status: StandbyStatus): boolean {
   return status === 'warm' || status === 'stopped';
 }
 
-/** It has, or is about to have, the workspace: a sync would write over what it does. */
+/** It has, or is about to have, or had just now the workspace: a sync would write over what it does. */
+export const TAKING_OVER = ['promoting', 'serving', 'demoting'] as const satisfies readonly StandbyStatus[];
+
 export function isTakingOver(status: StandbyStatus): boolean {
-  return status === 'promoting' || status === 'serving' || status === 'demoting';
+  return (TAKING_OVER as readonly StandbyStatus[]).includes(status);
 }
 
 export const STANDBY_ACTIONS = ['failover', 'failback', 'drill', 'destroy'] as const;

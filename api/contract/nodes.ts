@@ -101,6 +101,11 @@ export const systemFacts = z
     diskFreeMib: count.nullable(),
     uptimeSeconds: count.nullable(),
     agentRssMib: count.nullable(),
+    agentUpdateTrouble: z
+      .string()
+      .max(300)
+      .optional()
+      .meta({ description: 'Why its agent is not the one that is handed out. Absent: nothing went wrong' }),
     cpuPercent: measured.nullable().optional().meta({ description: 'Of all processors, since the heartbeat before' }),
     memoryUsedMib: count.nullable().optional(),
     disks: z

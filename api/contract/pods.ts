@@ -350,3 +350,17 @@ function isClean(text: string): boolean {
 function hasDots(path: string): boolean {
   return path.split('/').some((part) => part === '.' || part === '..');
 }
+
+/** In `GET /events`: a pod has another status. */
+export const podEvent = z
+  .object({
+    podId: id('pod'),
+    seq: z.int().meta({ description: "Rises with each of the pod's" }),
+    at: time,
+    type: z.literal('pod'),
+    data: z.record(z.string(), z.unknown()).meta({
+      description: 'name, status, previousStatus, nodeId, run, reason, exitCode',
+    }),
+  })
+  .meta({ id: 'PodEvent' });
+export type PodEvent = z.infer<typeof podEvent>;

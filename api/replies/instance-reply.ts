@@ -10,13 +10,14 @@ import type { Attempt, Instance, InstanceCost } from '../contract/instances.ts';
 import { iso, isoOrNull, micro, microOrNull } from '../reply-values.ts';
 import { hibernationReply, NEVER_SLEPT, policyReply, savingsOf, type Sleeping } from './hibernation-reply.ts';
 
-/** @param attempts of this instance, oldest first */
+/** @param attempts of this instance, oldest first @param isFailingOver a failover of it is under way */
 export function instanceReply(
   row: InstanceRow,
   attempts: AttemptRow[],
   usage: UsageByAttempt,
   now: number,
   sleeping: Sleeping = NEVER_SLEPT,
+  isFailingOver = false,
 ): Instance {
   const request = row.request as ProvisionRequest;
   const shown = attemptShown(row, attempts);
@@ -27,9 +28,12 @@ export function instanceReply(
     phase: row.phase,
     phaseAt: phaseTimes(row),
     note: row.note,
-    allowedActions: allowedActions(row.status).filter(
-      (action) => action !== 'hibernate' || (sleeping.workspace !== undefined && row.pool_id === null),
-    ),
+    allowedActions: allowedActions(row.status, {
+      hasWorkspace: sleeping.workspace !== undefined,
+      isWarmInPool: row.pool_id !== null,
+      hasRestorePoint: row.restore_snapshot_id !== null,
+      isFailingOver,
+    }),
     provider: shown?.provider ?? null,
     providerInstanceId: shown?.provider_instance_id ?? null,
     machineId: shown?.machine_id ?? null,

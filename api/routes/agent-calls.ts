@@ -130,7 +130,7 @@ export const agentCallRoutes: Route[] = [
           ...(recorded.isKeyOffered ? { key: freshKey } : {}),
           desiredRevision: recorded.desiredRevision,
           acknowledgedOrders: await takeOrderReports(deps, nodeId, body.orders),
-          deadManMs: recorded.isRented ? (deps.agents.deadManMs ?? null) : null,
+          deadManMs: recorded.obeysDeadMan ? (deps.agents.deadManMs ?? null) : null,
           isFenced: recorded.isFenced,
           agentSha256: deps.agentSha256(),
         },

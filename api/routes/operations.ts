@@ -97,7 +97,8 @@ export const operationRoutes: Route[] = [
     access: 'read',
     area: AREA,
     summary: 'Events of everything in my org',
-    description: 'Server-Sent Events from now, or after `Last-Event-ID`. Never ends by itself.',
+    description:
+      'Server-Sent Events of operations, and of pods (`pod`: one has another status), from now, or after `Last-Event-ID`. Never ends by itself.',
     replies: { 200: 'text/event-stream' },
     handle: async (call) => {
       await streamFeed(call, { orgId: call.caller.orgId }, { from: 'now', isOver: async () => false });

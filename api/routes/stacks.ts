@@ -40,6 +40,7 @@ import { stackPlanReply, stackReply } from '../replies/stack-reply.ts';
 import { isoOrNull } from '../reply-values.ts';
 import { route, type Route } from '../route.ts';
 import { answerPlan } from '../stack-planning.ts';
+import { changeStandbyConfig, lockStandbyOfStack } from '../standby-change.ts';
 import { auditStack, holdStack, requireStack, stackParams, type StackCall } from '../stack-view.ts';
 
 const AREA = 'stacks';
@@ -147,10 +148,16 @@ export const stackRoutes: Route[] = [
     handle: async (call) => {
       const { body, actor, deps } = call;
       return deps.database.kysely.transaction().execute(async (tx) => {
+        const standby = body.config === undefined ? null : await lockStandbyOfStack(tx, call.params.id);
         const row = await holdStack(tx, call);
         if (body.config !== undefined) await refuseBesideChange(tx, row);
+        const wanted = body.config === undefined ? undefined : parseConfig(row.kind, body.config);
+        const config =
+          standby && wanted
+            ? await changeStandbyConfig(tx, standby, row, { wanted, given: body.config as Record<string, unknown> })
+            : wanted;
         const changed = await changeStack(tx, row.id, {
-          ...(body.config === undefined ? {} : { config: parseConfig(row.kind, body.config) }),
+          ...(config === undefined ? {} : { config }),
           ...(body.ceilingUsdPerHour === undefined
             ? {}
             : {

@@ -21,9 +21,10 @@ export function createPlacePodsCron({ db, intervalMs }: { db: Db; intervalMs: nu
       }
       for (const orgId of await listWaitingOrgs(db)) {
         if (signal.aborted) break;
-        const { placed, waiting } = await inTransaction(db, (tx) => placePending(tx, orgId, intervalMs));
+        const { placed, waiting, lost } = await inTransaction(db, (tx) => placePending(tx, orgId, intervalMs));
         sum.placed += placed;
         sum.waiting += waiting;
+        sum.lost += lost;
       }
       return sum;
     },

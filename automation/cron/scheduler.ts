@@ -18,6 +18,11 @@ export interface Cron {
 
 export interface Scheduler {
   start(): void;
+  /**
+   * Something happened that its next tick is too late for: a tick of that moment, by one of all replicas that heard of it. Behind the one
+   * that runs; several while it runs are one.
+   */
+  ring(name: string, at: Date): void;
   /** Runs a cron now, outside its schedule; waits for a run under way first. */
   runNow(name: string): Promise<TickCounts>;
   stop(): Promise<void>;
@@ -28,6 +33,8 @@ export function createScheduler(crons: Cron[], options: { db: Db; owner: string;
   const abort = new AbortController();
   const timers = new Map<string, NodeJS.Timeout>();
   const running = new Map<string, Promise<TickCounts>>();
+  const ticking = new Map<string, Promise<void>>();
+  const rung = new Map<string, Date>();
 
   function schedule(cron: Cron): void {
     if (abort.signal.aborted) return;
@@ -36,14 +43,27 @@ export function createScheduler(crons: Cron[], options: { db: Db; owner: string;
     timers.set(
       cron.name,
       setTimeout(() => {
-        void tick(cron, new Date(tickAt)).finally(() => schedule(cron));
+        void tickOrSkip(cron, new Date(tickAt)).finally(() => schedule(cron));
       }, tickAt - now),
     );
   }
 
+  /** A long run is not overlapped by the next tick. */
+  async function tickOrSkip(cron: Cron, tickAt: Date): Promise<void> {
+    const { name } = cron;
+    if (running.has(name) || ticking.has(name)) return;
+    const ticked = tick(cron, tickAt);
+    ticking.set(name, ticked);
+    await ticked;
+    ticking.delete(name);
+    const next = rung.get(name);
+    rung.delete(name);
+    if (next !== undefined && !abort.signal.aborted) await tickOrSkip(cron, next);
+  }
+
+  /** Never throws. */
   async function tick(cron: Cron, tickAt: Date): Promise<void> {
     try {
-      if (running.has(cron.name)) return; // a long run is not overlapped by the next tick
       if (cron.hasWork && !(await cron.hasWork())) return;
       if (!(await claimTick(db, cron.name, tickAt, owner))) return;
       const { counts, error } = await runOnce(cron);
@@ -70,6 +90,12 @@ export function createScheduler(crons: Cron[], options: { db: Db; owner: string;
     start() {
       for (const cron of crons) schedule(cron);
     },
+    ring(name, at) {
+      const cron = crons.find((one) => one.name === name);
+      if (!cron || abort.signal.aborted) return;
+      if (running.has(name) || ticking.has(name)) rung.set(name, at);
+      else void tickOrSkip(cron, at);
+    },
     async runNow(name) {
       const cron = crons.find((one) => one.name === name);
       if (!cron) throw new Error(`there is no cron ${name}`);
@@ -81,7 +107,7 @@ export function createScheduler(crons: Cron[], options: { db: Db; owner: string;
     async stop() {
       abort.abort();
       for (const timer of timers.values()) clearTimeout(timer);
-      await Promise.allSettled(running.values());
+      await Promise.allSettled([...running.values(), ...ticking.values()]);
     },
   };
 }

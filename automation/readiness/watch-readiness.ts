@@ -6,7 +6,7 @@
 import type { CrashPoint } from '../../domain/crash-points.ts';
 import type { ObservedInstance } from '../../domain/observed-instance.ts';
 import type { ProviderName } from '../../domain/provider.ts';
-import { judgeReadiness, type SshProbe } from '../../domain/readiness.ts';
+import { judgeProbe, judgeReadiness, type PromisedGpus, type SshProbe } from '../../domain/readiness.ts';
 import {
   findAgentRegistration,
   listBooting,
@@ -24,16 +24,22 @@ import { probeSsh } from './probe-ssh.ts';
 /** Probes at once: each is a handshake of some 20 ms of processor time. */
 const MAX_PROBES = 16;
 const PROBE_TIMEOUT_MS = 10_000;
+/** What a look found a moment ago is not looked for again when only the agent was missing. */
+const FRESH_LOOK_MS = 10_000;
 
 export interface ReadinessOptions extends FleetCronOptions {
   sshPrivateKey: string;
   crashPoint?: CrashPoint;
 }
 
+export function readinessCronName(provider: string): string {
+  return `watch-readiness-${provider}`;
+}
+
 /** One for each provider. */
 export function createReadinessCrons(options: ReadinessOptions): Cron[] {
   return options.providers.map((provider) => ({
-    name: `watch-readiness-${provider}`,
+    name: readinessCronName(provider),
     everyMs: options.everyMs,
     hasWork: async () => (await listBooting(options.db, provider)).length > 0,
     run: (signal) => watchProvider(options, provider, signal),
@@ -77,7 +83,10 @@ async function judgeOne(
   if (observed) await recordObservation(db, attempt.id, observed);
   // The phase of its own that a look at a registered machine is, however short.
   if (attempt.agent_registered_at) await reportBoot(db, attempt.instance_id, { phase: 'verifying' });
-  const ssh = observed?.status === 'running' && observed.ssh ? await probe(observed.ssh, options.sshPrivateKey) : null;
+  const ssh =
+    observed?.status === 'running' && observed.ssh
+      ? (freshLook(attempt, observed.ssh, options.now()) ?? (await probe(observed.ssh, options.sshPrivateKey)))
+      : null;
   const now = options.now();
   const isCarrier = attempt.agent_sealed !== null;
   // Read anew: it may have registered while it was probed.
@@ -86,7 +95,7 @@ async function judgeOne(
     observed,
     listingBelievable: true,
     ssh,
-    promised: { gpu: attempt.gpu ?? '', gpuCount: attempt.gpu_count ?? 1, gpuMemoryGib: attempt.gpu_memory_gib },
+    promised: promisedOf(attempt),
     agent: isCarrier ? { registeredAt: registeredAt?.getTime() ?? null } : null,
     attempt: { purchasedAt: attempt.purchased_at?.getTime() ?? null },
     now: now.getTime(),
@@ -111,6 +120,20 @@ async function judgeOne(
       await reportBoot(db, attempt.instance_id, { phase: verdict.phase, note: verdict.note });
   }
   return verdict.kind;
+}
+
+/** What is to be known of a machine that lacked nothing but its agent, which is there now. null: look now. */
+function freshLook(attempt: AttemptRow, { host, port }: { host: string; port: number }, now: Date): SshProbe | null {
+  const { last_check: last, agent_registered_at: registeredAt } = attempt;
+  if (registeredAt === null || last?.verdict !== 'not_yet' || last.ssh === null) return null;
+  const isSame = attempt.ssh_host === host && attempt.ssh_port === port;
+  const ageMs = now.getTime() - Date.parse(last.at);
+  if (!isSame || ageMs < 0 || ageMs >= FRESH_LOOK_MS) return null;
+  return judgeProbe(last.ssh, promisedOf(attempt)).kind === 'ready' ? last.ssh : null;
+}
+
+function promisedOf(attempt: AttemptRow): PromisedGpus {
+  return { gpu: attempt.gpu ?? '', gpuCount: attempt.gpu_count ?? 1, gpuMemoryGib: attempt.gpu_memory_gib };
 }
 
 function probe(target: { host: string; port: number; user: string }, privateKey: string): Promise<SshProbe> {

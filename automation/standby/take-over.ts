@@ -75,10 +75,11 @@ export async function demoteStandby(tx: Tx, services: TakeOverServices, order: T
   const last = await findUpdate(tx, promotion);
   if (last && !isFinished(last.status))
     return wait(services, 'stopping', `its stack is brought to rest: ${last.note ?? last.status}`);
-  if (isDeepStrictEqual(stack.config, wanted) && (last === undefined || last.status === 'succeeded')) {
-    return rest(tx, standby);
-  }
-  if (last && last.status !== 'succeeded') {
+  const isLooked = last?.status === 'succeeded';
+  // One that should run and is silent may have switched itself off while nobody asked for it: the update looks, and starts it.
+  const isAsDeclared = last === undefined && (wanted.state !== 'warm' || isHeard(standby, services.now()));
+  if (isDeepStrictEqual(stack.config, wanted) && (isLooked || isAsDeclared)) return rest(tx, standby);
+  if (last && !isLooked) {
     const failedUpdates = promotion.failedUpdates + 1;
     if (failedUpdates >= MAX_FAILED_UPDATES) {
       const detail = `it could not be brought to rest: ${last.error_detail ?? last.status}`;
@@ -150,11 +151,12 @@ async function ensureRunning(
 ): Promise<TakeOver | null> {
   const now = services.now().getTime();
   const heardAt = standby.node_heartbeat_at?.getTime() ?? 0;
+  const isRunning = isHeard(standby, services.now());
   const last = await findUpdate(tx, promotion);
   const stack = (await lockStack(tx, standby.stack_id)) as StackRow;
   const present = stack.config as StandbyStackConfig;
   if (last === undefined) {
-    if (present.state === 'warm' && now - heardAt < HEARD_MS) return null;
+    if (present.state === 'warm' && isRunning) return null;
     return start(tx, services, { standby, promotion, stack });
   }
   if (!isFinished(last.status))
@@ -162,7 +164,7 @@ async function ensureRunning(
   if (last.status === 'succeeded') {
     const endedAt = last.finished_at?.getTime() ?? now;
     // One of before its start proves nothing.
-    if (heardAt > (last.started_at?.getTime() ?? endedAt) && now - heardAt < HEARD_MS) return null;
+    if (heardAt > (last.started_at?.getTime() ?? endedAt) && isRunning) return null;
     if (now - endedAt < REGISTER_PATIENCE_MS)
       return wait(services, 'registering', 'its agent has not been heard of yet');
     return giveUp(tx, services, standby, {
@@ -178,6 +180,10 @@ async function ensureRunning(
   promotion.failedUpdates += 1;
   if (promotion.failedUpdates < MAX_FAILED_UPDATES) return start(tx, services, { standby, promotion, stack });
   return giveUp(tx, services, standby, { code: 'stack_failed', detail: `it could not be started: ${why}` });
+}
+
+function isHeard({ node_heartbeat_at: heardAt }: StandbyRow, now: Date): boolean {
+  return now.getTime() - (heardAt?.getTime() ?? 0) < HEARD_MS;
 }
 
 interface Start {

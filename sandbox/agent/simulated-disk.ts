@@ -36,6 +36,8 @@ export const DISK = {
   utilization: 'utilization',
   /** The machine has switched itself off. */
   poweredOff: 'powered-off',
+  /** Its workspace is read-only; this computer's own mounts are not the machine's. */
+  locked: 'workspace-locked',
   /** What its workloads touch to say that they are busy. */
   activity: 'workspace/.muster/active',
 } as const;
@@ -46,7 +48,7 @@ export function prepareDisk(home: string, machine: SeatedMachine): void {
   mkdirSync(at(DISK.bin), { recursive: true });
   mkdirSync(at(DISK.workspace), { recursive: true });
   mkdirSync(at(DISK.proc, 'sys', 'kernel', 'random'), { recursive: true });
-  rmSync(at(DISK.poweredOff), { force: true });
+  for (const name of [DISK.poweredOff, DISK.locked]) rmSync(at(name), { force: true });
   if (machine.gpus) writeFileSync(at(DISK.bin, 'nvidia-smi'), renderFakeSmi(machine.gpus), { mode: 0o755 });
   writeFiles(home, machine.files ?? {});
   writeFileSync(at(DISK.proc, 'sys', 'kernel', 'random', 'boot_id'), `${bootId.slice(0, 32)}\n`);
@@ -88,6 +90,7 @@ export function agentEnvironment(home: string, machine: SeatedMachine, url: stri
     MUSTER_AGENT_WORKSPACE: join(home, DISK.workspace),
     MUSTER_AGENT_DOCKER: engineSocket(home),
     MUSTER_AGENT_POWEROFF: `: > '${join(home, DISK.poweredOff)}'`,
+    MUSTER_AGENT_LOCK: `case $1 in lock) : > '${join(home, DISK.locked)}' ;; *) rm -f '${join(home, DISK.locked)}' ;; esac`,
     MUSTER_AGENT_UPDATE_SPREAD: '2',
   };
 }

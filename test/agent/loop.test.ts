@@ -12,6 +12,8 @@ import { runAgent, type AgentParts } from '../../agent/loop.ts';
 import { createOrders } from '../../agent/orders.ts';
 import { readSettings } from '../../agent/settings.ts';
 import { createSystemReader, readBootId } from '../../agent/system-facts.ts';
+import type { WorkspaceLock } from '../../agent/workspace-lock.ts';
+import { createWriteAccess } from '../../agent/write-access.ts';
 import type { Loose } from '../support/api-server.ts';
 import {
   heartbeatBody,
@@ -22,6 +24,8 @@ import {
 } from '../../api/contract/nodes.ts';
 
 const READING: GpuReading = { verdict: 'healthy', reason: null, readAt: null, driverVersion: null, gpus: [] };
+
+const noLock: WorkspaceLock = { putOn: () => Promise.resolve(false), takeOff: () => Promise.resolve() };
 
 let directory: string;
 let keys: KeyStore;
@@ -59,7 +63,8 @@ async function live(untilMs: number, answer: (call: Call) => object | CallError,
     } as unknown as ControlPlane,
     work: (changed) => {
       const orders = createOrders({ directory, handlers: {}, changed, log: () => {} });
-      return { orders, pods: null, duties: createDuties({ pods: null, orders, endWrites: [], log: () => {} }) };
+      const writes = createWriteAccess({ file: join(directory, 'writes'), lock: noLock, bootId: 'b', log: () => {} });
+      return { orders, pods: null, duties: createDuties({ pods: null, orders, writes, log: () => {} }) };
     },
     deadMan: createDeadMan({
       file: join(directory, 'dead-man.json'),
@@ -68,7 +73,7 @@ async function live(untilMs: number, answer: (call: Call) => object | CallError,
       own: null,
       log: () => {},
     }),
-    updates: { consider: () => Promise.resolve(false), confirm: () => {}, complain: () => false },
+    updates: { consider: () => Promise.resolve(false), confirm: () => {}, complain: () => false, trouble: null },
     powerOff: () => Promise.reject(new Error('no such machine')),
     readActivity: () => undefined,
     keys,
@@ -214,6 +219,23 @@ describe("the agent's life", () => {
     expect(logged.join()).toContain('ENOSPC');
   });
 
+  it('asks what to do before the first reading of its GPUs is there', async () => {
+    const did: string[] = [];
+    let read = () => {};
+    const reading = new Promise<GpuReading>((resolve) => (read = () => resolve(READING)));
+    const controlPlane = {
+      register: () => Promise.resolve({ nodeId: 'nod_1', key: 'ma_first', intervalMs: 10_000 }),
+      heartbeat: () => Promise.resolve(did.push('heartbeat') && { accepted: true, intervalMs: 10_000 }),
+      report: () => Promise.resolve({ acknowledgedOrders: [] }),
+      desired: (_key: string, { signal }: { signal: AbortSignal }) => {
+        if (did.push('desired') === 1) read();
+        return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(new CallError('x'))));
+      },
+    } as unknown as ControlPlane;
+    await live(15_000, good, { controlPlane, gpus: { read: () => reading } });
+    expect(did.slice(0, 2)).toEqual(['desired', 'heartbeat']);
+  });
+
   it('is not silenced by a reading that never comes back', async () => {
     const { beats } = await live(60_000, good, { gpus: { read: () => new Promise(() => {}) } });
     expect(beats.length).toBeGreaterThan(4);
@@ -255,8 +277,12 @@ function watchedWork(told: DesiredReply[] = []) {
   };
   const work: AgentParts['work'] = (changed) => {
     const orders = createOrders({ directory, handlers: {}, changed, log: () => {} });
-    const endWrites = [(reason: string) => void did.push(`end writes: ${reason}`)];
-    const duties = createDuties({ pods, orders, endWrites, log: () => {} });
+    const lock: WorkspaceLock = {
+      putOn: () => Promise.resolve(did.push('lock') > 0),
+      takeOff: () => Promise.resolve(void did.push('unlock')),
+    };
+    const writes = createWriteAccess({ file: join(directory, 'writes'), lock, bootId: 'b', log: () => {} });
+    const duties = createDuties({ pods, orders, writes, log: () => {} });
     for (const one of told) duties.apply(one);
     return { orders, pods, duties };
   };
@@ -318,11 +344,7 @@ describe("the dead man's switch", () => {
       work,
       powerOff: () => Promise.resolve(void (did.at(-1) !== 'off' && did.push('off'))),
     });
-    expect(did).toEqual([
-      'stop: no sign of life from the control plane',
-      'end writes: no sign of life from the control plane',
-      'off',
-    ]);
+    expect(did).toEqual(['stop: no sign of life from the control plane', 'lock', 'off']);
     const last = beats.at(-1)?.atMs ?? 0;
     expect(last).toBeGreaterThan(650_000);
     expect(last).toBeLessThanOrEqual(690_000 + 1);
@@ -398,13 +420,14 @@ describe('the kept sign of life', () => {
       ...change,
     });
 
-  it('goes on over a restart of the agent, and begins anew with the machine', () => {
+  it('goes on over a restart of the agent, and counts anew after one of the machine, by what was declared', () => {
     const before = open(1_000_000);
     before.declare(600_000);
     before.sign();
     expect(open(1_200_000).remainingMs()).toBe(400_000);
     expect(open(2_000_000).remainingMs()).toBe(0);
-    expect(open(50_000, { bootId: 'boot-two' }).remainingMs()).toBe(Infinity);
+    // Nobody may be left to declare it again.
+    expect(open(50_000, { bootId: 'boot-two' }).remainingMs()).toBe(600_000);
     // An uptime that went back is no silence.
     expect(open(500_000).remainingMs()).toBe(600_000);
   });
@@ -437,7 +460,7 @@ describe('a fenced node', () => {
       (call) => knowing({ isFenced: call.nowMs >= 20_000 && call.nowMs < 60_000 })(call),
       { work },
     );
-    expect(did).toEqual(['apply 0', 'stop: the node is fenced', 'end writes: the node is fenced', 'apply 0']);
+    expect(did).toEqual(['apply 0', 'stop: the node is fenced', 'lock', 'unlock', 'apply 0']);
     expect(beats.length).toBe(10);
   });
 });

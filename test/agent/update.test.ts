@@ -1,9 +1,11 @@
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createUpdates, type UpdateParts } from '../../agent/update.ts';
+import { renderInstallScript } from '../../api/install-script.ts';
 
 let directory: string;
 let program: string;
@@ -121,5 +123,60 @@ describe('an agent that is handed out anew', () => {
   it('does not matter where updates are off', async () => {
     const { updates } = start({ program: null });
     expect(await seeThrice(updates)).toEqual([false, false, false]);
+  });
+});
+
+describe('what starts the agent', () => {
+  /** start.sh, as the installer writes it. */
+  function writeStarter(): () => string {
+    const script = renderInstallScript('0'.repeat(64), {});
+    const functions = script.slice(0, script.indexOf('if [ "${1:-}" = uninstall ]'));
+    const env = { PATH: process.env['PATH'], MUSTER_AGENT_DIR: directory };
+    execFileSync('sh', ['-c', `${functions}\nnode=/bin/sh node_flags=\nwrite_starter`], { env });
+    return () => spawnSync('sh', [join(directory, 'start.sh')], { encoding: 'utf8', env }).stdout.trim();
+  }
+  const starts = () => readFileSync(join(directory, 'unproven-starts'), 'utf8').trim();
+
+  it('puts the one before back where the new one ended six times before it could look for itself, and that is told', async () => {
+    writeFileSync(program, 'echo old\n');
+    const NEXT = 'echo broken; exit 1\n';
+    const run = writeStarter();
+    expect([run(), run(), run()]).toEqual(['old', 'old', 'old']);
+    await seeThrice(start({ download: () => Promise.resolve(NEXT) }).updates, digest(NEXT));
+    expect(Array.from({ length: 7 }, run)).toEqual([...Array<string>(6).fill('broken'), 'old']);
+    expect(run()).toBe('old');
+    const { updates, log } = start();
+    expect(updates?.trouble).toMatch(/^the agent [0-9a-f]{12} was put out of use: it ended each time it was started/);
+    expect(log.join()).toMatch(/put out of use/);
+    // Not again, also not by later starts; and the trouble is told until what is handed out is what runs.
+    expect(await seeThrice(updates, digest(NEXT))).toEqual([false, false, false]);
+    expect(start().updates?.trouble).toBe(updates?.trouble);
+    await start().updates?.consider(digest('echo old\n'), idle);
+    expect(start().updates?.trouble).toBeNull();
+  });
+
+  it('counts no more once the new one was answered, and does not take one that was never put in place for a failure', async () => {
+    const run = writeStarter();
+    await seeThrice(start({ download: () => Promise.resolve('echo new\n') }).updates, digest('echo new\n'));
+    run();
+    expect(starts()).toBe('1');
+    start().updates?.confirm();
+    expect(Array.from({ length: 8 }, run)).toEqual(Array<string>(8).fill('new'));
+    // Killed between the note of the update and its rename.
+    const state = { trying: { sha256: digest('never there'), previous: digest('echo new\n'), starts: 0 }, refused: [] };
+    writeFileSync(join(directory, 'update.json'), JSON.stringify(state));
+    writeFileSync(join(directory, 'unproven-starts'), '5\n');
+    expect(start().updates?.trouble).toBeNull();
+    expect(existsSync(join(directory, 'unproven-starts'))).toBe(false);
+  });
+
+  it('is not led astray by a damaged count, or where there is none to put back', () => {
+    writeFileSync(program, 'echo old\n');
+    const run = writeStarter();
+    writeFileSync(join(directory, 'unproven-starts'), 'x y\n');
+    expect(run()).toBe('old');
+    expect(starts()).toBe('1');
+    writeFileSync(join(directory, 'unproven-starts'), '400\n');
+    expect(run()).toBe('old');
   });
 });

@@ -8,7 +8,7 @@ interface Received {
   id: string;
   event: string;
   /** An OperationEvent; empty for `end`. */
-  data: { operationId?: string; type?: string; data?: Record<string, unknown> };
+  data: { operationId?: string; podId?: string; type?: string; data?: Record<string, unknown> };
 }
 
 let server: ApiServer;
@@ -243,5 +243,69 @@ describe('the events of an instance', () => {
     const stream = await listen(`/api/v1/instances/${first?.id}/events`);
     await stream.until(() => stream.received.some((event) => event.data.operationId === destroyed.body.operation.id));
     expect(numbersOf(stream)).toEqual([1, 2]);
+  });
+});
+
+describe('the events of pods', () => {
+  const podsOf = ({ received }: Stream) =>
+    received.filter(({ event }) => event === 'pod').map(({ data }) => [data.podId, data.data?.['status']]);
+
+  it('are among those of everything, of my org only, and resumed with the others without loss or repetition', async () => {
+    const { key } = await server.makeKey('operator');
+    const stream = await listen('/api/v1/events', { key });
+    const foreign = await listen('/api/v1/events');
+    const { body } = await server.call('POST', '/api/v1/pods', { key, body: { image: 'busybox', name: 'one' } });
+    const { id } = body;
+    await stream.until(() => podsOf(stream).length === 1);
+    expect(stream.received.at(-1)).toMatchObject({
+      event: 'pod',
+      data: { podId: id, seq: 1, type: 'pod', data: { name: 'one', status: 'pending', previousStatus: null } },
+    });
+    await server.call('POST', `/api/v1/pods/${id}/stop`, { key });
+    const { operationId } = await provision(key);
+    await server.call('DELETE', `/api/v1/pods/${id}`, { key });
+    await stream.until(() => podsOf(stream).length === 3);
+    expect(podsOf(stream)).toEqual([
+      [id, 'pending'],
+      [id, 'stopped'],
+      [id, 'removed'],
+    ]);
+    const ids = stream.received.map((event) => event.id);
+    expect(new Set(ids).size).toBe(ids.length);
+    const again = await listen('/api/v1/events', { key, lastEventId: ids[0] as string });
+    await again.until(() => podsOf(again).length === 2);
+    const rest = again.received.map((event) => event.id);
+    expect(rest).toEqual(stream.received.slice(1, 1 + rest.length).map((event) => event.id));
+    expect(again.received.some(({ data }) => data.operationId === operationId)).toBe(true);
+    expect(podsOf(foreign)).toEqual([]);
+  });
+
+  it('do not run ahead of an operation whose transaction is older and still open', async () => {
+    const { key } = await server.makeKey('operator');
+    const { operationId } = await provision(key);
+    const stream = await listen('/api/v1/events', { key });
+    await server.database.kysely.transaction().execute(async (tx) => {
+      await appendEvents(tx, operationId, [{ type: 'note', data: { number: 7 } }]);
+      await server.call('POST', '/api/v1/pods', { key, body: { image: 'busybox', name: 'two' } });
+      await stream.until(() => stream.comments() > 3);
+      expect(podsOf(stream)).toEqual([]);
+    });
+    await stream.until(() => podsOf(stream).length === 1 && numbersOf(stream).length === 1);
+    expect(stream.received.map(({ event }) => event).filter((event) => ['note', 'pod'].includes(event))).toEqual([
+      'note',
+      'pod',
+    ]);
+  });
+
+  it('of one that comes and goes are kept to the last hundred', async () => {
+    const { key } = await server.makeKey('operator');
+    const { body } = await server.call('POST', '/api/v1/pods', { key, body: { image: 'busybox', name: 'three' } });
+    const db = server.database.kysely;
+    for (let turn = 0; turn < 120; turn++) {
+      const status = turn % 2 === 0 ? 'failed' : 'pending';
+      await db.updateTable('pods').set({ status }).where('id', '=', body.id).execute();
+    }
+    const kept = await db.selectFrom('pod_events').select('seq').where('pod_id', '=', body.id).orderBy('seq').execute();
+    expect([kept.length, kept[0]?.seq, kept.at(-1)?.seq]).toEqual([100, 22, 121]);
   });
 });

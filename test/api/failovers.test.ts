@@ -82,7 +82,10 @@ describe('a failover by hand', () => {
       },
     });
     await fleet.verified(instanceId, new Date(Date.now() - 30_000));
+    const actions = async () => (await call('GET', `/instances/${instanceId}`)).body.allowedActions;
+    expect(await actions()).toEqual(['destroy', 'ssh', 'extend', 'hibernate', 'failover']);
     const accepted = await call('POST', `/instances/${instanceId}/failover`, body);
+    expect(await actions()).toEqual(['destroy', 'ssh', 'extend']);
     expect(accepted).toMatchObject({
       status: 202,
       body: {

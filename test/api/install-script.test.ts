@@ -148,7 +148,7 @@ describe('on a machine without Node, the install script', () => {
     const first = await served(programs.sha256, token);
     expect(first).toMatchObject({ code: 0, output: expect.stringMatching(/downloading the control plane's/) });
     await until(async () => (await heartbeat(attemptId))?.heartbeat_at != null, 'a heartbeat', BOUND_MS);
-    expect(readFileSync(join(directory, 'keep.sh'), 'utf8')).toContain(`"${directory}/node"`);
+    expect(readFileSync(join(directory, 'start.sh'), 'utf8')).toContain(`"${directory}/node"`);
     expect((await served(programs.sha256, token)).output).not.toMatch(/downloading/);
     expect((await install(['uninstall'])).code).toBe(0);
     expect(existsSync(directory)).toBe(false);

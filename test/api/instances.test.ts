@@ -143,7 +143,7 @@ describe('GET /instances/:id', () => {
       machineId: 'm1',
       priceMicroUsdPerHour: 360_000,
       ssh: { host: '203.0.113.7', port: 41022, user: 'root' },
-      allowedActions: ['destroy', 'ssh', 'extend'],
+      allowedActions: ['destroy', 'ssh', 'extend', 'failover'],
       attempts: [{ id: attemptId, status: 'bought' }],
     });
     expect(Object.keys(shown.phaseAt).sort()).toEqual(['active', 'queued', 'starting']);

@@ -2,13 +2,15 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPlacePodsCron } from '../../automation/cron/place-pods.ts';
 import { inTransaction } from '../../db/database.ts';
 import { rescheduleLost } from '../../db/place-pods.ts';
-import { startApiServer, type ApiServer, type Loose } from '../support/api-server.ts';
+import { listOffers, startApiServer, type ApiServer, type Loose } from '../support/api-server.ts';
+import { recordMachine } from '../support/node-token.ts';
 import { addPodNode, type NodeMakeUp, type PodNode } from '../support/pod-node.ts';
 
 let server: ApiServer;
 const images: string[] = ['*'];
 beforeAll(async () => {
   server = await startApiServer({ podImages: images });
+  await listOffers(server, [{}]);
 });
 afterAll(() => server?.stop());
 
@@ -32,6 +34,9 @@ async function org(...makeUps: NodeMakeUp[]) {
     get: async (id: string): Promise<Loose> => (await call('GET', `/pods/${id}`)).body,
   };
 }
+
+const rowOf = (podId: string) =>
+  server.database.kysely.selectFrom('pods').select('requirements').where('id', '=', podId).executeTakeFirstOrThrow();
 
 const audited = async (orgId: string) =>
   (
@@ -323,6 +328,45 @@ describe('a node that is lost', () => {
     await nodes[0].beat([{ podId: moved.id, run: 1, status: 'running' }]);
     expect(await get(moved.id)).toMatchObject({ status: 'scheduled', nodeId: nodes[1].id });
     expect((await audited(orgId)).slice(-2).sort()).toEqual(['pod.lose', 'pod.reschedule']);
+  });
+
+  it('or was the machine of an instance that is destroyed: what waits for it is lost, and can be started elsewhere', async () => {
+    const { call, make, get, orgId, nodes } = await org({});
+    const db = server.database.kysely;
+    const { instanceId } = await recordMachine(server);
+    await db
+      .updateTable('instances')
+      .set({ org_id: orgId, status: 'hibernated' })
+      .where('id', '=', instanceId)
+      .execute();
+    const bound = await make({ name: 'bound', instanceId, secretEnv: { TOKEN: 'x' } });
+    const pinned = await make({ name: 'pinned' });
+    await nodes[0].obey();
+    await db.updateTable('pods').set({ status: 'pending', node_id: null }).where('id', '=', pinned.id).execute();
+    const requirements = JSON.stringify({ ...(await rowOf(pinned.id)).requirements, nodeId: nodes[0].id });
+    await db.updateTable('pods').set({ requirements }).where('id', '=', pinned.id).execute();
+    const cron = createPlacePodsCron({ db, intervalMs: 10_000 });
+    const { signal } = new AbortController();
+    await cron.run(signal);
+    expect(await get(bound.id)).toMatchObject({ status: 'pending' });
+    await db.updateTable('instances').set({ status: 'destroying' }).where('id', '=', instanceId).execute();
+    expect(await cron.run(signal)).toMatchObject({ lost: 1 });
+    const lost = { status: 'lost', nodeId: null, reason: `its instance ${instanceId} is destroyed` };
+    expect(await get(bound.id)).toMatchObject({
+      ...lost,
+      finishedAt: expect.any(String),
+      allowedActions: expect.arrayContaining(['start', 'delete']),
+    });
+    expect(await audited(orgId)).toContain('pod.lose');
+    // Bound as it is, it comes to the same end.
+    await call('POST', `/pods/${bound.id}/start`);
+    await cron.run(signal);
+    expect(await get(bound.id)).toMatchObject(lost);
+    // A node that is gone for good is no better.
+    await db.updateTable('pods').set({ status: 'pending', node_id: null }).where('id', '=', pinned.id).execute();
+    await db.updateTable('hosts').set({ removed_at: new Date() }).where('node_id', '=', nodes[0].id).execute();
+    await cron.run(signal);
+    expect(await get(pinned.id)).toMatchObject({ status: 'lost', reason: `its node ${nodes[0].id} is gone` });
   });
 
   it('by the word of whoever looks after nodes gets none before its heartbeats are overdue', async () => {

@@ -67,6 +67,59 @@ async function made(change: object = {}): Promise<Loose> {
   return (await get(`/standby/${accepted.body.standby.id}`)).body;
 }
 
+describe("changing a standby's stack", () => {
+  const declared = async (id: string) =>
+    server.database.kysely
+      .selectFrom('standbys')
+      .select(['config', 'state'])
+      .where('id', '=', id)
+      .executeTakeFirstOrThrow();
+  const patch = (stackId: string, config: object) =>
+    server.call('PATCH', `/api/v1/stacks/${stackId}`, { key, body: { config } });
+
+  it('changes what the standby goes back to after a failover, and keeps the zone that it is in', async () => {
+    const { id, stackId } = await made();
+    const wanted = { project: 'a-project', zone: 'europe-west4-a', fallbackZone: 'europe-west4-b', agent: true };
+    expect((await patch(stackId, { ...wanted, state: 'stopped' })).status).toBe(200);
+    expect(await declared(id)).toMatchObject({
+      state: 'stopped',
+      config: { fallbackZone: 'europe-west4-b', maxRunHours: 168 },
+    });
+    // As a failover left it.
+    const { config } = (await get(`/stacks/${stackId}`)).body;
+    const moved = JSON.stringify({ ...config, runIn: 'fallback_zone' });
+    await server.database.kysely.updateTable('stacks').set({ config: moved }).where('id', '=', stackId).execute();
+    const changed = await patch(stackId, { ...wanted, state: 'warm', dataDiskGib: 50 });
+    expect(changed).toMatchObject({
+      status: 200,
+      body: { config: { state: 'warm', dataDiskGib: 50, runIn: 'fallback_zone' } },
+    });
+    const after = await declared(id);
+    expect(after).toMatchObject({ state: 'warm', config: { state: 'warm', dataDiskGib: 50 } });
+    expect(after.config).not.toHaveProperty('runIn');
+    expect((await get(`/standby/${id}`)).body.state).toBe('warm');
+  });
+
+  it('is refused while it takes over, without its agent, and where a failover decides', async () => {
+    const { id, stackId } = await made();
+    const config = { project: 'a-project', zone: 'europe-west4-a', state: 'stopped', agent: true };
+    expect(await patch(stackId, { ...config, agent: false })).toMatchObject({
+      status: 422,
+      body: { errors: [{ path: 'config.agent' }] },
+    });
+    expect(await patch(stackId, { ...config, runIn: 'fallback_zone', fallbackZone: 'europe-west4-b' })).toMatchObject({
+      status: 422,
+      body: { errors: [{ path: 'config.runIn' }] },
+    });
+    const { kysely } = server.database;
+    await kysely.updateTable('standbys').set({ status: 'serving' }).where('id', '=', id).execute();
+    expect(await patch(stackId, config)).toMatchObject({ status: 409, body: { state: 'serving', standbyId: id } });
+    const ceiling = { key, body: { ceilingUsdPerHour: '1' } };
+    expect((await server.call('PATCH', `/api/v1/stacks/${stackId}`, ceiling)).status).toBe(200);
+    await kysely.updateTable('standbys').set({ status: 'stopped' }).where('id', '=', id).execute();
+  });
+});
+
 describe('making a standby', () => {
   it('is a stack with an agent and a guard against forgetting, and follows it', async () => {
     server.runner.outcomes.up = { outputs: { publicAddress: '', privateAddress: '10.62.0.2' } };

@@ -6,6 +6,7 @@ import {
   INSTANCE_NEXT,
   INSTANCE_STATUSES,
   isLive,
+  type InstanceAction,
   type InstanceStatus,
 } from '../../domain/instance.ts';
 import { isCancelable, isFinished, OPERATION_KINDS, OPERATION_STATUSES } from '../../domain/operation.ts';
@@ -46,6 +47,21 @@ describe('the table of instance statuses', () => {
       expect(allowedActions(status).includes('destroy')).toBe(canBecome(status, 'destroying'));
       expect(allowedActions(status).includes('ssh')).toBe(status === 'ready');
     }
+  });
+
+  it('offers to sleep, wake and fail over where that would be accepted', () => {
+    const known = { hasWorkspace: true, isWarmInPool: false, hasRestorePoint: true, isFailingOver: false };
+    const statusesOf = (action: InstanceAction, change: Partial<typeof known> = {}) =>
+      INSTANCE_STATUSES.filter((status) => allowedActions(status, { ...known, ...change }).includes(action));
+    expect(statusesOf('hibernate')).toEqual(['ready']);
+    expect(statusesOf('hibernate', { hasWorkspace: false })).toEqual([]);
+    expect(statusesOf('hibernate', { isWarmInPool: true })).toEqual([]);
+    expect(statusesOf('hibernate', { isFailingOver: true })).toEqual([]);
+    expect(statusesOf('wake')).toEqual(['hibernated']);
+    expect(statusesOf('wake', { hasRestorePoint: false })).toEqual([]);
+    expect(statusesOf('failover')).toEqual(['ready']);
+    expect(statusesOf('failover', { hasWorkspace: false })).toEqual(['ready']);
+    expect(statusesOf('failover', { isFailingOver: true })).toEqual([]);
   });
 });
 

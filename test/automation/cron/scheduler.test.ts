@@ -48,6 +48,41 @@ describe('two schedulers on one database', () => {
   });
 });
 
+describe('a cron that is rung', () => {
+  it('runs at once, on one of the replicas that heard it, and not before the run under way has ended', async () => {
+    const runs: string[] = [];
+    let open = (): void => {};
+    let gate: Promise<void> | null = null;
+    const rare = (owner: string): Cron => ({
+      name: 'rung',
+      everyMs: 3_600_000,
+      async run() {
+        runs.push(owner);
+        await gate;
+        return {};
+      },
+    });
+    const [one, two] = [start('one', rare('one')), start('two', rare('two'))];
+    const at = new Date();
+    one.ring('rung', at);
+    two.ring('rung', at);
+    one.ring('unknown', at);
+    await until(() => runs.length === 1, 'the first run');
+    await until(async () => (await listTicks('rung'))[0]?.finished_at != null, 'its end');
+    expect(runs).toHaveLength(1);
+    gate = new Promise((resolve) => (open = resolve));
+    one.ring('rung', new Date(at.getTime() + 1));
+    await until(() => runs.length === 2, 'the second run');
+    // Three while it runs are one more, of the last moment.
+    for (const ms of [2, 3, 4]) one.ring('rung', new Date(at.getTime() + ms));
+    expect(runs).toHaveLength(2);
+    open();
+    await until(() => runs.length === 3, 'one more run');
+    await until(async () => (await listTicks('rung')).every((tick) => tick.finished_at !== null), 'their ends');
+    expect((await listTicks('rung')).map((tick) => tick.tick_at.getTime() - at.getTime())).toEqual([0, 1, 4]);
+  });
+});
+
 describe('a scheduler', () => {
   it('does not overlap a long run with the next tick, and goes on after a run that failed', async () => {
     let atOnce = 0;

@@ -1,8 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { demoteStandby, promoteStandby, type TakeOver } from '../../../automation/standby/take-over.ts';
+import { sampleOf } from '../../../api/contract/node-sample.ts';
 import { findEndpoint } from '../../../db/endpoints.ts';
+import { recordHeartbeat } from '../../../db/nodes.ts';
 import { findStack } from '../../../db/stacks.ts';
 import { findWorkspace, setWriter } from '../../../db/workspaces.ts';
+import { makeHeartbeat } from '../../support/heartbeat.ts';
 import { startStandbyFleet, type MadeStandby, type StandbyFleet } from '../../support/standby-fleet.ts';
 
 let fleet: StandbyFleet;
@@ -83,6 +86,41 @@ describe('a warm standby that is in sync', () => {
     expect(await fleet.find(made.id)).toMatchObject({ status: 'warm', synced_snapshot_id: null, promotion: null });
     expect(await operationsOf(made, 'up_stack')).toEqual([]);
     expect(await demote(made)).toMatchObject({ kind: 'done' });
+  });
+});
+
+describe("the dead man's switch of a standby", () => {
+  const obeys = async (made: MadeStandby) => {
+    const keyHash = Buffer.from(made.id.padEnd(32, 'x').slice(0, 32));
+    await db().updateTable('nodes').set({ key_hash: keyHash }).where('standby_id', '=', made.id).execute();
+    const body = makeHeartbeat();
+    const sent = { ...body, keyHash, sample: sampleOf(body), freshKeyHash: Buffer.alloc(32), rotateAfterMs: 1e9 };
+    return (await recordHeartbeat(fleet.server.database, sent))?.obeysDeadMan;
+  };
+
+  it('holds while it takes over, serves and goes to rest, and neither before nor after', async () => {
+    const made = await fleet.make('warm');
+    await inSync(made);
+    const found: Record<string, unknown> = {};
+    for (const status of ['warm', 'stopped', 'promoting', 'serving', 'demoting', 'warm'] as const) {
+      await db().updateTable('standbys').set({ status }).where('id', '=', made.id).execute();
+      found[status] = await obeys(made);
+    }
+    expect(found).toEqual({ warm: false, stopped: false, promoting: true, serving: true, demoting: true });
+  });
+
+  it('leaves a warm one that is off: it is started when it goes to rest', async () => {
+    const made = await fleet.make('warm');
+    await inSync(made);
+    await promote(made);
+    await fleet.hear(made.id, 3_600_000);
+    expect(await demote(made)).toMatchObject({ kind: 'wait', phase: 'stopping' });
+    const [update, ...more] = await operationsOf(made, 'up_stack');
+    expect(more).toEqual([]);
+    expect(update?.input).toMatchObject({ refreshFirst: true });
+    await fleet.end(update!.id, 'succeeded');
+    expect(await demote(made)).toMatchObject({ kind: 'done' });
+    expect(await fleet.find(made.id)).toMatchObject({ status: 'warm' });
   });
 });
 
