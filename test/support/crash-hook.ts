@@ -5,10 +5,11 @@
 import { readdirSync, readFileSync, renameSync, appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CrashPointName } from '../../domain/crash-points.ts';
+import type { Victim } from './crash-cells.ts';
 
 export interface Armed {
   point: CrashPointName;
-  victim: 'control' | 'child' | 'engine' | 'postgres';
+  victim: Victim;
   controlPid: number;
   postmasterPidFile: string;
 }
