@@ -75,7 +75,7 @@ const SCRIPTS: Record<Scenario, (scene: CrashScene) => Promise<void>> = {
   standby: standInAndDestroy,
 };
 
-const BOUND_MS = 150_000;
+const BOUND_MS = 240_000;
 const LOOK_MS = 50;
 /** Of the vendors' time, at each look. */
 const ADVANCE_MS = 2_000;
