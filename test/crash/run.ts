@@ -4,7 +4,7 @@
  * in another scenario. Exits 1 when any promise broke, or a place was not reached that its scenario is to pass.
  */
 import { parseArgs } from 'node:util';
-import { drawCell, type CellWish } from '../support/crash-cells.ts';
+import { drawCell, type CellWish, type Kill } from '../support/crash-cells.ts';
 import { startCrashFleet } from '../support/crash-fleet.ts';
 
 const { values } = parseArgs({
@@ -30,15 +30,17 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const)
 for (let seed = first; seed <= last; seed++) {
   const cell = drawCell(seed, { ...others, ...points } as CellWish);
   const startedAt = performance.now();
-  const about = `seed ${seed} ${cell.point} ${cell.victim} ${cell.provider} ${cell.scenario}×${cell.count}`;
-  const place = `${cell.point} in ${cell.scenario}`;
+  const { point, victim } = cell.kills[0] as Kill;
+  const about = `seed ${seed} ${point} ${victim} ${cell.provider} ${cell.scenario}×${cell.count}`;
+  const place = `${point} in ${cell.scenario}`;
   try {
-    const { fired, machinesBought, problems } = await fleet.run(cell);
-    missed.set(place, (missed.get(place) ?? true) && !fired);
+    const { missed: places, machinesBought, problems } = await fleet.run(cell);
+    const isKilled = places.length === 0;
+    missed.set(place, (missed.get(place) ?? true) && !isKilled);
     bought += machinesBought;
     if (problems.length > 0) broken++;
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
-    console.log(`${about} ${fired ? 'killed' : 'not reached'} ${seconds} s ${problems.join('; ') || 'ok'}`);
+    console.log(`${about} ${isKilled ? 'killed' : 'not reached'} ${seconds} s ${problems.join('; ') || 'ok'}`);
   } catch (error) {
     broken++;
     console.log(`${about} FAILED ${String(error)}`);

@@ -15,10 +15,15 @@ export type Scenario = (typeof SCENARIOS)[number];
 export const VICTIMS = ['control', 'child', 'engine', 'postgres'] as const;
 export type Victim = (typeof VICTIMS)[number];
 
-export interface CrashCell {
-  seed: number;
+export interface Kill {
   point: CrashPointName;
   victim: Victim;
+}
+
+export interface CrashCell {
+  seed: number;
+  /** Each once, whenever its place is passed first. */
+  kills: readonly Kill[];
   /** Where everything is bought. */
   provider: ProviderName;
   scenario: Scenario;
@@ -78,12 +83,13 @@ export const SCENARIOS_OF = {
   stack_emptied: ['standby'],
 } satisfies Record<CrashPointName, readonly Scenario[]>;
 
-export type CellWish = Partial<Pick<CrashCell, 'victim' | 'provider' | 'scenario'>> & {
+export type CellWish = Partial<Pick<CrashCell, 'provider' | 'scenario'>> & {
+  victim?: Victim;
   /** @default all that the wished scenario passes */
   points?: readonly CrashPointName[];
 };
 
-/** All pairs of a place and a victim in turn, each with another provider and scenario in each round; faults by the seed. */
+/** One kill: all pairs of a place and a victim in turn, each with another provider and scenario in each round; faults by the seed. */
 export function drawCell(seed: number, wish: CellWish = {}): CrashCell {
   const isWished = (point: CrashPointName) => wish.scenario === undefined || scenariosOf(point).includes(wish.scenario);
   const points = wish.points ?? CRASH_POINTS.filter(isWished);
@@ -94,8 +100,7 @@ export function drawCell(seed: number, wish: CellWish = {}): CrashCell {
   const scenarios = scenariosOf(point);
   return {
     seed,
-    point,
-    victim: wish.victim ?? (VICTIMS[Math.floor(pair / points.length)] as Victim),
+    kills: [{ point, victim: wish.victim ?? (VICTIMS[Math.floor(pair / points.length)] as Victim) }],
     provider: wish.provider ?? (PROVIDER_NAMES[(seed + round) % PROVIDER_NAMES.length] as ProviderName),
     scenario: wish.scenario ?? (scenarios[round % scenarios.length] as Scenario),
     count: seed % 5 === 0 ? 3 : 1,

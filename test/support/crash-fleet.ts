@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Instance } from '../../api/contract/instances.ts';
+import type { CrashPointName } from '../../domain/crash-points.ts';
 import { createAgentRunner, type AgentRunner } from '../../sandbox/agent/agent-runner.ts';
 import type { RentalMachineReport } from '../../sandbox/rental/report.ts';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
@@ -26,8 +27,8 @@ export interface CrashFleet {
 }
 
 export interface CrashReport {
-  /** The place was passed and the victim killed. */
-  fired: boolean;
+  /** Places that were not passed, so that nobody was killed there. */
+  missed: CrashPointName[];
   machinesBought: number;
   problems: string[];
 }
@@ -43,9 +44,10 @@ export interface CrashScene {
   readonly problems: string[];
   /** Restarts what was killed, lets the vendor's time pass, and asks; what throws is asked again. */
   until(check: () => Promise<boolean>, what: string): Promise<void>;
-  /** From here on the cell's place kills its victim, once. */
+  /** From here on the cell's places kill their victims. */
   arm(): void;
-  hasFired(): boolean;
+  isKilledAt(point: CrashPointName): boolean;
+  missed(): CrashPointName[];
   /** Throws for any other status than 200. */
   get<T>(path: string): Promise<T>;
   /** Asked until it is accepted, once: each call has a key of its own. */
@@ -166,15 +168,15 @@ async function runCell(parts: Parts, cell: CrashCell): Promise<CrashReport> {
     rmSync(join(parts.dir, 'hook', 'armed.json'), { force: true });
     sandbox.clearFaults();
   }
-  return { fired: scene.hasFired(), machinesBought: scene.machines().length, problems: scene.problems };
+  return { missed: scene.missed(), machinesBought: scene.machines().length, problems: scene.problems };
 }
 
 function openScene({ dir, sandbox, muster, stoppedAt }: Parts, cell: CrashCell): CrashScene {
-  const hookFile = (name: string) => join(dir, 'hook', `${name}.json`);
+  const firedFile = (index: number) => join(dir, 'hook', `fired-${index}`);
   const before = new Set(sandbox.state()[cell.provider].machines.map(({ id }) => id));
   const name = `cell-${cell.seed}-${Math.random().toString(36).slice(2, 8)}`;
   let serial = 0;
-  rmSync(hookFile('fired'), { force: true });
+  for (const index of cell.kills.keys()) rmSync(firedFile(index), { force: true });
   const scene: CrashScene = {
     cell,
     sandbox,
@@ -198,14 +200,13 @@ function openScene({ dir, sandbox, muster, stoppedAt }: Parts, cell: CrashCell):
     },
     arm() {
       const armed: Armed = {
-        point: cell.point,
-        victim: cell.victim,
-        controlPid: muster.pid,
+        kills: cell.kills,
         postmasterPidFile: join(dir, 'data', 'postgres', 'cluster', 'postmaster.pid'),
       };
-      writeFileSync(hookFile('armed'), JSON.stringify(armed));
+      writeFileSync(join(dir, 'hook', 'armed.json'), JSON.stringify(armed));
     },
-    hasFired: () => existsSync(hookFile('fired')),
+    isKilledAt: (point) => cell.kills.some((kill) => kill.point === point),
+    missed: () => cell.kills.flatMap(({ point }, index) => (existsSync(firedFile(index)) ? [] : [point])),
     async get<T>(path: string) {
       const reply = await muster.request<T>('GET', `/api/v1${path}`);
       if (reply.status !== 200) throw new Error(`GET ${path}: ${reply.status}`);

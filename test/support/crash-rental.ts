@@ -6,7 +6,7 @@ import { wantedOf, type CrashScene } from './crash-fleet.ts';
 export async function rentAndDestroy(scene: CrashScene): Promise<void> {
   const { cell, problems } = scene;
   const poolId = cell.scenario === 'serverless' ? await warmUp(scene) : null;
-  if (cell.point === 'warm_given_up') await loseWarm(scene);
+  if (scene.isKilledAt('warm_given_up')) await loseWarm(scene);
   scene.arm();
   const ids = await scene.order({ count: cell.count, strategy: cell.scenario });
   const read = () => Promise.all(ids.map((id) => scene.instance(id)));
