@@ -29,9 +29,13 @@ describe('a rented machine with an agent', () => {
       const id = accepted.body.instances[0]?.id as string;
       const look = async () => (await lab.muster.request<Shown>('GET', `/api/v1/instances/${id}`)).body;
       await waitFor(async () => (await look()).status === 'ready', BOUND_MS, 'ready');
-      expect(Object.keys((await look()).phaseAt)).toEqual(expect.arrayContaining(['verifying', 'active']));
       const node = async () =>
         (await lab.muster.request<{ items: Shown[] }>('GET', `/api/v1/nodes?instanceId=${id}`)).body.items[0];
+      expect(await node()).toBeDefined();
+      const phases = Object.keys((await look()).phaseAt);
+      // The first where it registers before its machine is looked into, the second where it does meanwhile.
+      expect(phases.includes('verifying') || phases.includes('waiting_registration'), phases.join()).toBe(true);
+      expect(phases).toContain('active');
       await waitFor(async () => (await node())?.health === 'healthy', BOUND_MS, 'a healthy node');
       const [key] = lab.agents.running();
       expect(lab.agents.kill(key as string)).toBe(true);
