@@ -1,6 +1,6 @@
 /**
- * The named places of create and destroy at which a process may die. Code marks each with `crashPoint(name)`; the crash matrix
- * iterates over this list, so a step that is added here is tested, and a mark that is not listed does not compile.
+ * The named places at which a process may die while it buys, copies, moves or destroys. Code marks each with `crashPoint(name)`; the crash
+ * matrix iterates over this list, so a step that is added here is tested, and a mark that is not listed does not compile.
  */
 export const CRASH_POINTS = [
   // worker, provision
@@ -25,6 +25,10 @@ export const CRASH_POINTS = [
   'restore_ordered',
   'restore_given_up',
   'restore_applied',
+  // worker, snapshots
+  'snapshot_taken',
+  'snapshot_verified',
+  'snapshot_removed',
   // worker, failover
   'failover_fenced',
   'failover_promoted',
@@ -47,6 +51,9 @@ export const CRASH_POINTS = [
   'delete_verified',
   'destroy_applied',
   'stack_removed',
+  // worker, stacks of cloud resources
+  'stack_updated',
+  'stack_emptied',
 ] as const;
 export type CrashPointName = (typeof CRASH_POINTS)[number];
 

@@ -67,6 +67,7 @@ export async function upStack(context: StepContext): Promise<StepResult> {
     }
     await record(context, (tx) => setStackStatus(tx, stack.id, 'updating'));
     const outcome = await runStack(context, stack, 'up');
+    context.crashPoint('stack_updated');
     const { refreshFirst = false } = context.operation.input as OperationInput;
     return settle(
       context,
@@ -98,6 +99,7 @@ export async function destroyStack(context: StepContext): Promise<StepResult> {
     const outcome = await runStack(context, stack, 'destroy');
     const isGone = outcome.isOk && (outcome.state?.resources.length ?? 0) === 0;
     if (isGone) await context.runner.remove(stack.name);
+    context.crashPoint('stack_emptied');
     if (isGone) await record(context, (tx) => markHostsOfStackRemoved(tx, stack.id));
     return settle(
       context,

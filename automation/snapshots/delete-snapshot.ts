@@ -36,6 +36,7 @@ export async function deleteSnapshot(context: StepContext): Promise<StepResult> 
     if (operation.failures < MAX_FAILURES) return { kind: 'retry', afterMs: 0, note: error.message };
     return { kind: 'fail', error: { code: 'unavailable', detail: error.message } };
   }
+  context.crashPoint('snapshot_removed');
   await withClaim(db, context.claim, async (tx) => {
     for (const row of doomed)
       await moveSnapshot(tx, row.id, ['deleting'], { status: 'deleted', deleted_at: context.now() });

@@ -156,6 +156,7 @@ async function recordTaken(context: StepContext, snapshot: SnapshotRow, order: O
     return true;
   });
   if (!isTaken) return fail(context, snapshot, FENCED);
+  context.crashPoint('snapshot_taken');
   await context.emit([
     { type: 'snapshot', data: { snapshotId: snapshot.id, status: 'taken', message: 'taken; it is read back' } },
   ]);
@@ -198,6 +199,7 @@ async function verify(context: StepContext, snapshot: SnapshotRow): Promise<Step
       note: `${read.files} files with ${read.bytes} bytes were read back`,
     });
   });
+  context.crashPoint('snapshot_verified');
   await wakeWaiter(context, snapshot.waiting_operation_id);
   return { kind: 'recorded' };
 }

@@ -1,48 +1,30 @@
 /** Agents on the nodes of a cluster that Muster makes: the real program, engine and agent; simulated clouds and Kubernetes. */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createAgentRunner, type AgentRunner } from '../../sandbox/agent/agent-runner.ts';
-import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
 import type { Loose } from '../support/api-server.ts';
-import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import { openMusterLab, type MusterLab } from '../support/muster-lab.ts';
+import { waitFor } from '../support/muster-process.ts';
 
 const BOUND_MS = 90_000;
 
-let dir: string;
-let agents: AgentRunner;
-let sandbox: Sandbox;
-let muster: MusterProcess;
+let lab: MusterLab;
 beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'muster-cluster-agents-'));
-  agents = createAgentRunner(join(dir, 'agents'));
-  const sandboxPort = await findFreePort(10);
-  const parts = { machineWatch: agents, nodeAgents: agents, clouds: 'none' } as const;
-  sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), ...parts });
-  muster = await createMusterProcess({
-    dataDir: join(dir, 'data'),
-    sandboxPort,
+  lab = await openMusterLab({
+    clouds: 'none',
+    hasNodeAgents: true,
     env: { MUSTER_AGENT: 'on', MUSTER_AGENT_INTERVAL: '1 seconds' },
   });
-  await muster.start();
-  await waitFor(async () => (await muster.request('GET', '/ready')).status === 200, BOUND_MS);
 }, BOUND_MS);
-afterAll(async () => {
-  await muster?.kill('SIGTERM');
-  agents?.close();
-  await sandbox?.close();
-  rmSync(dir, { recursive: true, force: true });
-});
+afterAll(() => lab?.close());
 
-const get = async (path: string): Promise<Loose> => (await muster.request<Loose>('GET', `/api/v1${path}`)).body;
+const get = async (path: string): Promise<Loose> => (await lab.muster.request<Loose>('GET', `/api/v1${path}`)).body;
 
 describe('a cluster with node agents', () => {
   it(
     'has a real agent on each GPU node, NVIDIA and Gaudi, joined by what the cluster says; they go with their nodes',
     async () => {
-      const made = await muster.request<Loose>('POST', '/api/v1/clusters', {
+      const made = await lab.muster.request<Loose>('POST', '/api/v1/clusters', {
         kind: 'eks',
         name: 'train',
         region: 'us-east-1',
@@ -51,7 +33,7 @@ describe('a cluster with node agents', () => {
           { instanceType: 'dl1.24xlarge', maxSize: 1, desiredSize: 1 },
         ],
         // The table of prices and types has no Gaudi.
-        config: { checkCatalogue: false, nodeAgent: { image: 'muster/agent:1', controlPlaneUrl: muster.url } },
+        config: { checkCatalogue: false, nodeAgent: { image: 'muster/agent:1', controlPlaneUrl: lab.muster.url } },
         protect: false,
       });
       expect(made.status, JSON.stringify(made.body)).toBe(202);
@@ -77,13 +59,13 @@ describe('a cluster with node agents', () => {
       expect(items.find(({ name }: Loose) => name.startsWith('ip-system')).agent).toBeNull();
 
       // Nothing has to change, and the token stands in no row, plan or output in clear.
-      const plan = (await muster.request<Loose>('POST', `/api/v1/stacks/${stackId}/preview`)).body;
+      const plan = (await lab.muster.request<Loose>('POST', `/api/v1/stacks/${stackId}/preview`)).body;
       expect(plan).toMatchObject({ changes: [] });
-      const token = sandbox.clouds?.resources('kubernetes:core/v1:Secret')[0]?.properties['stringData'] as Loose;
+      const token = lab.sandbox.clouds?.resources('kubernetes:core/v1:Secret')[0]?.properties['stringData'] as Loose;
       expect(token.token).toMatch(/^mn_/);
       const found = execFileSync(
         'sh',
-        ['-c', `grep -rlF -e "$0" ${join(dir, 'data', 'engine')} || true`, token.token],
+        ['-c', `grep -rlF -e "$0" ${join(lab.dir, 'data', 'engine')} || true`, token.token],
         {
           encoding: 'utf8',
         },
@@ -91,13 +73,13 @@ describe('a cluster with node agents', () => {
       expect(found).toBe('');
       for (const path of [`/stacks/${stackId}`, `/stacks/${stackId}/outputs`, `/stacks/${stackId}/history`])
         expect(JSON.stringify(await get(path)), path).not.toContain(token.token);
-      expect(muster.output()).not.toContain(token.token);
+      expect(lab.muster.output()).not.toContain(token.token);
 
-      const destroyed = await muster.request<Loose>('DELETE', `/api/v1/clusters/${id}`);
+      const destroyed = await lab.muster.request<Loose>('DELETE', `/api/v1/clusters/${id}`);
       expect(destroyed.status).toBe(202);
       await waitFor(async () => (await get(`/clusters/${id}`)).status === 'destroyed', BOUND_MS, 'destroyed');
       expect((await nodes()).map(({ status }) => status)).toEqual(['gone', 'gone', 'gone']);
-      await waitFor(() => agents.running().length === 0, BOUND_MS, 'no agent runs');
+      await waitFor(() => lab.agents.running().length === 0, BOUND_MS, 'no agent runs');
     },
     2 * BOUND_MS,
   );

@@ -1,44 +1,21 @@
 /** A machine that dies, and a control plane that does: real Muster, engine, agents and restic, simulated machines. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createAgentRunner, type AgentRunner } from '../../sandbox/agent/agent-runner.ts';
-import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
-import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import { openMusterLab, type MusterLab } from '../support/muster-lab.ts';
+import { waitFor } from '../support/muster-process.ts';
 import { resticMissing } from '../support/restic.ts';
 
 const BOUND_MS = 180_000;
-const INTERVAL_MS = 2_000;
+const INTERVAL_MS = 1_000;
 
-let dir: string;
-let agents: AgentRunner;
-let sandbox: Sandbox;
-let muster: MusterProcess;
+let lab: MusterLab;
 beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'muster-failover-e2e-'));
-  const sandboxPort = await findFreePort(5);
-  agents = createAgentRunner(join(dir, 'agents'));
-  sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), machineWatch: agents });
-  muster = await createMusterProcess({
-    dataDir: join(dir, 'data'),
-    sandboxPort,
-    env: {
-      MUSTER_AGENT: 'on',
-      MUSTER_AGENT_INTERVAL: `${INTERVAL_MS} ms`,
-      MUSTER_READINESS_INTERVAL: '1 seconds',
-      MUSTER_PROVIDERS: 'vastai',
-    },
+  lab = await openMusterLab({
+    env: { MUSTER_AGENT: 'on', MUSTER_AGENT_INTERVAL: `${INTERVAL_MS} ms`, MUSTER_PROVIDERS: 'vastai' },
   });
-  await muster.start();
-  await waitFor(async () => (await muster.request('GET', '/ready')).status === 200, BOUND_MS);
 }, BOUND_MS);
-afterAll(async () => {
-  await muster?.kill('SIGTERM');
-  agents?.close();
-  await sandbox?.close();
-  rmSync(dir, { recursive: true, force: true });
-});
+afterAll(() => lab?.close());
 
 interface Shown {
   status: string;
@@ -57,29 +34,30 @@ describe.skipIf(resticMissing !== null)('an instance with a policy', () => {
         strategy: 'coldstart',
         failover: { mode: 'replace', rpo: '30 seconds', cooldown: '0 seconds' },
       };
-      const accepted = await muster.request<{ instances: { id: string }[] }>('POST', '/api/v1/instances', order);
+      const accepted = await lab.muster.request<{ instances: { id: string }[] }>('POST', '/api/v1/instances', order);
       const id = accepted.body.instances[0]?.id as string;
-      const look = async () => (await muster.request<Shown>('GET', `/api/v1/instances/${id}`)).body;
+      const look = async () => (await lab.muster.request<Shown>('GET', `/api/v1/instances/${id}`)).body;
       const episodes = async () =>
         (
-          await muster.request<{ items: Record<string, unknown>[] }>(
+          await lab.muster.request<{ items: Record<string, unknown>[] }>(
             'GET',
             `/api/v1/standby/failovers?instanceId=${id}`,
           )
         ).body.items;
       const endpoint = async () =>
-        (await muster.request<{ kind: string; port: number }>('GET', `/api/v1/instances/${id}/endpoint`)).body;
-      const fileOn = (shown: Shown) => join(dir, 'agents', `vastai-${shown.providerInstanceId}`, 'workspace', 'work');
+        (await lab.muster.request<{ kind: string; port: number }>('GET', `/api/v1/instances/${id}/endpoint`)).body;
+      const fileOn = (shown: Shown) =>
+        join(lab.dir, 'agents', `vastai-${shown.providerInstanceId}`, 'workspace', 'work');
       await waitFor(async () => (await look()).status === 'ready', BOUND_MS, 'ready');
       const first = await look();
       expect(await endpoint()).toMatchObject({ kind: 'instance', port: first.ssh.port });
       mkdirSync(join(fileOn(first), '..'), { recursive: true });
       writeFileSync(fileOn(first), 'what was done so far');
       const asked = Date.now();
-      await muster.request('POST', `/api/v1/instances/${id}/snapshots`, {});
+      await lab.muster.request('POST', `/api/v1/instances/${id}/snapshots`, {});
       const snapshots = async () =>
         (
-          await muster.request<{ items: { status: string; dataAt: string }[] }>(
+          await lab.muster.request<{ items: { status: string; dataAt: string }[] }>(
             'GET',
             `/api/v1/snapshots?instanceId=${id}`,
           )
@@ -90,7 +68,7 @@ describe.skipIf(resticMissing !== null)('an instance with a policy', () => {
 
       const lostAt = Date.now();
       const match = { instanceId: first.providerInstanceId };
-      await sandbox.addFault({ provider: 'vastai', endpoint: 'machine', kind: 'host_loss', match });
+      await lab.sandbox.addFault({ provider: 'vastai', endpoint: 'machine', kind: 'host_loss', match });
       await waitFor(async () => (await episodes())[0]?.['phase'] === 'complete', BOUND_MS, 'it has failed over');
       const [episode] = await episodes();
       expect(episode).toMatchObject({ cause: 'detected', mode: 'replace', isWithinRpo: true, failure: null });
@@ -101,13 +79,13 @@ describe.skipIf(resticMissing !== null)('an instance with a policy', () => {
       expect(readFileSync(fileOn(second), 'utf8')).toBe('what was done so far');
       expect(await endpoint()).toMatchObject({ kind: 'instance', port: second.ssh.port });
 
-      await muster.kill('SIGKILL');
+      await lab.muster.kill('SIGKILL');
       const downUntil = Date.now() + 8 * INTERVAL_MS;
       await waitFor(() => Date.now() > downUntil, BOUND_MS);
-      await muster.start();
+      await lab.muster.start();
       const node = async () =>
         (
-          await muster.request<{ items: { status: string; suspicion: unknown; instanceId: string }[] }>(
+          await lab.muster.request<{ items: { status: string; suspicion: unknown; instanceId: string }[] }>(
             'GET',
             `/api/v1/nodes?instanceId=${id}&status=online`,
           )

@@ -1,46 +1,28 @@
 /** Asleep and back: real Muster, engine, agent and restic, simulated machines. Every file comes back byte for byte. */
 import { createHash } from 'node:crypto';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Instance } from '../../api/contract/instances.ts';
-import { createAgentRunner, type AgentRunner } from '../../sandbox/agent/agent-runner.ts';
-import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
-import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import { openMusterLab, type MusterLab } from '../support/muster-lab.ts';
+import { waitFor } from '../support/muster-process.ts';
 import { resticMissing } from '../support/restic.ts';
 
 const BOUND_MS = 240_000;
 
-let dir: string;
-let agents: AgentRunner;
-let sandbox: Sandbox;
-let muster: MusterProcess;
+let lab: MusterLab;
 beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'muster-hibernation-e2e-'));
-  const sandboxPort = await findFreePort(5);
-  agents = createAgentRunner(join(dir, 'agents'));
-  sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), machineWatch: agents });
-  muster = await createMusterProcess({
-    dataDir: join(dir, 'data'),
-    sandboxPort,
-    env: { MUSTER_AGENT: 'on', MUSTER_READINESS_INTERVAL: '1 seconds', MUSTER_PROVIDERS: 'vastai' },
+  lab = await openMusterLab({
+    env: { MUSTER_AGENT: 'on', MUSTER_AGENT_INTERVAL: '1 seconds', MUSTER_PROVIDERS: 'vastai' },
   });
-  await muster.start();
-  await waitFor(async () => (await muster.request('GET', '/ready')).status === 200, BOUND_MS);
 }, BOUND_MS);
-afterAll(async () => {
-  await muster?.kill('SIGTERM');
-  agents?.close();
-  await sandbox?.close();
-  rmSync(dir, { recursive: true, force: true });
-});
+afterAll(() => lab?.close());
 
 const aliveMachines = () => {
-  const { machines } = sandbox.state().vastai;
+  const { machines } = lab.sandbox.state().vastai;
   return machines.filter((machine) => machine.origin !== 'foreign' && machine.destroyedAtMs === null);
 };
-const workspaceOf = (shown: Instance) => join(dir, 'agents', `vastai-${shown.providerInstanceId}`, 'workspace');
+const workspaceOf = (shown: Instance) => join(lab.dir, 'agents', `vastai-${shown.providerInstanceId}`, 'workspace');
 
 /** Of all paths, modes and contents. */
 function digestOf(root: string): string {
@@ -67,14 +49,14 @@ describe.skipIf(resticMissing !== null)('an instance', () => {
   it(
     'that sleeps has no machine anywhere, and wakes on another one with the same files',
     async () => {
-      const accepted = await muster.request<{ instances: { id: string }[] }>('POST', '/api/v1/instances', {
+      const accepted = await lab.muster.request<{ instances: { id: string }[] }>('POST', '/api/v1/instances', {
         gpu: 'RTX 4090',
         maxPriceUsdPerHour: '0.95',
         strategy: 'coldstart',
         hibernateWhenIdle: { for: '24 hours' },
       });
       const id = accepted.body.instances[0]?.id as string;
-      const look = async () => (await muster.request<Instance>('GET', `/api/v1/instances/${id}`)).body;
+      const look = async () => (await lab.muster.request<Instance>('GET', `/api/v1/instances/${id}`)).body;
       const until = async (status: string) => {
         await waitFor(async () => (await look()).status === status, BOUND_MS, status);
         return look();
@@ -82,30 +64,36 @@ describe.skipIf(resticMissing !== null)('an instance', () => {
       const first = await until('ready');
       fill(workspaceOf(first));
       const digest = digestOf(workspaceOf(first));
-      expect(await muster.request('POST', `/api/v1/instances/${id}/hibernate`, {})).toMatchObject({ status: 202 });
+      expect(await lab.muster.request('POST', `/api/v1/instances/${id}/hibernate`, {})).toMatchObject({ status: 202 });
       const asleep = await until('hibernated');
       expect(asleep).toMatchObject({ ssh: null, provider: null, allowedActions: ['destroy', 'wake'] });
       expect(aliveMachines()).toEqual([]);
-      expect((await muster.request('GET', `/api/v1/instances/${id}/endpoint`)).body).toMatchObject({ kind: 'none' });
+      expect((await lab.muster.request('GET', `/api/v1/instances/${id}/endpoint`)).body).toMatchObject({
+        kind: 'none',
+      });
       rmSync(workspaceOf(first), { recursive: true });
 
-      const plan = await muster.request<{ planHash: string }>('POST', `/api/v1/instances/${id}/wake`, { dryRun: true });
+      const plan = await lab.muster.request<{ planHash: string }>('POST', `/api/v1/instances/${id}/wake`, {
+        dryRun: true,
+      });
       expect(plan.status).toBe(200);
       const { planHash } = plan.body;
-      expect(await muster.request('POST', `/api/v1/instances/${id}/wake`, { planHash })).toMatchObject({ status: 202 });
+      expect(await lab.muster.request('POST', `/api/v1/instances/${id}/wake`, { planHash })).toMatchObject({
+        status: 202,
+      });
       // Killed and started again on the way.
       await waitFor(async () => (await look()).phase !== 'queued', BOUND_MS, 'it is on its way');
-      await muster.kill('SIGKILL');
-      await muster.start();
+      await lab.muster.kill('SIGKILL');
+      await lab.muster.start();
       const awake = await until('ready');
       expect(digestOf(workspaceOf(awake))).toBe(digest);
       expect(aliveMachines()).toHaveLength(1);
-      expect((await muster.request('GET', `/api/v1/instances/${id}/endpoint`)).body).toMatchObject({
+      expect((await lab.muster.request('GET', `/api/v1/instances/${id}/endpoint`)).body).toMatchObject({
         kind: 'instance',
         port: awake.ssh?.port,
       });
       expect(awake.savings?.asleepMs).toBeGreaterThan(0);
-      await muster.request('DELETE', `/api/v1/instances/${id}`);
+      await lab.muster.request('DELETE', `/api/v1/instances/${id}`);
       await until('destroyed');
       expect(aliveMachines()).toEqual([]);
     },

@@ -1,57 +1,36 @@
 /** A warm standby in a drill: real Muster, engine, agents and restic; the machines, Google's too, are simulated. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DrillReply, StandbyReply } from '../../api/contract/standbys.ts';
-import { createAgentRunner, type AgentRunner } from '../../sandbox/agent/agent-runner.ts';
-import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
-import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import { openMusterLab, type MusterLab } from '../support/muster-lab.ts';
+import { waitFor } from '../support/muster-process.ts';
 import { resticMissing } from '../support/restic.ts';
 
 const BOUND_MS = 240_000;
 
-let dir: string;
-let agents: AgentRunner;
-let sandbox: Sandbox;
-let muster: MusterProcess;
+let lab: MusterLab;
 beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'muster-standby-e2e-'));
-  const sandboxPort = await findFreePort(12);
-  agents = createAgentRunner(join(dir, 'agents'));
-  sandbox = await startSandbox({
-    port: sandboxPort,
-    dir: join(dir, 'sandbox'),
-    machineWatch: agents,
-    clouds: 'short',
-  });
-  muster = await createMusterProcess({
-    dataDir: join(dir, 'data'),
-    sandboxPort,
+  lab = await openMusterLab({
+    clouds: 'none',
+    // What is stored is searched for a secret below.
+    hasOwnPostgres: true,
     env: {
       MUSTER_AGENT: 'on',
-      MUSTER_AGENT_INTERVAL: '2 seconds',
-      MUSTER_READINESS_INTERVAL: '1 seconds',
+      MUSTER_AGENT_INTERVAL: '1 seconds',
       MUSTER_PROVIDERS: 'vastai',
       MUSTER_GCP_ENABLED: 'on',
     },
   });
-  await muster.start();
-  await waitFor(async () => (await muster.request('GET', '/ready')).status === 200, BOUND_MS);
 }, BOUND_MS);
-afterAll(async () => {
-  await muster?.kill('SIGTERM');
-  agents?.close();
-  await sandbox?.close();
-  rmSync(dir, { recursive: true, force: true });
-});
+afterAll(() => lab?.close());
 
-const get = async <T>(path: string) => (await muster.request<T>('GET', `/api/v1${path}`)).body;
+const get = async <T>(path: string) => (await lab.muster.request<T>('GET', `/api/v1${path}`)).body;
 /** Of the machine with that beginning of a name. */
 const workOn = (machine: string) => {
-  const home = readdirSync(join(dir, 'agents')).find((one) => one.startsWith(machine)) ?? 'none';
-  return join(dir, 'agents', home, 'workspace', 'work');
+  const home = readdirSync(join(lab.dir, 'agents')).find((one) => one.startsWith(machine)) ?? 'none';
+  return join(lab.dir, 'agents', home, 'workspace', 'work');
 };
 
 describe.skipIf(resticMissing !== null)('a warm standby', () => {
@@ -64,7 +43,7 @@ describe.skipIf(resticMissing !== null)('a warm standby', () => {
         strategy: 'coldstart',
         failover: { mode: 'standby', rpo: '60 seconds', cooldown: '0 seconds' },
       };
-      const accepted = await muster.request<{ instances: { id: string }[] }>('POST', '/api/v1/instances', order);
+      const accepted = await lab.muster.request<{ instances: { id: string }[] }>('POST', '/api/v1/instances', order);
       const instanceId = accepted.body.instances[0]?.id as string;
       const instance = () => get<{ status: string; providerInstanceId: string }>(`/instances/${instanceId}`);
       await waitFor(async () => (await instance()).status === 'ready', BOUND_MS, 'ready');
@@ -72,7 +51,7 @@ describe.skipIf(resticMissing !== null)('a warm standby', () => {
       mkdirSync(join(workOn(`vastai-${first.providerInstanceId}`), '..'), { recursive: true });
       writeFileSync(workOn(`vastai-${first.providerInstanceId}`), 'what was done so far');
 
-      const made = await muster.request<{ standby: StandbyReply }>('POST', '/api/v1/standby', {
+      const made = await lab.muster.request<{ standby: StandbyReply }>('POST', '/api/v1/standby', {
         instanceId,
         name: 'stand',
         state: 'warm',
@@ -86,15 +65,17 @@ describe.skipIf(resticMissing !== null)('a warm standby', () => {
       expect(await standby()).toMatchObject({ status: 'warm', lag: { isBehind: false }, failure: null });
       expect(readFileSync(workOn('gcp-'), 'utf8')).toBe('what was done so far');
 
-      const [machine] = sandbox.clouds!.resources('Instance');
+      const [machine] = lab.sandbox.clouds!.resources('Instance');
       const script = (machine!.properties['metadata'] as Record<string, string>)['startup-script'] as string;
       const token = /MUSTER_AGENT_TOKEN='([^']+)'/.exec(script)![1] as string;
       expect(
         JSON.stringify([await get(`/stacks/${stackId}/outputs`), await get(`/stacks/${stackId}/resources`)]),
       ).not.toContain(token);
-      expect(findText(join(dir, 'data'), token)).toEqual([]);
+      expect(findText(join(lab.dir, 'data'), token)).toEqual([]);
 
-      const drilled = await muster.request<{ drill: DrillReply }>('POST', '/api/v1/standby/drills', { standbyId: id });
+      const drilled = await lab.muster.request<{ drill: DrillReply }>('POST', '/api/v1/standby/drills', {
+        standbyId: id,
+      });
       expect(drilled.status).toBe(202);
       const drill = () => get<DrillReply>(`/standby/drills/${drilled.body.drill.id}`);
       await waitFor(async () => (await standby()).status === 'serving', BOUND_MS, 'it serves');
@@ -118,11 +99,11 @@ describe.skipIf(resticMissing !== null)('a warm standby', () => {
       expect(await get(`/instances/${instanceId}/endpoint`)).toMatchObject({ kind: 'instance' });
       await waitFor(async () => (await standby()).status === 'warm', BOUND_MS, 'it is at rest');
 
-      const gone = await muster.request('DELETE', `/api/v1/standby/${id}`);
+      const gone = await lab.muster.request('DELETE', `/api/v1/standby/${id}`);
       expect(gone.status).toBe(202);
       await waitFor(async () => (await standby()).status === 'destroyed', BOUND_MS, 'it is gone');
-      expect(agents.running().filter((key) => key.startsWith('gcp/'))).toEqual([]);
-      expect(sandbox.clouds!.resources('Instance')).toEqual([]);
+      expect(lab.agents.running().filter((key) => key.startsWith('gcp/'))).toEqual([]);
+      expect(lab.sandbox.clouds!.resources('Instance')).toEqual([]);
     },
     BOUND_MS,
   );

@@ -1,31 +1,35 @@
 /**
  * The crash matrix's hook, given to node by --import and inherited by operation children. Its URL carries `?dir=…`: whenever a crash
- * point is passed and `<dir>/armed.json` names it, the file is consumed and the named process is killed with SIGKILL.
+ * point is passed that `<dir>/armed.json` names, the victim named with it is killed with SIGKILL; each entry once, told by `<dir>/fired-N`.
  */
-import { readdirSync, readFileSync, renameSync, appendFileSync } from 'node:fs';
+import { appendFileSync, closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import type { CrashPointName } from '../../domain/crash-points.ts';
+import type { Kill } from './crash-cells.ts';
 
 export interface Armed {
-  point: CrashPointName;
-  victim: 'control' | 'child' | 'engine' | 'postgres';
-  controlPid: number;
+  kills: readonly Kill[];
   postmasterPidFile: string;
 }
 
 const dir = new URL(import.meta.url).searchParams.get('dir') as string;
+const controlPidFile = join(dir, 'control.pid');
+/** Modules are loaded by then. Who is killed writes no cache of them at its end, and would be slow to start each time. */
+const LOADED_MS = 3_000;
+
+if (isControl()) {
+  writeFileSync(controlPidFile, String(process.pid));
+  setTimeout(() => flushCompileCache(), LOADED_MS).unref();
+}
 
 (globalThis as { musterCrashPoint?: (name: CrashPointName) => void }).musterCrashPoint = (name) => {
-  let armed: Armed;
-  try {
-    armed = JSON.parse(readFileSync(join(dir, 'armed.json'), 'utf8')) as Armed;
-    if (armed.point !== name) return;
-    renameSync(join(dir, 'armed.json'), join(dir, 'fired.json'));
-  } catch {
-    return; // not armed, or somebody else fired
-  }
-  const victims = findVictims(armed);
-  appendFileSync(join(dir, 'kills.log'), `${name} ${armed.victim} ${victims.join(',')}\n`);
+  const armed = readArmed();
+  const index = armed?.kills.findIndex((kill, at) => kill.point === name && takeOnce(at)) ?? -1;
+  const kill = armed?.kills[index];
+  if (!armed || !kill) return;
+  const victims = findVictims(kill, armed);
+  appendFileSync(join(dir, 'kills.log'), `${name} ${kill.victim} ${victims.join(',')}\n`);
   for (const pid of victims) {
     try {
       process.kill(pid, 'SIGKILL');
@@ -35,16 +39,40 @@ const dir = new URL(import.meta.url).searchParams.get('dir') as string;
   }
 };
 
-function findVictims(armed: Armed): number[] {
-  switch (armed.victim) {
+function isControl(): boolean {
+  return /(^|\/)main\.ts$/.test(process.argv[1] ?? '') && !process.argv[1]?.includes('engine/child');
+}
+
+/** null: nothing is armed. */
+function readArmed(): Armed | null {
+  try {
+    return JSON.parse(readFileSync(join(dir, 'armed.json'), 'utf8')) as Armed;
+  } catch {
+    return null;
+  }
+}
+
+/** false: somebody did. */
+function takeOnce(index: number): boolean {
+  try {
+    closeSync(openSync(join(dir, `fired-${index}`), 'wx'));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function findVictims({ victim }: Kill, { postmasterPidFile }: Armed): number[] {
+  const controlPid = Number(readFileSync(controlPidFile, 'utf8'));
+  switch (victim) {
     case 'control':
-      return [armed.controlPid];
+      return [controlPid];
     case 'postgres':
-      return [Number(readFileSync(armed.postmasterPidFile, 'utf8').split('\n')[0])];
+      return [Number(readFileSync(postmasterPidFile, 'utf8').split('\n')[0])];
     case 'child':
-      return descendants(armed.controlPid).filter((pid) => commandOf(pid).includes('engine/child/main.ts'));
+      return descendants(controlPid).filter((pid) => commandOf(pid).includes('engine/child/main.ts'));
     case 'engine':
-      return descendants(armed.controlPid).filter((pid) => /^[^ ]*\/pulumi(\0| )/.test(commandOf(pid)));
+      return descendants(controlPid).filter((pid) => /^[^ ]*\/pulumi(\0| )/.test(commandOf(pid)));
   }
 }
 
