@@ -39,6 +39,7 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0027-failovers': () => import('./migrations/0027-failovers.ts'),
   '0028-standbys': () => import('./migrations/0028-standbys.ts'),
   '0029-state': () => import('./migrations/0029-state.ts'),
+  '0032-master-keys': () => import('./migrations/0032-master-keys.ts'),
 };
 
 /** Any constant: the key of the advisory lock that migrations of all replicas share. */

@@ -9,14 +9,8 @@ import { appendAudit } from '../../db/audit.ts';
 import type { Executor, Tx } from '../../db/database.ts';
 import { setExpiry } from '../../db/instance-lifetime.ts';
 import { findInstance, listInstancesById, lockInstance, type InstanceRow } from '../../db/instances.ts';
-import {
-  findSession,
-  insertSession,
-  listSessions,
-  sessionKeyIdentity,
-  setSessionExpiry,
-  type SessionRow,
-} from '../../db/sessions.ts';
+import { findSession, insertSession, listSessions, setSessionExpiry, type SessionRow } from '../../db/sessions.ts';
+import { identityAt } from '../../secrets/sealed-place.ts';
 import type { Caller } from '../caller.ts';
 import {
   createSessionBody,
@@ -178,7 +172,10 @@ export const sessionRoutes: Route[] = [
           row.ssh_public_key === null ? 'was opened with keys of your own' : 'is over, and its key is deleted';
         throw new MusterError('conflict', `${row.id} ${why}`, { facts: { state: row.status } });
       }
-      const privateKey = deps.envelope.open(row.ssh_private_key_sealed, sessionKeyIdentity(row.id));
+      const privateKey = deps.envelope.open(
+        row.ssh_private_key_sealed,
+        identityAt('sessions.ssh_private_key_sealed', row.id),
+      );
       await auditSession(db, actor, row, 'session.ssh_key', {});
       response.setHeader('cache-control', 'no-store');
       return { status: 200, body: { privateKey, publicKey: row.ssh_public_key } };
