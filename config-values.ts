@@ -60,6 +60,14 @@ export function secret(isAllowed: (text: string) => boolean): Parse<Secret> {
   return (text) => (isAllowed(text) ? new Secret(text) : undefined);
 }
 
+/** Separated by commas or white space, at least one. */
+export function secrets(isAllowed: (text: string) => boolean): Parse<readonly Secret[]> {
+  return (text) => {
+    const parts = text.split(/[\s,]+/).filter((part) => part !== '');
+    return parts.length > 0 && parts.every(isAllowed) ? parts.map((part) => new Secret(part)) : undefined;
+  };
+}
+
 /** "12 hours", "90 seconds", "15m" as milliseconds, both bounds inclusive. A bare number has no unit and is refused. */
 export function duration(minMs: number, maxMs: number): Parse<number> {
   return (text) => {

@@ -14,6 +14,7 @@ import {
   origin,
   rateLimits,
   secret,
+  secrets,
   someOf,
 } from './config-values.ts';
 import type { Parse, RateLimits, Secret } from './config-values.ts';
@@ -37,6 +38,7 @@ export function sandboxPortOffset(provider: ProviderName): number {
   return 1 + PROVIDER_NAMES.indexOf(provider);
 }
 const SANDBOX_PORT = 8090;
+const isMasterKey = (text: string) => /^[A-Za-z0-9+/]{43}=$/.test(text);
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
@@ -270,8 +272,17 @@ export const VARIABLES = {
     section: 'Access',
     meaning: 'The key that encrypts what is secret in the database. Losing it loses those secrets.',
     allowed: '32 bytes in base64 (44 characters, `openssl rand -base64 32`)',
-    parse: secret((text) => /^[A-Za-z0-9+/]{43}=$/.test(text)),
+    parse: secret(isMasterKey),
     unset: 'one is made and kept in the data directory, mode 600',
+    isSecret: true,
+  }),
+  MUSTER_SECRETS_OTHER_KEYS: optional({
+    section: 'Access',
+    meaning:
+      'Keys that open what was sealed with them and seal nothing: the next key before a rotation, the previous one after it (docs/runbooks/rotate-keys.md).',
+    allowed: 'keys like `MUSTER_SECRETS_KEY`, separated by commas or lines',
+    parse: secrets(isMasterKey),
+    unset: 'none',
     isSecret: true,
   }),
   DATABASE_URL: optional({

@@ -41,6 +41,8 @@ export interface Config {
   readonly roles: readonly Role[];
   /** Absolute. */
   readonly dataDir: string;
+  /** Absolute. What is kept there can be had again. */
+  readonly cacheDir: string;
   readonly logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
   /** `publicUrl` null: in the sandbox the address listened on, outside it there is none. */
   readonly http: {
@@ -78,6 +80,8 @@ export interface Config {
     readonly adminApiKey: Secret | null;
     /** Base64 of 32 bytes; null: made and kept in the data directory. */
     readonly secretsKey: Secret | null;
+    /** They open and do not seal. */
+    readonly otherSecretsKeys: readonly Secret[];
   };
   /** `url` null: the embedded Postgres. `ca` is the PEM text. */
   readonly database: { readonly url: Secret | null; readonly ca: string | null };
@@ -187,6 +191,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
     deploymentId,
     roles: values.MUSTER_ROLES,
     dataDir: values.MUSTER_DATA_DIR,
+    cacheDir: join(env['XDG_CACHE_HOME'] ?? join(env['HOME'] ?? values.MUSTER_DATA_DIR, '.cache'), 'muster'),
     logLevel: values.MUSTER_LOG_LEVEL,
     http: {
       host: values.MUSTER_HOST,
@@ -207,6 +212,7 @@ export function loadConfig(env: Environment, options: LoadOptions = {}): Config 
       registration: values.MUSTER_REGISTRATION,
       adminApiKey: values.MUSTER_ADMIN_API_KEY,
       secretsKey: values.MUSTER_SECRETS_KEY,
+      otherSecretsKeys: values.MUSTER_SECRETS_OTHER_KEYS ?? [],
     },
     database: { url: values.DATABASE_URL, ca },
     work: {

@@ -18,6 +18,7 @@ import type { EngineStateService } from './automation/engine/state-backend.ts';
 import type { SandboxProcess } from './automation/sandbox-process.ts';
 import type { SnapshotServices } from './automation/snapshots/restic-port.ts';
 import { openDatabase, type Database } from './db/database.ts';
+import { holdMasterKeys } from './db/key-holders.ts';
 import { registerDeployment } from './db/deployment.ts';
 import { migrateDatabase } from './db/migrate.ts';
 import { registerProvider } from './db/providers.ts';
@@ -27,8 +28,8 @@ import { createQueue, type Queue } from './db/queue.ts';
 import { ensureSealedSecret } from './db/sealed-secrets.ts';
 import { crashPoint } from './automation/crash-point.ts';
 import { createLabelMac, makeLabelKey, makeSshKeyPair, makeTokenSigningKey } from './secrets/deployment-secrets.ts';
-import { createEnvelope, type Envelope } from './secrets/envelope.ts';
-import { ensureMasterKey, parseMasterKey } from './secrets/key-file.ts';
+import type { Envelope } from './secrets/envelope.ts';
+import { openEnvelope } from './secrets/key-file.ts';
 
 /** Long enough to wind down running updates, short enough for whoever waits at a terminal. */
 const STOP_LIMIT_MS = 9_500;
@@ -100,7 +101,13 @@ async function bringUp(config: Config, log: Logger, stops: Stop[], aborted: Abor
     print(`provider ${name}: ${state}${state === 'live' ? ' (real machines, real money)' : ''}`);
   }
 
-  const envelope = createEnvelope(readMasterKey(config));
+  const envelope = openEnvelope(config);
+  const holder = await holdMasterKeys(database.kysely, envelope, {
+    onWait: (message) => print(`waiting: ${message}`),
+    onTrouble: (message) => log.error(message),
+    signal: aborted,
+  });
+  stops.unshift(() => holder.release());
   const port = config.roles.includes('api') ? await startApi(config, database, queue, envelope, log, stops) : null;
   if (needsProviders) {
     const agentUrl = findAgentUrl(config, port);
@@ -152,21 +159,13 @@ async function startPostgres(config: Config, log: Logger, stops: Stop[], aborted
   const { startEmbeddedPostgres } = await import('./db/embedded-postgres.ts');
   const postgres = await startEmbeddedPostgres({
     dataDir: config.dataDir,
-    cacheDir: cacheDir(config),
+    cacheDir: config.cacheDir,
     log: (message) => log.info(`postgres: ${message}`),
     onStateChange: (state, detail) => log.debug({ state, detail }, 'postgres'),
     signal: aborted,
   });
   stops.push(() => postgres.stop());
   return postgres.url;
-}
-
-function readMasterKey(config: Config): Buffer {
-  const given = config.access.secretsKey?.reveal();
-  if (given === undefined) return ensureMasterKey(config.dataDir);
-  const key = parseMasterKey(given);
-  if (!key) throw new Error('MUSTER_SECRETS_KEY: must be 32 bytes in base64');
-  return key;
 }
 
 async function startApi(
@@ -193,9 +192,9 @@ async function startApi(
     deploymentId: config.deploymentId,
     agents: {
       isOn: config.agents.isOn,
-      bundle: createBundleCache(join(cacheDir(config), 'agent')),
+      bundle: createBundleCache(join(config.cacheDir, 'agent')),
       nodePrograms: createNodePrograms({
-        cacheDir: join(cacheDir(config), 'agent'),
+        cacheDir: join(config.cacheDir, 'agent'),
         configured: config.agents.nodePrograms,
         packagesDir: join(PROJECT_DIR, 'node_modules'),
       }),
@@ -323,7 +322,7 @@ function resticPath(config: Config): string | null {
 
 function resticPrograms(config: Config) {
   return createResticPrograms({
-    cacheDir: join(cacheDir(config), 'agent'),
+    cacheDir: join(config.cacheDir, 'agent'),
     own: resticPath(config),
     arm64: config.snapshots.resticArm64,
   });
@@ -489,11 +488,6 @@ function closeServer(server: Server): Promise<void> {
     server.closeIdleConnections();
     setTimeout(() => server.closeAllConnections(), 1_000).unref();
   });
-}
-
-function cacheDir(config: Config): string {
-  const { XDG_CACHE_HOME, HOME } = config.childEnvironment;
-  return join(XDG_CACHE_HOME ?? join(HOME ?? config.dataDir, '.cache'), 'muster');
 }
 
 /** Seconds between two calls of each endpoint. */

@@ -7,6 +7,7 @@ import { MusterError, type FieldError } from '../domain/error-table.ts';
 import { parseKubeconfig, type ClusterAccess } from '../domain/clusters/kubeconfig.ts';
 import type { MadeClusterKind } from '../domain/clusters/change.ts';
 import { parseUsd } from '../domain/money.ts';
+import type { StackKind } from '../domain/stack-kind.ts';
 import { TAG_VALUE_PATTERN } from '../domain/stack-tags.ts';
 import type { Tx } from '../db/database.ts';
 import {
@@ -27,15 +28,30 @@ export type MadeClusterInput = Extract<CreateClusterInput, { kind: MadeClusterKi
 
 /** Throws MusterError `invalid_request` with every problem of the configuration, each with its path in the request. */
 export function stackOf(body: MadeClusterInput, caller: Caller & { name?: string }): NewStack {
+  return newStackOf({ ...body, config: configOf(body) }, caller);
+}
+
+/** What a request may say of the stack that makes what it asks for. */
+interface StackWish {
+  kind: StackKind;
+  name: string;
+  config: Record<string, unknown>;
+  owner?: string | undefined;
+  costCentre?: string | undefined;
+  ceilingUsdPerHour?: string | undefined;
+  protect: boolean;
+}
+
+export function newStackOf(wish: StackWish, caller: Caller & { name?: string }): NewStack {
   return {
     orgId: caller.orgId,
-    kind: body.kind,
-    title: body.name,
-    config: configOf(body),
-    owner: body.owner ?? ownerOf(caller),
-    costCentre: body.costCentre ?? caller.orgId,
-    ceilingMicroUsdPerHour: body.ceilingUsdPerHour === undefined ? null : parseUsd(body.ceilingUsdPerHour),
-    protect: body.protect,
+    kind: wish.kind,
+    title: wish.name,
+    config: wish.config,
+    owner: wish.owner ?? ownerOf(caller),
+    costCentre: wish.costCentre ?? caller.orgId,
+    ceilingMicroUsdPerHour: wish.ceilingUsdPerHour === undefined ? null : parseUsd(wish.ceilingUsdPerHour),
+    protect: wish.protect,
     onDrift: 'report',
     createdBy: caller.id,
   };

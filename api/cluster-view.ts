@@ -1,6 +1,6 @@
 /** What everything that answers about clusters shares: a cluster with what is under way on it, its failures, its audit entries. */
 import { findStackUpdate } from '../db/accept-stack.ts';
-import { appendAudit } from '../db/audit.ts';
+import { auditRow } from '../db/audit.ts';
 import { MusterError } from '../domain/error-table.ts';
 import { lockCluster, type ClusterRow } from '../db/clusters.ts';
 import type { Executor, Tx } from '../db/database.ts';
@@ -25,17 +25,10 @@ export function auditCluster(
   tx: Tx,
   { actor }: Pick<ChangeCall, 'actor'>,
   row: ClusterRow,
-  action: string,
+  action: `cluster.${string}`,
   detail: Record<string, unknown> = {},
 ): Promise<void> {
-  return appendAudit(tx, {
-    orgId: row.org_id,
-    actor,
-    action,
-    targetKind: 'cluster',
-    targetId: row.id,
-    detail: { name: row.name, kind: row.kind, ...detail },
-  });
+  return auditRow(tx, actor, row, action, { name: row.name, kind: row.kind, ...detail });
 }
 
 /** Throws MusterError `not_found`, and `conflict` for one that is gone. The stack's row is locked too: whoever holds it decides. */

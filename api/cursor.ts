@@ -31,29 +31,55 @@ export interface PageOfTime {
   before?: { createdAt: Date; id: string };
 }
 
+interface PageQuery {
+  limit: number;
+  cursor?: string | undefined;
+}
+
+interface PageOf<Item> {
+  items: Item[];
+  nextCursor: string | null;
+}
+
+type List<Row> = (page: PageOfTime) => Promise<Row[]>;
+type Show<Row, Item> = (rows: Row[]) => Item[] | Promise<Item[]>;
+
 /**
  * One page of what is listed newest first, by when it was made.
  * @param show is given the rows of the page and no others
+ * @param madeAt where the rows call that moment something else
  */
+export function pageByTime<Row extends { id: string; created_at: Date }, Item>(
+  query: PageQuery,
+  list: List<Row>,
+  show: Show<Row, Item>,
+): Promise<PageOf<Item>>;
+export function pageByTime<Row extends { id: string }, Item>(
+  query: PageQuery,
+  list: List<Row>,
+  show: Show<Row, Item>,
+  madeAt: (row: Row) => Date,
+): Promise<PageOf<Item>>;
 export async function pageByTime<Row extends { id: string; created_at: Date }, Item>(
-  { limit, cursor }: { limit: number; cursor?: string | undefined },
-  list: (page: PageOfTime) => Promise<Row[]>,
-  show: (rows: Row[]) => Item[] | Promise<Item[]>,
-): Promise<{ items: Item[]; nextCursor: string | null }> {
+  { limit, cursor }: PageQuery,
+  list: List<Row>,
+  show: Show<Row, Item>,
+  madeAt: (row: Row) => Date = (row) => row.created_at,
+): Promise<PageOf<Item>> {
   const last = readCursor(byTime, cursor);
   const before = last && { createdAt: new Date(last[0]), id: last[1] };
   const rows = await list({ limit: limit + 1, ...(before ? { before } : {}) });
   const { nextCursor } = cutPage(
     rows,
     limit,
-    (row) => [row.created_at.toISOString(), row.id],
+    (row) => [madeAt(row).toISOString(), row.id],
     (row) => row,
   );
   return { items: await show(rows.slice(0, limit)), nextCursor };
 }
 
 /** Newest first, by time and id. */
-export const byTime = z.tuple([z.iso.datetime(), z.string().max(64)]);
+const byTime = z.tuple([z.iso.datetime(), z.string().max(64)]);
 
 function encode(position: unknown): string {
   return Buffer.from(JSON.stringify(position)).toString('base64url');

@@ -1,6 +1,5 @@
 /** What a request for a host of our own becomes: a stack of its own, its node, and the operation that makes it so. */
 import { MusterError } from '../domain/error-table.ts';
-import { TAG_VALUE_PATTERN } from '../domain/stack-tags.ts';
 import { acceptStackOperation } from '../db/accept-stack.ts';
 import { appendAudit, type Actor } from '../db/audit.ts';
 import { findCredential } from '../db/credentials.ts';
@@ -14,6 +13,7 @@ import type { Queue } from '../db/queue.ts';
 import { insertStack, lockStack } from '../db/stacks.ts';
 import { onpremNodeConfigSchema } from '../stacks/onprem-node/config.ts';
 import type { Caller } from './caller.ts';
+import { ownerOf } from './cluster-order.ts';
 import type { AddNodeInput } from './contract/nodes.ts';
 
 export interface HostOrder {
@@ -119,12 +119,6 @@ export function auditHost(
 ): Promise<void> {
   const { nodeId, orgId, action, detail } = entry;
   return appendAudit(tx, { orgId, actor, action, targetKind: 'node', targetId: nodeId, detail });
-}
-
-/** A tag may not hold everything that a name may. */
-function ownerOf(caller: { id: string; name?: string }): string {
-  const name = caller.name ?? caller.id;
-  return TAG_VALUE_PATTERN.test(name) ? name : caller.id;
 }
 
 function noCredential(ref: string): MusterError {

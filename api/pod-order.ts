@@ -2,7 +2,7 @@
 import { MusterError } from '../domain/error-table.ts';
 import { formatImageName, isImageAllowed, parseImageName } from '../domain/pods/image.ts';
 import type { PodRequirements, PodSpec } from '../domain/pods/pod.ts';
-import { appendAudit, type Actor } from '../db/audit.ts';
+import { auditRow, type Actor } from '../db/audit.ts';
 import { findCredential } from '../db/credentials.ts';
 import type { Tx } from '../db/database.ts';
 import { findNode } from '../db/nodes.ts';
@@ -54,11 +54,10 @@ export function auditPod(
   tx: Tx,
   actor: Actor,
   row: PodRow,
-  action: string,
+  action: `pod.${string}`,
   detail: Record<string, unknown> = {},
 ): Promise<void> {
-  const target = { targetKind: 'pod', targetId: row.id };
-  return appendAudit(tx, { orgId: row.org_id, actor, action, ...target, detail: { name: row.name, ...detail } });
+  return auditRow(tx, actor, row, action, { name: row.name, ...detail });
 }
 
 /** A login is shown to its own registry only: an image of another one must not be able to ask for it. */

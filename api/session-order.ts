@@ -10,8 +10,8 @@ import { findOffer, type InventoryRow } from '../db/inventory.ts';
 import { newId } from '../db/new-id.ts';
 import { listReservedKeys, offerFromRow } from '../db/offers.ts';
 import { findProvider } from '../db/providers.ts';
-import { sessionKeyIdentity } from '../db/sessions.ts';
 import { makeSshKeyPair } from '../secrets/deployment-secrets.ts';
+import { identityAt } from '../secrets/sealed-place.ts';
 import type { ApiContext } from './api-deps.ts';
 import type { Caller } from './caller.ts';
 import { createInstancesBody, type CreateInstances } from './contract/instances.ts';
@@ -59,7 +59,7 @@ export async function makeSessionKey(
   const pair = await makeSshKeyPair(sessionId);
   return {
     publicKey: (pair.publicPart as string).trim(),
-    privateKeySealed: deps.envelope.seal(pair.secret, sessionKeyIdentity(sessionId)),
+    privateKeySealed: deps.envelope.seal(pair.secret, identityAt('sessions.ssh_private_key_sealed', sessionId)),
   };
 }
 

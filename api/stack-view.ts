@@ -1,7 +1,7 @@
 /** What the routes of stacks share: the caller's stack, read or held, and its audit entries. */
 import { z } from 'zod';
 import { MusterError } from '../domain/error-table.ts';
-import { appendAudit } from '../db/audit.ts';
+import { auditRow } from '../db/audit.ts';
 import type { Tx } from '../db/database.ts';
 import { findStack, lockStack, type StackRow } from '../db/stacks.ts';
 import { id } from './contract/values.ts';
@@ -27,17 +27,11 @@ export function auditStack(
   tx: Tx,
   actor: Call['actor'],
   row: StackRow,
-  action: string,
+  action: `stack.${string}`,
   more: Record<string, unknown> = {},
 ): Promise<void> {
-  return appendAudit(tx, {
-    orgId: row.org_id,
-    actor,
-    action,
-    targetKind: 'stack',
-    targetId: row.id,
-    detail: { title: row.title, kind: row.kind, protect: row.protect, onDrift: row.on_drift, ...more },
-  });
+  const { title, kind, protect, on_drift: onDrift } = row;
+  return auditRow(tx, actor, row, action, { title, kind, protect, onDrift, ...more });
 }
 
 function noStack(stackId: string): MusterError {

@@ -1,17 +1,16 @@
 /** Making a standby through a stack of its own: planned by a dry run, or made by one operation. What can be known to be wrong is said here. */
 import { parseDuration } from '../domain/duration.ts';
 import { MusterError, type FieldError } from '../domain/error-table.ts';
-import { parseUsd } from '../domain/money.ts';
 import { withRunGuard, type StandbyStackConfig } from '../domain/standby.ts';
 import { acceptStackOperation, findStackUpdate } from '../db/accept-stack.ts';
-import { appendAudit } from '../db/audit.ts';
+import { auditRow } from '../db/audit.ts';
 import type { Executor, Tx } from '../db/database.ts';
 import { findInstance, type InstanceRow } from '../db/instances.ts';
 import { findStack, type NewStack } from '../db/stacks.ts';
 import { findStandbyOfInstance, insertStandby, newStandbyId, type StandbyRow } from '../db/standbys.ts';
 import { claimFirstWriter, ensureWorkspace } from '../db/workspaces.ts';
 import { standbyConfigSchema } from '../stacks/standby/config.ts';
-import { nameTaken, openDryRun, openStack, ownerOf } from './cluster-order.ts';
+import { nameTaken, openDryRun, openStack, newStackOf } from './cluster-order.ts';
 import type { ChangeCall } from './cluster-view.ts';
 import type { CreateStandbyInput, StandbyAccepted, StandbyReply } from './contract/standbys.ts';
 import { targetsOf } from './drill-targets.ts';
@@ -95,17 +94,9 @@ export function auditStandby(
   tx: Tx,
   { actor }: Pick<ChangeCall, 'actor'>,
   row: StandbyRow,
-  action: string,
-  detail: Record<string, unknown> = {},
+  action: `standby.${string}`,
 ): Promise<void> {
-  return appendAudit(tx, {
-    orgId: row.org_id,
-    actor,
-    action,
-    targetKind: 'standby',
-    targetId: row.id,
-    detail: { name: row.name, instanceId: row.instance_id, ...detail },
-  });
+  return auditRow(tx, actor, row, action, { name: row.name, instanceId: row.instance_id });
 }
 
 /** Throws MusterError `not_found`, and `conflict` where it is over or has a standby. */
@@ -127,18 +118,7 @@ async function requireInstance(tx: Tx, orgId: string, instanceId: string): Promi
 
 /** Throws MusterError `invalid_request` with every problem of the configuration, each with its path in the request. */
 function stackOf(body: CreateStandbyInput, { caller }: ChangeCall): NewStack {
-  return {
-    orgId: caller.orgId,
-    kind: 'standby',
-    title: body.name,
-    config: configOf(body),
-    owner: body.owner ?? ownerOf(caller),
-    costCentre: body.costCentre ?? caller.orgId,
-    ceilingMicroUsdPerHour: body.ceilingUsdPerHour === undefined ? null : parseUsd(body.ceilingUsdPerHour),
-    protect: body.protect,
-    onDrift: 'report',
-    createdBy: caller.id,
-  };
+  return newStackOf({ ...body, kind: 'standby', config: configOf(body) }, caller);
 }
 
 /** Fields of the stack's configuration that the request itself says, or that a failover changes. */

@@ -3,13 +3,17 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import type { OptionValues } from 'commander';
 import type { ApiError } from './api-client.ts';
 import type { GlobalOptions } from './context.ts';
+import { addClusters } from './clusters-program.ts';
 import { addFailovers } from './failover-program.ts';
 import { addStandbys } from './standby-program.ts';
 import { CliError, EXIT } from './exit-code.ts';
 import { addMarket } from './market-program.ts';
+import { addNodes } from './nodes-program.ts';
 import type { Environment } from './profiles.ts';
 import { addPods } from './pods-program.ts';
+import { addPools } from './pools-program.ts';
 import { asking, collect, integer, list, paged, type Attach, type Handler } from './program-options.ts';
+import { addSessions } from './session-program.ts';
 import { addSnapshots } from './snapshot-program.ts';
 
 /** Runs one command line and tells the exit code; everything it has to say is said. */
@@ -234,99 +238,6 @@ function addOperations(program: Command, attach: Attach): void {
   attach(cancel, async () => (await import('./commands/operations.ts')).cancelOperation);
 }
 
-function addPools(program: Command, attach: Attach): void {
-  const pools = program.command('pools').description('instances kept warm, for requests of strategy serverless');
-  const listed = pools.command('list').description('what is kept warm, and what that costs');
-  attach(paged(listed), async () => (await import('./commands/pools.ts')).listPools);
-  attach(pools.command('get').argument('<id>'), async () => (await import('./commands/pools.ts')).getPool);
-  const create = pools
-    .command('create')
-    .description('shows the price, asks, and keeps instances warm')
-    .requiredOption('--name <name>')
-    .requiredOption('--gpu <model>', 'such as "RTX 4090"')
-    .requiredOption('--target <n>', 'how many are to be ready', integer)
-    .requiredOption('--max-price-usd-per-hour <usd>', 'of one with all its GPUs and its disk')
-    .option('--dry-run', 'show the price and keep nothing');
-  attach(poolOptions(create), async () => (await import('./commands/pools.ts')).createPool);
-  const change = pools
-    .command('change')
-    .description('changes what is said; asks first where that may cost more')
-    .argument('<id>')
-    .option('--name <name>')
-    .option('--gpu <model>')
-    .option('--target <n>', 'how many are to be ready', integer)
-    .option('--max-price-usd-per-hour <usd>', 'of one with all its GPUs and its disk');
-  attach(poolOptions(change), async () => (await import('./commands/pools.ts')).changePool);
-  const remove = pools
-    .command('delete')
-    .description('ends pools and destroys what they keep warm; what was claimed stays; asks first')
-    .argument('<id...>')
-    .option('-y, --yes', 'do not ask');
-  attach(remove, async () => (await import('./commands/pools.ts')).deletePools);
-}
-
-function poolOptions(command: Command): Command {
-  return command
-    .option('--gpu-count <n>', 'GPUs of one instance', integer)
-    .option('--min-gpu-memory-gib <n>', 'memory of one GPU', integer)
-    .option('--disk-gib <n>', 'disk of one instance', integer)
-    .option('--image <reference>', 'container image; only requests for the same one claim')
-    .option('--providers <list>', 'such as vastai (any)', list)
-    .option('--regions <list>', 'two-letter countries, such as SE,US (any)', list)
-    .option('--max-size <n>', 'most that may exist for it (twice the target)', integer)
-    .option('--idle-shrink-after <duration>', 'how long more than is needed is kept (10 minutes)')
-    .option('--idle-size <n>', 'how many are kept while nobody asks for them (1)', integer)
-    .option('--consumer <label>', 'to whom it costs until it is claimed')
-    .option('-y, --yes', 'do not ask');
-}
-
-function addSessions(program: Command, attach: Attach): void {
-  const provision = program
-    .command('provision')
-    .description('opens a session on one offer; shows the price and asks')
-    .requiredOption('--offer-id <id>', 'of muster inventory list')
-    .option('--consumer <label>', 'to whom the cost is attributed')
-    .option('--hours <n>', 'until it ends', hours)
-    .option('--purpose <text>')
-    .option('--ssh-public-key-file <path>', 'who may log in (none: a key is made, see sessions ssh-key)')
-    .option('--max-lifetime <duration>', 'how far its end can be moved; none needs a reason')
-    .option('--override-reason <text>', 'why it may live longer than the deployment allows')
-    .option('--dry-run', 'show the price and rent nothing')
-    .option('-y, --yes', 'do not ask')
-    .option('--watch', 'show progress until it is open');
-  attach(provision, async () => (await import('./commands/open-session.ts')).provision);
-  const sessions = program.command('sessions').description('machines for a while');
-  const list = sessions
-    .command('list')
-    .option('--status <list>', 'any of these, such as opening,open')
-    .option('--consumer <label>');
-  attach(paged(list), async () => (await import('./commands/sessions.ts')).listSessions);
-  attach(sessions.command('get').argument('<id>'), async () => (await import('./commands/sessions.ts')).getSession);
-  for (const verb of ['done', 'destroy']) {
-    const end = sessions
-      .command(verb)
-      .description('ends sessions and gives their machines back; asks first')
-      .argument('<id...>')
-      .option('-y, --yes', 'do not ask');
-    attach(end, async () => (await import('./commands/sessions.ts')).endSessions);
-  }
-  const extend = sessions
-    .command('extend')
-    .description('moves its end')
-    .argument('<id>')
-    .requiredOption('--hours <n>', 'added to its end', hours)
-    .option('--override-reason <text>', 'why it may last longer than it was bound to');
-  attach(extend, async () => (await import('./commands/sessions.ts')).extendSession);
-  const key = sessions
-    .command('ssh-key')
-    .description('the private key that was made for it')
-    .argument('<id>')
-    .option('--out <path>', 'a new file, mode 600, instead of standard output');
-  attach(key, async () => (await import('./commands/sessions.ts')).getSessionKey);
-  const diagnostics = sessions.command('diagnostics').description('what was tried and found').argument('<id>');
-  attach(diagnostics, async () => (await import('./commands/sessions.ts')).diagnoseSession);
-}
-
 function addStacks(program: Command, attach: Attach): void {
   const stacks = program
     .command('stacks')
@@ -426,148 +337,6 @@ function stackOptions(command: Command): Command {
     .option('--on-drift <policy>', 'report or repair (report)');
 }
 
-function planned(command: Command): Command {
-  return command.option('--dry-run', 'only show what would change, with its price');
-}
-
-function addClusters(program: Command, attach: Attach): void {
-  const clusters = program.command('clusters').description('Kubernetes clusters, made at a cloud or registered');
-  const load = () => import('./commands/clusters.ts');
-  const list = clusters
-    .command('list')
-    .option('--kind <kind>', 'eks, aks, onprem or registered')
-    .option('--status <list>', 'any of these, such as degraded,unavailable');
-  attach(paged(list), async () => (await load()).listClusters);
-  attach(clusters.command('get').argument('<id>'), async () => (await load()).getCluster);
-  const create = clusters
-    .command('create')
-    .description('shows the plan with its price, asks, and makes exactly that')
-    .requiredOption('--name <name>', 'begins the name of everything it makes')
-    .requiredOption('--kind <kind>', 'eks, aks or onprem')
-    .option('--place <place>', 'region at AWS, location at Azure')
-    .option('--kubernetes-version <minor>', 'such as 1.34 (the newest)')
-    .option('--node-group <type:min-max:capacity>', 'GPU nodes, such as g5.xlarge:0-4:spot; may be repeated', collect)
-    .option(
-      '--config <file>',
-      "JSON with more of the stack's configuration (onprem: hosts and k3s); - for standard input",
-    )
-    .option('--cost-centre <label>', 'who pays: a tag on everything (the org)')
-    .option('--owner <label>', 'who answers for it (you)')
-    .option('--ceiling-usd-per-hour <usd>', 'what costs more is refused')
-    .option('--no-protect', 'let it be deleted')
-    .option('--dry-run', 'only show the plan');
-  attach(asking(create), async () => (await load()).createCluster);
-  const register = clusters
-    .command('register')
-    .description('registers a cluster that is there, by a kubeconfig with a token or certificate in it')
-    .requiredOption('--name <name>')
-    .requiredOption('--kubeconfig <file>', '- for standard input');
-  attach(register, async () => (await load()).registerCluster);
-  const replace = clusters
-    .command('replace-kubeconfig')
-    .description('replaces the kubeconfig of a registered cluster')
-    .argument('<id>')
-    .requiredOption('--kubeconfig <file>', '- for standard input');
-  attach(replace, async () => (await load()).replaceKubeconfig);
-  attach(
-    clusters.command('kubeconfig').description('prints a kubeconfig that opens it').argument('<id>'),
-    async () => (await load()).showKubeconfig,
-  );
-  const scale = clusters
-    .command('scale')
-    .argument('<id>')
-    .requiredOption('--node-group <name>', 'of the GPU nodes to scale')
-    .option('--min <n>', 'fewest nodes: of an autoscaled group the bound of its autoscaler', integerText)
-    .option('--max <n>', 'most nodes, likewise', integerText)
-    .option('--desired <n>', 'nodes now: of an autoscaled group once', integerText);
-  attach(asking(planned(scale)), async () => (await load()).scaleCluster);
-  const upgrade = clusters
-    .command('upgrade')
-    .argument('<id>')
-    .requiredOption('--kubernetes-version <minor>', 'the next minor');
-  attach(asking(planned(upgrade)), async () => (await load()).upgradeCluster);
-  const start = clusters.command('start').description('starts a stopped AKS cluster').argument('<id>');
-  attach(asking(start), async () => (await load()).startCluster);
-  const stop = clusters.command('stop').description('stops a whole AKS cluster').argument('<id>');
-  attach(asking(stop), async () => (await load()).stopCluster);
-  const remove = clusters
-    .command('delete')
-    .description('destroys a cluster, or forgets a registered one; asks first')
-    .argument('<id>');
-  attach(asking(remove), async () => (await load()).deleteCluster);
-  attach(clusters.command('nodes').argument('<id>'), async () => (await load()).showNodes);
-  const enrol = clusters
-    .command('enrol')
-    .description('makes the token by which agents of its nodes join, where you install them yourself')
-    .argument('<id>')
-    .option('--namespace <name>', 'where they run (muster)');
-  attach(enrol, async () => (await load()).enrolCluster);
-  const revoke = clusters.command('revoke-enrolment').description('lets no further agent join').argument('<id>');
-  attach(revoke, async () => (await load()).revokeEnrolment);
-  attach(clusters.command('health').argument('<id>'), async () => (await load()).showHealth);
-  attach(
-    clusters.command('events').description('what Kubernetes warned of lately').argument('<id>'),
-    async () => (await load()).showEvents,
-  );
-  attach(clusters.command('storage-classes').argument('<id>'), async () => (await load()).showStorageClasses);
-}
-
-function integerText(text: string): string {
-  if (!/^\d{1,4}$/.test(text)) throw new InvalidArgumentError('It must be an integer.');
-  return text;
-}
-
-function addNodes(program: Command, attach: Attach): void {
-  const nodes = program.command('nodes').description('hosts that run our agent: rented, of clusters, or your own');
-  const load = () => import('./commands/nodes.ts');
-  const list = nodes
-    .command('list')
-    .option('--status <status>', 'installing, online, stale or gone')
-    .option('--instance-id <id>')
-    .option('--cluster-id <id>');
-  attach(paged(list), async () => (await load()).listNodes);
-  attach(nodes.command('get').argument('<id>'), async () => (await load()).getNode);
-  const add = nodes
-    .command('add')
-    .description('adds a host of your own, over SSH')
-    .requiredOption('--address <address>', 'name or address')
-    .requiredOption('--host-key <fingerprint>', 'SHA256:…, as ssh-keygen -lf prints it on the host')
-    .requiredOption('--credential <ref>', 'name or id of its SSH private key (muster credentials add)')
-    .option('--port <n>', 'of its SSH server (22)', integer)
-    .option('--user <name>', 'root, or one who may use sudo without a password (root)')
-    .option('--name <name>', "its stack's")
-    .option('--label <NAME=value>', 'may be repeated', collect)
-    .option('--agent-dir <path>', 'where the agent lies (/var/lib/muster-agent)')
-    .option('--node-path <path>', "the Node that runs the agent (the PATH's)")
-    .option('--watch', 'show progress until it has ended');
-  attach(add, async () => (await load()).addNode);
-  const remove = asking(
-    nodes.command('delete').description('uninstalls the agent and forgets the host').argument('<id>'),
-  );
-  remove.option('--forget', 'it is dead for ever: let go what cannot be uninstalled');
-  attach(remove, async () => (await load()).deleteNode);
-  const verbs = {
-    cordon: ['keeps new work away', 'cordonNode'],
-    uncordon: ['lets it take work again', 'uncordonNode'],
-    drain: ['keeps work away and moves its pods elsewhere', 'drainNode'],
-  } as const;
-  for (const [verb, [description, handler]] of Object.entries(verbs))
-    attach(nodes.command(verb).description(description).argument('<id>'), async () => (await load())[handler]);
-  const credentials = program
-    .command('credentials')
-    .description('what opens machines of your own, and what fetches images');
-  const loadCredentials = () => import('./commands/credentials.ts');
-  attach(paged(credentials.command('list')), async () => (await loadCredentials()).listCredentials);
-  const keep = credentials
-    .command('add')
-    .description('keeps an SSH private key, or with --registry a login of a registry, sealed')
-    .requiredOption('--name <name>', 'by which hosts and pods refer to it')
-    .requiredOption('--file <path>', 'the key, without a passphrase, or user:password; - for standard input')
-    .option('--registry <host>', 'whose login it is, such as ghcr.io or docker.io');
-  attach(keep, async () => (await loadCredentials()).addCredential);
-  attach(credentials.command('delete').argument('<id>'), async () => (await loadCredentials()).deleteCredential);
-}
-
 function addCosts(program: Command, attach: Attach): void {
   const costs = program.command('costs').description('what machines have cost');
   const list = costs
@@ -596,12 +365,6 @@ function withShortPrice<O extends { maxPriceUsdPerHour?: string }>(
     const maxPriceUsdPerHour = options.maxPriceUsdPerHour ?? options.maxPrice;
     return handler(context, args, maxPriceUsdPerHour === undefined ? options : { ...options, maxPriceUsdPerHour });
   };
-}
-
-function hours(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !(value > 0)) throw new InvalidArgumentError('It must be a number of hours above 0.');
-  return value;
 }
 
 function share(text: string): number {

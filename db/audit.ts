@@ -20,6 +20,18 @@ export interface AuditEntry {
   detail?: Record<string, unknown>;
 }
 
+/** Of a row of an org's: its kind is the action's noun. */
+export function auditRow(
+  executor: Executor,
+  actor: Actor,
+  row: { id: string; org_id: string | null },
+  action: `${string}.${string}`,
+  detail: Record<string, unknown> = {},
+): Promise<void> {
+  const targetKind = action.slice(0, action.indexOf('.'));
+  return appendAudit(executor, { orgId: row.org_id, actor, action, targetKind, targetId: row.id, detail });
+}
+
 export async function appendAudit(executor: Executor, entry: AuditEntry): Promise<void> {
   await executor
     .insertInto('audit_log')

@@ -201,21 +201,6 @@ export async function saveClusterAccess(
     .execute();
 }
 
-/** The same access under the present master key. Nothing happens where it was replaced meanwhile. */
-export async function resealClusterAccess(
-  executor: Executor,
-  id: string,
-  before: string,
-  sealed: string,
-): Promise<void> {
-  await executor
-    .updateTable('cluster_access')
-    .set({ access_sealed: sealed, sealed_at: sql<Date>`now()` })
-    .where('cluster_id', '=', id)
-    .where('access_sealed', '=', before)
-    .execute();
-}
-
 export async function findClusterAccess(executor: Executor, id: string): Promise<ClusterAccessRow | undefined> {
   return executor.selectFrom('cluster_access').selectAll().where('cluster_id', '=', id).executeTakeFirst();
 }

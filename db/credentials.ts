@@ -2,6 +2,7 @@
 import { sql, type Selectable } from 'kysely';
 import type { CredentialKind } from '../domain/credential.ts';
 import type { Envelope } from '../secrets/envelope.ts';
+import { identityAt } from '../secrets/sealed-place.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import type { Schema } from './schema.ts';
@@ -34,7 +35,7 @@ export async function insertCredential(
       org_id: credential.orgId,
       name: credential.name,
       kind: credential.kind,
-      sealed: envelope.seal(credential.value, identityOf(id)),
+      sealed: envelope.seal(credential.value, identityAt('credentials.sealed', id)),
       public_part: credential.publicPart,
       created_by: credential.createdBy,
     })
@@ -80,7 +81,7 @@ export async function openCredential(
     .where('kind', '=', kind)
     .where((eb) => eb.or([eb('id', '=', ref), eb('name', '=', ref)]))
     .executeTakeFirst();
-  return row ? envelope.open(row.sealed, identityOf(row.id)) : null;
+  return row ? envelope.open(row.sealed, identityAt('credentials.sealed', row.id)) : null;
 }
 
 /** Ids of nodes that are reached by it, of pods whose image is fetched by it, and of stacks that name it. */
@@ -117,8 +118,4 @@ export async function deleteCredential(tx: Tx, credentialId: string): Promise<vo
   await tx.updateTable('hosts').set({ credential_id: null }).where('credential_id', '=', credentialId).execute();
   await tx.updateTable('pods').set({ credential_id: null }).where('credential_id', '=', credentialId).execute();
   await tx.deleteFrom('credentials').where('id', '=', credentialId).execute();
-}
-
-function identityOf(id: string): string {
-  return `credentials/${id}`;
 }

@@ -80,7 +80,7 @@ export interface FindingFilter {
   provider?: string[];
   stackId?: string;
   limit: number;
-  before?: { firstSeenAt: Date; id: string };
+  before?: { createdAt: Date; id: string };
 }
 
 export function listFindings(executor: Executor, filter: FindingFilter): Promise<FindingRow[]> {
@@ -91,7 +91,7 @@ export function listFindings(executor: Executor, filter: FindingFilter): Promise
   if (filter.provider) query = query.where('provider', 'in', filter.provider);
   if (filter.stackId !== undefined) query = query.where('stack_id', '=', filter.stackId);
   if (filter.before)
-    query = query.where(sql<boolean>`(first_seen_at, id) < (${filter.before.firstSeenAt}, ${filter.before.id})`);
+    query = query.where(sql<boolean>`(first_seen_at, id) < (${filter.before.createdAt}, ${filter.before.id})`);
   return query.orderBy('first_seen_at', 'desc').orderBy('id', 'desc').limit(filter.limit).execute();
 }
 

@@ -40,6 +40,7 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0028-standbys': () => import('./migrations/0028-standbys.ts'),
   '0029-state': () => import('./migrations/0029-state.ts'),
   '0031-update-events': () => import('./migrations/0031-update-events.ts'),
+  '0032-master-keys': () => import('./migrations/0032-master-keys.ts'),
   '0034-pod-events': () => import('./migrations/0034-pod-events.ts'),
 };
 

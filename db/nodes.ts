@@ -77,7 +77,7 @@ export interface NodeFilter {
   /** As domain/node.ts judges it, with the interval of the heartbeats. */
   status?: { is: NodeStatus; intervalMs: number };
   limit: number;
-  before?: { registeredAt: Date; id: string };
+  before?: { createdAt: Date; id: string };
 }
 
 /** Newest first. */
@@ -101,8 +101,8 @@ export function listNodes(executor: Executor, filter: NodeFilter): Promise<NodeR
     );
   }
   if (filter.before) {
-    const { registeredAt, id } = filter.before;
-    query = query.where(sql<boolean>`(nodes.registered_at, nodes.id) < (${registeredAt}, ${id})`);
+    const { createdAt, id } = filter.before;
+    query = query.where(sql<boolean>`(nodes.registered_at, nodes.id) < (${createdAt}, ${id})`);
   }
   return query.orderBy('nodes.registered_at', 'desc').orderBy('nodes.id', 'desc').limit(filter.limit).execute();
 }

@@ -5,6 +5,7 @@
 import { sql, type Selectable } from 'kysely';
 import type { OrderKind, OrderReportStatus } from '../domain/order.ts';
 import type { Envelope } from '../secrets/envelope.ts';
+import { identityAt } from '../secrets/sealed-place.ts';
 import type { Executor, Tx } from './database.ts';
 import { raiseDesired } from './desired.ts';
 import { newId } from './new-id.ts';
@@ -40,7 +41,9 @@ export async function createOrder(tx: Tx, order: NewOrder): Promise<{ id: string
       node_id: order.nodeId,
       kind: order.kind,
       input: JSON.stringify(order.input),
-      secrets_sealed: secrets ? secrets.envelope.seal(JSON.stringify(secrets.values), identityOf(id)) : null,
+      secrets_sealed: secrets
+        ? secrets.envelope.seal(JSON.stringify(secrets.values), identityAt('node_orders.secrets_sealed', id))
+        : null,
       operation_id: order.operationId ?? null,
       deadline_at: sql<Date>`now() + ${order.deadlineMs} * interval '1 millisecond'`,
       created_by: order.createdBy,
@@ -102,7 +105,10 @@ export async function listOpenOrders(executor: Executor, envelope: Envelope, nod
       ...(row.input as Record<string, unknown>),
       ...(row.secrets_sealed === null
         ? {}
-        : (JSON.parse(envelope.open(row.secrets_sealed, identityOf(row.id))) as Record<string, unknown>)),
+        : (JSON.parse(envelope.open(row.secrets_sealed, identityAt('node_orders.secrets_sealed', row.id))) as Record<
+            string,
+            unknown
+          >)),
     },
     remainingMs: Math.round(row.remaining_ms),
   }));
@@ -235,8 +241,4 @@ async function lockOperationsOf(tx: Tx, orderIds: readonly string[]): Promise<vo
     .orderBy('operation_id')
     .execute();
   for (const { operation_id: operationId } of rows) await lockOperation(tx, operationId as string);
-}
-
-function identityOf(orderId: string): string {
-  return `node_orders/${orderId}/secrets`;
 }

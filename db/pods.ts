@@ -7,6 +7,7 @@ import { readRegistryLogin } from '../domain/credential.ts';
 import type { NodeLossPolicy, PodRequirements, PodSpec, PodStatus } from '../domain/pods/pod.ts';
 import type { GpuShare } from '../domain/pods/schedule.ts';
 import type { Envelope } from '../secrets/envelope.ts';
+import { identityAt } from '../secrets/sealed-place.ts';
 import { openCredential } from './credentials.ts';
 import type { Executor, Tx } from './database.ts';
 import { raiseDesired } from './desired.ts';
@@ -73,7 +74,8 @@ export async function insertPod(tx: Tx, envelope: Envelope, pod: NewPod): Promis
       spec: JSON.stringify(pod.spec),
       requirements: JSON.stringify(pod.requirements),
       secret_names: names,
-      secrets_sealed: names.length === 0 ? null : envelope.seal(JSON.stringify(pod.secretEnv), identityOf(id)),
+      secrets_sealed:
+        names.length === 0 ? null : envelope.seal(JSON.stringify(pod.secretEnv), identityAt('pods.secrets_sealed', id)),
       credential_id: pod.credentialId,
       on_node_lost: pod.onNodeLost,
       created_by: pod.createdBy,
@@ -253,7 +255,9 @@ export async function listDesiredPods(
       const state = desiredStateOf(row);
       const isNeeded = state === 'running';
       const secrets =
-        isNeeded && row.secrets_sealed !== null ? envelope.open(row.secrets_sealed, identityOf(row.id)) : '{}';
+        isNeeded && row.secrets_sealed !== null
+          ? envelope.open(row.secrets_sealed, identityAt('pods.secrets_sealed', row.id))
+          : '{}';
       const login =
         isNeeded && row.credential_id !== null
           ? await openCredential(executor, envelope, row.org_id, row.credential_id, 'registry')
@@ -292,8 +296,4 @@ async function change(tx: Tx, row: PodRow, set: UpdateObject<Schema, 'pods'>): P
   const nodes = new Set([row.node_id, changed.node_id].filter((id): id is string => id !== null));
   for (const nodeId of [...nodes].sort()) await raiseDesired(tx, nodeId);
   return changed;
-}
-
-function identityOf(podId: string): string {
-  return `pods/${podId}/secrets`;
 }

@@ -65,6 +65,8 @@ export interface Schema {
     max_burn_micro_usd_per_hour: bigint;
     created_at: MadeTime;
   };
+  master_keys: { id: string; taken_at: MadeTime; retired_at: NullableTime };
+  key_holders: { process: string; seals_with: string; opens: string[]; seen_at: MadeTime };
   sealed_secrets: { name: string; sealed: string; public_part: string | null; created_at: MadeTime };
   orgs: { id: string; name: string; created_at: MadeTime };
   users: {

@@ -1,9 +1,10 @@
 /** Sealed secrets: what is made once per deployment and kept encrypted. Never replaced once it is there. */
 import type { Envelope } from '../secrets/envelope.ts';
+import { identityAt } from '../secrets/sealed-place.ts';
 import type { MadeSecret } from '../secrets/deployment-secrets.ts';
 import type { Db } from './database.ts';
 
-export type SealedSecretName = 'label_key' | 'token_signing_key' | 'ssh_key' | 'engine_passphrase';
+export type SealedSecretName = 'label_key' | 'token_signing_key' | 'ssh_key';
 
 /**
  * The secret of that name, made by `make` when there is none. Any number of replicas at once get the same one: the first insert
@@ -20,7 +21,11 @@ export async function ensureSealedSecret(
   const made = await make();
   await db
     .insertInto('sealed_secrets')
-    .values({ name, sealed: envelope.seal(made.secret, identityOf(name)), public_part: made.publicPart })
+    .values({
+      name,
+      sealed: envelope.seal(made.secret, identityAt('sealed_secrets.sealed', name)),
+      public_part: made.publicPart,
+    })
     .onConflict((conflict) => conflict.column('name').doNothing())
     .execute();
   const won = await readSealedSecret(db, envelope, name);
@@ -34,9 +39,7 @@ async function readSealedSecret(db: Db, envelope: Envelope, name: SealedSecretNa
     .select(['sealed', 'public_part'])
     .where('name', '=', name)
     .executeTakeFirst();
-  return row ? { secret: envelope.open(row.sealed, identityOf(name)), publicPart: row.public_part } : null;
-}
-
-function identityOf(name: SealedSecretName): string {
-  return `sealed_secrets/${name}`;
+  return row
+    ? { secret: envelope.open(row.sealed, identityAt('sealed_secrets.sealed', name)), publicPart: row.public_part }
+    : null;
 }

@@ -18,7 +18,7 @@ export interface NewSession {
   maxLifetimeMs: number | null;
   overrideReason: string | null;
   expiresAt: Date | null;
-  /** Of the pair made for it; null: its opener brought keys. The private key is sealed to the session (sessionKeyIdentity). */
+  /** Of the pair made for it; null: its opener brought keys. The private key is sealed to the session. */
   sshKey: { publicKey: string; privateKeySealed: string } | null;
   openedBy: { id: string; userId: string | null };
 }
@@ -44,10 +44,6 @@ export function insertSession(tx: Tx, session: NewSession): Promise<SessionRow> 
     })
     .returningAll()
     .executeTakeFirstOrThrow();
-}
-
-export function sessionKeyIdentity(sessionId: string): string {
-  return `sessions.ssh_private_key/${sessionId}`;
 }
 
 /** @returns undefined where there is none or it is another org's. */

@@ -2,6 +2,7 @@
 import { sql, type Selectable } from 'kysely';
 import type { WebhookFilter } from '../domain/webhook.ts';
 import type { Envelope } from '../secrets/envelope.ts';
+import { identityAt } from '../secrets/sealed-place.ts';
 import type { Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
 import type { Schema } from './schema.ts';
@@ -30,7 +31,7 @@ export function insertWebhook(tx: Tx, envelope: Envelope, webhook: NewWebhook): 
       description: webhook.description,
       events: [...webhook.events],
       includes_deployment: webhook.includesDeployment,
-      secret_sealed: envelope.seal(webhook.secret, identityOf(id)),
+      secret_sealed: envelope.seal(webhook.secret, identityAt('webhooks.secret_sealed', id)),
       created_by: webhook.createdBy,
     })
     .returningAll()
@@ -132,7 +133,7 @@ export function rotateWebhookSecret(
   return tx
     .updateTable('webhooks')
     .set({
-      secret_sealed: envelope.seal(secret, identityOf(row.id)),
+      secret_sealed: envelope.seal(secret, identityAt('webhooks.secret_sealed', row.id)),
       previous_secret_sealed: overlapMs > 0 ? row.secret_sealed : null,
       previous_secret_until: overlapMs > 0 ? sql<Date>`now() + ${overlapMs} * interval '1 millisecond'` : null,
       updated_at: sql`now()`,
@@ -152,9 +153,5 @@ export function openWebhookSecrets(
   if (row.previous_secret_sealed !== null && row.previous_secret_until !== null && row.previous_secret_until > now) {
     sealed.push(row.previous_secret_sealed);
   }
-  return sealed.map((one) => envelope.open(one, identityOf(row.id)));
-}
-
-function identityOf(webhookId: string): string {
-  return `webhooks.secret/${webhookId}`;
+  return sealed.map((one) => envelope.open(one, identityAt('webhooks.secret_sealed', row.id)));
 }

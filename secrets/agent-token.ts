@@ -4,6 +4,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import type { Envelope } from './envelope.ts';
+import { identityAt } from './sealed-place.ts';
 
 export const AGENT_TOKEN_PREFIX = 'mn_';
 
@@ -22,14 +23,10 @@ export function hashAgentToken(token: string): Buffer {
 }
 
 export function sealJoin(envelope: Envelope, attemptId: string, join: AgentJoin): string {
-  return envelope.seal(JSON.stringify(join), identityOf(attemptId));
+  return envelope.seal(JSON.stringify(join), identityAt('attempts.agent_sealed', attemptId));
 }
 
 /** Throws SealError where it was sealed to another attempt. */
 export function openJoin(envelope: Envelope, attemptId: string, sealed: string): AgentJoin {
-  return JSON.parse(envelope.open(sealed, identityOf(attemptId))) as AgentJoin;
-}
-
-function identityOf(attemptId: string): string {
-  return `attempts.agent/${attemptId}`;
+  return JSON.parse(envelope.open(sealed, identityAt('attempts.agent_sealed', attemptId))) as AgentJoin;
 }

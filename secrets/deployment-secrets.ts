@@ -1,5 +1,5 @@
 /**
- * What a deployment makes once and keeps for ever: label key, token signing key, SSH key pair, engine passphrase. This module
+ * What a deployment makes once and keeps for ever: label key, token signing key, SSH key pair. This module
  * makes the values; db/sealed-secrets.ts keeps them.
  */
 import { createHmac, generateKeyPairSync, randomBytes } from 'node:crypto';

@@ -3,9 +3,10 @@
  * authenticated with it, so a sealed value copied to another row does not open there. Where the key comes from is key-file.ts's.
  *
  * Format: `v1.<key id>.<nonce>.<ciphertext and tag>`, the last two in base64url. The key id lets several keys open while one
- * seals, so that a master key can be rotated row by row.
+ * seals, so that a master key can be rotated row by row (db/reseal.ts).
  */
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
+import type { SealedIdentity } from './sealed-place.ts';
 
 const VERSION = 'v1';
 export const MASTER_KEY_BYTES = 32;
@@ -13,10 +14,12 @@ const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
 export interface Envelope {
-  /** @param identity names the row and column, such as `sealed_secrets/label_key`; the same text is needed to open. */
-  seal(plaintext: string, identity: string): string;
+  /** Of the keys that it has: the first seals, all open. */
+  readonly keyIds: readonly [string, ...string[]];
+  /** @param identity of the row and column; the same is needed to open. */
+  seal(plaintext: string, identity: SealedIdentity): string;
   /** Throws SealError where the text is none of ours, its key is not known, or it or its identity was changed. */
-  open(sealed: string, identity: string): string;
+  open(sealed: string, identity: SealedIdentity): string;
 }
 
 /** Says nothing about the content. */
@@ -27,11 +30,12 @@ export class SealError extends Error {
   }
 }
 
-/** @param previous keys that still open but no longer seal. Throws RangeError for a key that is not 32 bytes. */
-export function createEnvelope(current: Uint8Array, previous: readonly Uint8Array[] = []): Envelope {
-  const keys = new Map([...previous, current].map((key) => [keyIdOf(key), key]));
+/** @param others keys that open and do not seal: earlier ones, and the next one. Throws RangeError for a key that is not 32 bytes. */
+export function createEnvelope(current: Uint8Array, others: readonly Uint8Array[] = []): Envelope {
   const currentId = keyIdOf(current);
+  const keys = new Map([current, ...others].map((key) => [keyIdOf(key), key]));
   return {
+    keyIds: [currentId, ...[...keys.keys()].filter((id) => id !== currentId)],
     seal(plaintext, identity) {
       const nonce = randomBytes(NONCE_BYTES);
       const cipher = createCipheriv('aes-256-gcm', current, nonce);

@@ -7,6 +7,7 @@
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { SealError, type Envelope } from './envelope.ts';
+import { identityAt } from './sealed-place.ts';
 
 const VERSION = 1;
 const KEY_BYTES = 32;
@@ -22,17 +23,15 @@ export interface StackCipher {
 
 /** A new key, sealed to the stack. */
 export function makeStackKey(envelope: Envelope, stackUuid: string): string {
-  return envelope.seal(randomBytes(KEY_BYTES).toString('base64'), identityOf(stackUuid));
+  return envelope.seal(randomBytes(KEY_BYTES).toString('base64'), identityAt('state_stacks.key_sealed', stackUuid));
 }
 
 /** Throws SealError where it was sealed to another stack. */
 export function openStackKey(envelope: Envelope, stackUuid: string, sealed: string): StackCipher {
-  return createStackCipher(Buffer.from(envelope.open(sealed, identityOf(stackUuid)), 'base64'), stackUuid);
-}
-
-/** The same key under the present master key. Throws SealError as openStackKey does. */
-export function resealStackKey(envelope: Envelope, stackUuid: string, sealed: string): string {
-  return envelope.seal(envelope.open(sealed, identityOf(stackUuid)), identityOf(stackUuid));
+  return createStackCipher(
+    Buffer.from(envelope.open(sealed, identityAt('state_stacks.key_sealed', stackUuid)), 'base64'),
+    stackUuid,
+  );
 }
 
 function createStackCipher(key: Buffer, stackUuid: string): StackCipher {
@@ -58,8 +57,4 @@ function createStackCipher(key: Buffer, stackUuid: string): StackCipher {
       }
     },
   };
-}
-
-function identityOf(stackUuid: string): string {
-  return `state_stacks.key/${stackUuid}`;
 }

@@ -10,7 +10,7 @@ import {
   revokeApiKey,
   type ApiKeyRow,
 } from '../../db/api-keys.ts';
-import { appendAudit } from '../../db/audit.ts';
+import { auditRow } from '../../db/audit.ts';
 import type { Tx } from '../../db/database.ts';
 import type { Caller } from '../caller.ts';
 import { apiKeyBody, apiKeyPage, madeApiKey } from '../contract/auth.ts';
@@ -48,14 +48,7 @@ export const apiKeyRoutes: Route[] = [
           expiresAt:
             body.validFor === undefined ? null : new Date(Date.now() + (parseDuration(body.validFor) as number)),
         });
-        await appendAudit(tx, {
-          orgId: caller.orgId,
-          actor,
-          action: 'api_key.create',
-          targetKind: 'api_key',
-          targetId: row.id,
-          detail: { name: row.name, role: row.role, isAdmin: row.is_admin },
-        });
+        await auditRow(tx, actor, row, 'api_key.create', { name: row.name, role: row.role, isAdmin: row.is_admin });
         return { status: 201, body: { ...apiKeyReply(row), key } };
       });
     },
@@ -90,13 +83,7 @@ export const apiKeyRoutes: Route[] = [
         const row = await requireKey(tx, caller, params.id);
         if (row.revoked_at === null) {
           await revokeApiKey(tx, row.id);
-          await appendAudit(tx, {
-            orgId: row.org_id,
-            actor,
-            action: 'api_key.revoke',
-            targetKind: 'api_key',
-            targetId: row.id,
-          });
+          await auditRow(tx, actor, row, 'api_key.revoke');
         }
         return { status: 204 };
       }),
@@ -120,13 +107,7 @@ export const apiKeyRoutes: Route[] = [
           throw new MusterError('conflict', `${row.id} is revoked`, { facts: { state: 'revoked' } });
         const key = makeApiKeySecret();
         const replaced = await replaceKeyHash(tx, row.id, hashCredential(key), shownPrefix(key));
-        await appendAudit(tx, {
-          orgId: row.org_id,
-          actor,
-          action: 'api_key.rotate',
-          targetKind: 'api_key',
-          targetId: row.id,
-        });
+        await auditRow(tx, actor, row, 'api_key.rotate');
         return { status: 200, body: { ...apiKeyReply(replaced), key } };
       }),
   }),

@@ -1,7 +1,7 @@
 /** Routes of credentials: what opens machines of an org's own, and what fetches images. No reply, log or audit entry holds a value. */
 import { z } from 'zod';
 import { MusterError } from '../../domain/error-table.ts';
-import { appendAudit } from '../../db/audit.ts';
+import { auditRow } from '../../db/audit.ts';
 import {
   deleteCredential,
   findCredential,
@@ -14,7 +14,7 @@ import { inTransaction } from '../../db/database.ts';
 import { readSshPrivateKey } from '../../secrets/ssh-private-key.ts';
 import { createCredentialBody, credential, credentialPage, type Credential } from '../contract/credentials.ts';
 import { id, pageQuery } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime, type PageOfTime } from '../cursor.ts';
 import { iso } from '../reply-values.ts';
 import { route, type Route } from '../route.ts';
 
@@ -49,7 +49,7 @@ export const credentialRoutes: Route[] = [
             errors: [{ path: 'name', message: 'is taken by a credential of this org' }],
           });
         }
-        await auditCredential(tx, actor, row, 'credential.create');
+        await auditRow(tx, actor, row, 'credential.create', { name: row.name, kind: row.kind });
         return { status: 201, body: credentialReply(row) };
       });
     },
@@ -63,12 +63,8 @@ export const credentialRoutes: Route[] = [
     query: pageQuery,
     replies: { 200: credentialPage },
     handle: async ({ query, caller, deps }) => {
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listCredentials(deps.database.kysely, caller.orgId, {
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      return { status: 200, body: cutPage(rows, query.limit, (row) => [iso(row.created_at), row.id], credentialReply) };
+      const list = (page: PageOfTime) => listCredentials(deps.database.kysely, caller.orgId, page);
+      return { status: 200, body: await pageByTime(query, list, (rows) => rows.map(credentialReply)) };
     },
   }),
   route({
@@ -103,7 +99,7 @@ export const credentialRoutes: Route[] = [
           throw new MusterError('conflict', detail, { facts: { state: 'in_use' } });
         }
         await deleteCredential(tx, row.id);
-        await auditCredential(tx, actor, row, 'credential.delete');
+        await auditRow(tx, actor, row, 'credential.delete', { name: row.name, kind: row.kind });
         return { status: 204 };
       }),
   }),
@@ -131,20 +127,4 @@ function credentialReply(row: CredentialRow): Credential {
     createdBy: row.created_by,
     createdAt: iso(row.created_at),
   };
-}
-
-function auditCredential(
-  tx: Parameters<typeof appendAudit>[0],
-  actor: Parameters<typeof appendAudit>[1]['actor'],
-  row: CredentialRow,
-  action: string,
-): Promise<void> {
-  return appendAudit(tx, {
-    orgId: row.org_id,
-    actor,
-    action,
-    targetKind: 'credential',
-    targetId: row.id,
-    detail: { name: row.name, kind: row.kind },
-  });
 }

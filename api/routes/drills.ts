@@ -7,12 +7,11 @@ import { findInstance } from '../../db/instances.ts';
 import { findStandby } from '../../db/standbys.ts';
 import { createDrillBody, drill, drillAccepted, drillListQuery, drillPage } from '../contract/standbys.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime, type PageOfTime } from '../cursor.ts';
 import { renderDrillReport } from '../drill-report.ts';
 import { targetsOf } from '../drill-targets.ts';
 import { drillReply } from '../replies/drill-reply.ts';
 import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
-import { iso } from '../reply-values.ts';
 import { route, type Call, type Route } from '../route.ts';
 
 const AREA = 'standby';
@@ -57,15 +56,13 @@ export const drillRoutes: Route[] = [
     query: drillListQuery,
     replies: { 200: drillPage },
     handle: async ({ query, caller, deps }) => {
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listDrills(deps.database.kysely, {
+      const wanted = {
         orgId: caller.orgId,
         ...(query.standbyId ? { standbyId: query.standbyId } : {}),
         ...(query.status ? { status: query.status } : {}),
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      return { status: 200, body: cutPage(rows, query.limit, (row) => [iso(row.created_at), row.id], drillReply) };
+      };
+      const list = (page: PageOfTime) => listDrills(deps.database.kysely, { ...wanted, ...page });
+      return { status: 200, body: await pageByTime(query, list, (rows) => rows.map(drillReply)) };
     },
   }),
   route({

@@ -1,7 +1,7 @@
 /** Routes of failovers: policies, episodes, what a person begins by hand, and where a workload is now. */
 import { z } from 'zod';
 import { MusterError } from '../../domain/error-table.ts';
-import { appendAudit } from '../../db/audit.ts';
+import { auditRow } from '../../db/audit.ts';
 import type { Executor } from '../../db/database.ts';
 import { findEndpoint } from '../../db/endpoints.ts';
 import { findFailoverPolicy } from '../../db/failover-policies.ts';
@@ -30,11 +30,10 @@ import {
   type FailoverReply,
 } from '../contract/failovers.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime } from '../cursor.ts';
 import { applyPolicy, orderFailover, readPolicy } from '../failover-order.ts';
 import { endpointReply, failoverPolicyReply, failoverReply } from '../replies/failover-reply.ts';
 import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
-import { iso } from '../reply-values.ts';
 import { route, type Route } from '../route.ts';
 
 const AREA = 'standby';
@@ -174,14 +173,7 @@ export const failoverRoutes: Route[] = [
         }
         if (running.failback_requested_at === null) {
           await updateFailover(tx, running.id, { failback_requested_at: new Date() });
-          await appendAudit(tx, {
-            orgId: standby.org_id,
-            actor,
-            action: 'standby.fail_back',
-            targetKind: 'standby',
-            targetId: standby.id,
-            detail: { failoverId: running.id },
-          });
+          await auditRow(tx, actor, standby, 'standby.fail_back', { failoverId: running.id });
           await wakeOperation(tx, deps.queue, running.operation_id);
         }
         const row = (await findFailover(tx, null, running.id)) as FailoverRow;
@@ -200,23 +192,21 @@ export const failoverRoutes: Route[] = [
     handle: async ({ query, caller, deps }) => {
       const db = deps.database.kysely;
       const { cursor, limit, ...filter } = query;
-      const before = readCursor(byTime, cursor);
-      const rows = await listFailovers(db, {
+      const wanted = {
         orgId: caller.orgId,
         ...(filter.instanceId === undefined ? {} : { instanceId: filter.instanceId }),
         ...(filter.phase === undefined ? {} : { phase: filter.phase }),
-        limit: limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      const shown = new Map<string, FailoverReply>();
-      for (const row of rows.slice(0, limit)) shown.set(row.id, await viewFailover(db, row));
-      const page = cutPage(
-        rows,
-        limit,
-        (row) => [iso(row.created_at), row.id],
-        (row) => shown.get(row.id) as FailoverReply,
+      };
+      const body = await pageByTime(
+        { cursor, limit },
+        (page) => listFailovers(db, { ...wanted, ...page }),
+        async (rows) => {
+          const shown: FailoverReply[] = [];
+          for (const row of rows) shown.push(await viewFailover(db, row));
+          return shown;
+        },
       );
-      return { status: 200, body: page };
+      return { status: 200, body };
     },
   }),
   route({

@@ -10,7 +10,7 @@ import { acceptAdopt } from '../../db/accept-adopt.ts';
 import { acceptDriftRepair } from '../../db/accept-drift-repair.ts';
 import { acceptFoundDestroy } from '../../db/accept-found-destroy.ts';
 import { listAttemptsOfInstances } from '../../db/attempts.ts';
-import { appendAudit } from '../../db/audit.ts';
+import { auditRow } from '../../db/audit.ts';
 import type { Executor, Tx } from '../../db/database.ts';
 import { changeFinding, findFinding, listFindings, lockFinding, type FindingRow } from '../../db/findings.ts';
 import type { OperationRow } from '../../db/operations.ts';
@@ -33,11 +33,10 @@ import {
   type Finding,
 } from '../contract/findings.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime } from '../cursor.ts';
 import { actionsOf, findingReply } from '../replies/finding-reply.ts';
 import { instanceReply } from '../replies/instance-reply.ts';
 import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
-import { iso } from '../reply-values.ts';
 import { route, type Call, type Route } from '../route.ts';
 
 const AREA = 'fleet';
@@ -56,18 +55,20 @@ export const findingRoutes: Route[] = [
     handle: async ({ query, caller, deps }) => {
       const db = deps.database.kysely;
       const { cursor, limit, ...filter } = query;
-      const before = readCursor(byTime, cursor);
-      const rows = await listFindings(db, {
+      const wanted = {
         orgId: caller.isAdmin ? null : caller.orgId,
         ...(filter.status === undefined ? {} : { status: filter.status }),
         ...(filter.class === undefined ? {} : { class: filter.class }),
         ...(filter.provider === undefined ? {} : { provider: filter.provider }),
         ...(filter.stackId === undefined ? {} : { stackId: filter.stackId }),
-        limit: limit + 1,
-        ...(before ? { before: { firstSeenAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      const show = await prepareReply(db, rows);
-      return { status: 200, body: cutPage(rows, limit, (row) => [iso(row.first_seen_at), row.id], show) };
+      };
+      const body = await pageByTime(
+        { cursor, limit },
+        (page) => listFindings(db, { ...wanted, ...page }),
+        async (rows) => rows.map(await prepareReply(db, rows)),
+        (row) => row.first_seen_at,
+      );
+      return { status: 200, body };
     },
   }),
   route({
@@ -199,7 +200,7 @@ export const findingRoutes: Route[] = [
           reason: body.reason,
           ignoredUntil: until,
         });
-        await auditFinding(tx, actor, row, 'finding.ignore', body.reason);
+        await auditIgnored(tx, actor, row, body.reason);
         return { status: 200, body: await reload(tx, row.id) };
       }),
   }),
@@ -259,25 +260,12 @@ async function prepareReply(executor: Executor, rows: FindingRow[]): Promise<(ro
   return (row) => findingReply(row, usage.get(row.attempt_id ?? '') ?? [], now);
 }
 
-function auditFinding(
-  tx: Tx,
-  actor: Call['actor'],
-  row: FindingRow,
-  action: string,
-  reason: string | undefined,
-): Promise<void> {
-  return appendAudit(tx, {
-    orgId: row.org_id,
-    actor,
-    action,
-    targetKind: 'finding',
-    targetId: row.id,
-    detail: {
-      class: row.class,
-      provider: row.provider,
-      providerInstanceId: row.provider_instance_id,
-      ...(row.stack_id === null ? {} : { stack: row.stack_id }),
-      ...(reason ? { reason } : {}),
-    },
+function auditIgnored(tx: Tx, actor: Call['actor'], row: FindingRow, reason: string | undefined): Promise<void> {
+  return auditRow(tx, actor, row, 'finding.ignore', {
+    class: row.class,
+    provider: row.provider,
+    providerInstanceId: row.provider_instance_id,
+    ...(row.stack_id === null ? {} : { stack: row.stack_id }),
+    ...(reason ? { reason } : {}),
   });
 }

@@ -5,7 +5,7 @@ import { MusterError } from '../../domain/error-table.ts';
 import type { ProvisionRequest } from '../../domain/provision-request.ts';
 import { acceptHibernate } from '../../db/accept-hibernate.ts';
 import { acceptWake, type WakeHold } from '../../db/accept-wake.ts';
-import { appendAudit } from '../../db/audit.ts';
+import { auditRow } from '../../db/audit.ts';
 import type { Executor } from '../../db/database.ts';
 import { setSleepPolicy } from '../../db/hibernations.ts';
 import { findInstance, lockInstance, type InstanceRow } from '../../db/instances.ts';
@@ -114,14 +114,7 @@ export const hibernationRoutes: Route[] = [
           if (row.status === 'ready' && row.winner_attempt_id !== null)
             await claimFirstWriter(tx, row.id, row.winner_attempt_id);
         }
-        await appendAudit(tx, {
-          orgId: row.org_id,
-          actor,
-          action: 'instance.hibernation',
-          targetKind: 'instance',
-          targetId: row.id,
-          detail: { ...body },
-        });
+        await auditRow(tx, actor, row, 'instance.hibernation', { ...body });
         return { status: 200, body: await viewInstance(tx, (await findInstance(tx, null, row.id)) as InstanceRow) };
       }),
   }),

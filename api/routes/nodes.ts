@@ -8,12 +8,11 @@ import { deleteNode, findNode, listNodes, type NodeRow } from '../../db/nodes.ts
 import { AGENT_PLATFORMS } from '../contract/agent-runtime.ts';
 import { deleteNodeQuery, node, nodeAccepted, nodeListQuery, nodePage } from '../contract/nodes.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime } from '../cursor.ts';
 import { acceptHostRemoval } from '../host-order.ts';
 import { renderInstallScript } from '../install-script.ts';
 import { nodeReply } from '../replies/node-reply.ts';
 import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
-import { iso } from '../reply-values.ts';
 import { route, type Route } from '../route.ts';
 
 const AREA = 'nodes';
@@ -29,26 +28,21 @@ export const nodeRoutes: Route[] = [
     query: nodeListQuery,
     replies: { 200: nodePage },
     handle: async ({ query, caller, deps }) => {
-      const before = readCursor(byTime, query.cursor);
       const { intervalMs } = deps.agents;
-      const rows = await listNodes(deps.database.kysely, {
+      const wanted = {
         orgId: caller.orgId,
         ...(query.instanceId === undefined ? {} : { instanceId: query.instanceId }),
         ...(query.clusterId === undefined ? {} : { clusterId: query.clusterId }),
         ...(query.status === undefined ? {} : { status: { is: query.status, intervalMs } }),
-        limit: query.limit + 1,
-        ...(before ? { before: { registeredAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      const now = Date.now();
-      return {
-        status: 200,
-        body: cutPage(
-          rows,
-          query.limit,
-          (row) => [iso(row.registered_at), row.id],
-          (row) => nodeReply(row, intervalMs, now),
-        ),
       };
+      const now = Date.now();
+      const body = await pageByTime(
+        query,
+        (page) => listNodes(deps.database.kysely, { ...wanted, ...page }),
+        (rows) => rows.map((row) => nodeReply(row, intervalMs, now)),
+        (row) => row.registered_at,
+      );
+      return { status: 200, body };
     },
   }),
   route({

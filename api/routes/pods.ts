@@ -7,11 +7,10 @@ import { placePending } from '../../db/place-pods.ts';
 import { deletePod, findPod, listPods, lockPod, restartPod, startPod, stopPod, type PodRow } from '../../db/pods.ts';
 import { createPodBody, pod, podListQuery, podLogs, podLogsQuery, podPage } from '../contract/pods.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime, type PageOfTime } from '../cursor.ts';
 import { readPodLogs, streamPodLogs } from '../pod-logs.ts';
 import { acceptPod, auditPod } from '../pod-order.ts';
 import { podReply } from '../replies/pod-reply.ts';
-import { iso } from '../reply-values.ts';
 import { route, type Call, type Route } from '../route.ts';
 
 const AREA = 'pods';
@@ -45,18 +44,16 @@ export const podRoutes: Route[] = [
     query: podListQuery,
     replies: { 200: podPage },
     handle: async ({ query, caller, deps }) => {
-      const before = readCursor(byTime, query.cursor);
       const { status, nodeId, name, includeRemoved } = query;
-      const rows = await listPods(deps.database.kysely, {
+      const wanted = {
         orgId: caller.orgId,
         ...(status === undefined ? {} : { status }),
         ...(nodeId === undefined ? {} : { nodeId }),
         ...(name === undefined ? {} : { name }),
         ...(includeRemoved === undefined ? {} : { includeRemoved }),
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      return { status: 200, body: cutPage(rows, query.limit, (row) => [iso(row.created_at), row.id], podReply) };
+      };
+      const list = (page: PageOfTime) => listPods(deps.database.kysely, { ...wanted, ...page });
+      return { status: 200, body: await pageByTime(query, list, (rows) => rows.map(podReply)) };
     },
   }),
   route({

@@ -5,7 +5,7 @@ import { MusterError } from '../../domain/error-table.ts';
 import { parseUsd, per30Days } from '../../domain/money.ts';
 import { countNeeded, countPool, isClaimable, type WarmInstance } from '../../domain/pool.ts';
 import { acceptPoolDelete } from '../../db/accept-pool.ts';
-import { appendAudit } from '../../db/audit.ts';
+import { auditRow } from '../../db/audit.ts';
 import type { Executor, Tx } from '../../db/database.ts';
 import {
   countClaimed,
@@ -203,20 +203,13 @@ function changedFields(row: PoolRow, body: z.output<typeof changePoolBody>): Poo
   };
 }
 
-function auditPool(tx: Tx, actor: Call['actor'], row: PoolRow, action: string): Promise<void> {
-  return appendAudit(tx, {
-    orgId: row.org_id,
-    actor,
-    action,
-    targetKind: 'pool',
-    targetId: row.id,
-    detail: {
-      name: row.name,
-      gpu: row.wanted.gpu,
-      targetSize: row.target_size,
-      maxSize: row.max_size,
-      maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
-    },
+function auditPool(tx: Tx, actor: Call['actor'], row: PoolRow, action: `pool.${string}`): Promise<void> {
+  return auditRow(tx, actor, row, action, {
+    name: row.name,
+    gpu: row.wanted.gpu,
+    targetSize: row.target_size,
+    maxSize: row.max_size,
+    maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
   });
 }
 

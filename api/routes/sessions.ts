@@ -5,18 +5,12 @@ import { extendedLifetimeMs, resolveLifetime } from '../../domain/lifetime.ts';
 import { allowedSessionActions, isOver } from '../../domain/session.ts';
 import { acceptDestroy } from '../../db/accept-destroy.ts';
 import { acceptProvision } from '../../db/accept-provision.ts';
-import { appendAudit } from '../../db/audit.ts';
+import { auditRow } from '../../db/audit.ts';
 import type { Executor, Tx } from '../../db/database.ts';
 import { setExpiry } from '../../db/instance-lifetime.ts';
 import { findInstance, listInstancesById, lockInstance, type InstanceRow } from '../../db/instances.ts';
-import {
-  findSession,
-  insertSession,
-  listSessions,
-  sessionKeyIdentity,
-  setSessionExpiry,
-  type SessionRow,
-} from '../../db/sessions.ts';
+import { findSession, insertSession, listSessions, setSessionExpiry, type SessionRow } from '../../db/sessions.ts';
+import { identityAt } from '../../secrets/sealed-place.ts';
 import type { Caller } from '../caller.ts';
 import {
   createSessionBody,
@@ -149,7 +143,7 @@ export const sessionRoutes: Route[] = [
           overrideReason,
         });
         const moved = await setExpiry(tx, instance.id, expiresAt, overrideReason);
-        await auditSession(tx, actor, row, 'session.extend', {
+        await auditRow(tx, actor, row, 'session.extend', {
           hours: body.hours,
           expiresAt: iso(expiresAt),
           ...(overrideReason === null ? {} : { overrideReason }),
@@ -178,8 +172,11 @@ export const sessionRoutes: Route[] = [
           row.ssh_public_key === null ? 'was opened with keys of your own' : 'is over, and its key is deleted';
         throw new MusterError('conflict', `${row.id} ${why}`, { facts: { state: row.status } });
       }
-      const privateKey = deps.envelope.open(row.ssh_private_key_sealed, sessionKeyIdentity(row.id));
-      await auditSession(db, actor, row, 'session.ssh_key', {});
+      const privateKey = deps.envelope.open(
+        row.ssh_private_key_sealed,
+        identityAt('sessions.ssh_private_key_sealed', row.id),
+      );
+      await auditRow(db, actor, row, 'session.ssh_key');
       response.setHeader('cache-control', 'no-store');
       return { status: 200, body: { privateKey, publicKey: row.ssh_public_key } };
     },
@@ -241,7 +238,7 @@ async function openSession(
     sshKey,
     openedBy: { id: caller.id, userId: caller.userId },
   });
-  await auditSession(tx, actor, row, 'session.open', {
+  await auditRow(tx, actor, row, 'session.open', {
     instance: instance.id,
     operation: operation.id,
     consumer: row.consumer,
@@ -280,7 +277,7 @@ function endRoute(spec: { method: 'post' | 'delete'; path: string; summary: stri
           reason: 'the session was ended on request',
         });
         const row = await requireSession(tx, caller, params.id);
-        if (seen.status !== 'ending') await auditSession(tx, actor, row, 'session.done', { operation: operation.id });
+        if (seen.status !== 'ending') await auditRow(tx, actor, row, 'session.done', { operation: operation.id });
         return {
           status: 202,
           body: {
@@ -325,14 +322,4 @@ async function viewSessions(executor: Executor, rows: SessionRow[]): Promise<Ses
 function isOpener(row: SessionRow, caller: Caller): boolean {
   if (caller.role === 'owner' || caller.id === row.opened_by) return true;
   return caller.userId !== null && caller.userId === row.opened_by_user;
-}
-
-function auditSession(
-  executor: Executor,
-  actor: Call['actor'],
-  row: SessionRow,
-  action: string,
-  detail: Record<string, unknown>,
-): Promise<void> {
-  return appendAudit(executor, { orgId: row.org_id, actor, action, targetKind: 'session', targetId: row.id, detail });
 }

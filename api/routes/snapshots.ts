@@ -26,10 +26,9 @@ import {
   workspace,
 } from '../contract/snapshots.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime, type PageOfTime } from '../cursor.ts';
 import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
 import { snapshotReply, workspaceReply } from '../replies/snapshot-reply.ts';
-import { iso } from '../reply-values.ts';
 import { route, type Answer, type Route } from '../route.ts';
 import { readWorkspaceWish } from '../workspace-wish.ts';
 
@@ -47,15 +46,13 @@ export const snapshotRoutes: Route[] = [
     query: snapshotListQuery,
     replies: { 200: snapshotPage },
     handle: async ({ query, caller, deps }) => {
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listSnapshots(deps.database.kysely, {
+      const wanted = {
         orgId: caller.orgId,
         ...(query.instanceId === undefined ? {} : { instanceId: query.instanceId }),
         ...(query.status === undefined ? {} : { status: query.status }),
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      return { status: 200, body: cutPage(rows, query.limit, (row) => [iso(row.created_at), row.id], snapshotReply) };
+      };
+      const list = (page: PageOfTime) => listSnapshots(deps.database.kysely, { ...wanted, ...page });
+      return { status: 200, body: await pageByTime(query, list, (rows) => rows.map(snapshotReply)) };
     },
   }),
   route({

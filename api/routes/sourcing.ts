@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { MusterError } from '../../domain/error-table.ts';
 import { parseUsd } from '../../domain/money.ts';
 import { isTowardTarget, type SourcedInstance } from '../../domain/sourcing.ts';
-import { appendAudit } from '../../db/audit.ts';
+import { auditRow } from '../../db/audit.ts';
 import type { Executor, Tx } from '../../db/database.ts';
 import {
   deleteSourcingRule,
@@ -173,20 +173,18 @@ function changedFields(row: SourcingRuleRow, body: z.output<typeof changeSourcin
   };
 }
 
-function auditRule(tx: Tx, actor: Call['actor'], row: SourcingRuleRow, action: string): Promise<void> {
-  return appendAudit(tx, {
-    orgId: row.org_id,
-    actor,
-    action,
-    targetKind: 'sourcing_rule',
-    targetId: row.id,
-    detail: {
-      name: row.name,
-      enabled: row.enabled,
-      target: row.target,
-      gpu: row.wanted.gpu,
-      maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
-    },
+function auditRule(
+  tx: Tx,
+  actor: Call['actor'],
+  row: SourcingRuleRow,
+  action: `sourcing_rule.${string}`,
+): Promise<void> {
+  return auditRow(tx, actor, row, action, {
+    name: row.name,
+    enabled: row.enabled,
+    target: row.target,
+    gpu: row.wanted.gpu,
+    maxPriceMicroUsdPerHour: micro(row.max_price_micro_usd_per_hour),
   });
 }
 

@@ -15,10 +15,9 @@ import {
 } from '../contract/standbys.ts';
 import { stackPlan } from '../contract/stacks.ts';
 import { id } from '../contract/values.ts';
-import { byTime, cutPage, readCursor } from '../cursor.ts';
+import { pageByTime } from '../cursor.ts';
 import { operationLocation, operationRefReply } from '../replies/operation-reply.ts';
 import { standbyReply } from '../replies/standby-reply.ts';
-import { iso } from '../reply-values.ts';
 import { route, type Route } from '../route.ts';
 import { auditStandby, describeStandby, makeStandby, planStandby } from '../standby-making.ts';
 
@@ -50,24 +49,17 @@ export const standbyRoutes: Route[] = [
     replies: { 200: standbyPage },
     handle: async ({ query, caller, deps }) => {
       const db = deps.database.kysely;
-      const before = readCursor(byTime, query.cursor);
-      const rows = await listStandbys(db, {
+      const wanted = {
         orgId: caller.orgId,
         ...(query.instanceId ? { instanceId: query.instanceId } : {}),
         ...(query.status ? { status: query.status } : {}),
-        limit: query.limit + 1,
-        ...(before ? { before: { createdAt: new Date(before[0]), id: before[1] } } : {}),
-      });
-      const { items, nextCursor } = cutPage(
-        rows,
-        query.limit,
-        (row) => [iso(row.created_at), row.id],
-        (row) => row,
-      );
-      return {
-        status: 200,
-        body: { items: await Promise.all(items.map((row) => describeStandby(db, row))), nextCursor },
       };
+      const body = await pageByTime(
+        query,
+        (page) => listStandbys(db, { ...wanted, ...page }),
+        (rows) => Promise.all(rows.map((row) => describeStandby(db, row))),
+      );
+      return { status: 200, body };
     },
   }),
   route({

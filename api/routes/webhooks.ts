@@ -5,7 +5,7 @@ import { parseDuration } from '../../domain/duration.ts';
 import { MusterError } from '../../domain/error-table.ts';
 import { isPublicAddress } from '../../domain/public-address.ts';
 import { formatWebhookSecret } from '../../domain/webhook.ts';
-import { appendAudit } from '../../db/audit.ts';
+import { auditRow } from '../../db/audit.ts';
 import type { Executor, Tx } from '../../db/database.ts';
 import {
   insertTestDelivery,
@@ -279,17 +279,10 @@ function auditWebhook(
   tx: Tx,
   actor: Call['actor'],
   row: WebhookRow,
-  action: string,
+  action: `webhook.${string}`,
   detail: Record<string, unknown>,
 ): Promise<void> {
-  return appendAudit(tx, {
-    orgId: row.org_id,
-    actor,
-    action,
-    targetKind: 'webhook',
-    targetId: row.id,
-    detail: { host: new URL(row.url).host, ...detail },
-  });
+  return auditRow(tx, actor, row, action, { host: new URL(row.url).host, ...detail });
 }
 
 function webhookReply(row: WebhookRow): Webhook {

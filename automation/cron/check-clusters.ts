@@ -4,19 +4,10 @@
  */
 import type { Logger } from 'pino';
 import { CLUSTER_HEALTHS, nextHealth, type ClusterHealth } from '../../domain/clusters/cluster.ts';
-import {
-  findClusterAccess,
-  findSameCluster,
-  listDueForLook,
-  recordLook,
-  resealClusterAccess,
-  type ClusterRow,
-  type ReadFacts,
-} from '../../db/clusters.ts';
+import { findSameCluster, listDueForLook, recordLook, type ClusterRow, type ReadFacts } from '../../db/clusters.ts';
 import { appendAudit, SYSTEM } from '../../db/audit.ts';
 import { markNodesLeft } from '../../db/cluster-enrolments.ts';
 import { inTransaction, type Tx } from '../../db/database.ts';
-import { openAccess, sealAccess } from '../../secrets/cluster-access.ts';
 import { MAX_NODES } from '../clusters/kubernetes-reader.ts';
 import { lookAtCluster, type LookServices } from '../clusters/look-at-cluster.ts';
 import type { Cron } from './scheduler.ts';
@@ -29,8 +20,6 @@ const PER_TICK = 100;
 const AT_ONCE = 10;
 /** Who joined in the last moments may be missing in a list that was read meanwhile. */
 const JOIN_GRACE_MS = 30_000;
-/** So that a new master key has sealed everything within a day. */
-const RESEAL_AFTER_MS = 86_400_000;
 
 export interface CheckClustersOptions extends LookServices {
   log: Logger;
@@ -87,7 +76,6 @@ async function checkCluster(options: CheckClustersOptions, cluster: ClusterRow):
     return isFirst;
   });
   if (!isRecorded) return 'overtaken';
-  await resealOld(options, cluster);
   return look.health;
 }
 
@@ -110,11 +98,4 @@ async function followNodes(tx: Tx, cluster: ClusterRow, read: ReadFacts, seenFro
 
 function healthOf({ status }: ClusterRow): ClusterHealth | null {
   return CLUSTER_HEALTHS.find((health) => health === status) ?? null;
-}
-
-async function resealOld({ db, envelope, now }: CheckClustersOptions, { id }: ClusterRow): Promise<void> {
-  const kept = await findClusterAccess(db, id);
-  if (!kept || now().getTime() - kept.sealed_at.getTime() < RESEAL_AFTER_MS) return;
-  const access = openAccess(envelope, id, kept.access_sealed);
-  await resealClusterAccess(db, id, kept.access_sealed, sealAccess(envelope, id, access));
 }

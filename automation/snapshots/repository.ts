@@ -12,6 +12,7 @@ import {
   type WorkspaceRow,
 } from '../../db/workspaces.ts';
 import type { Envelope } from '../../secrets/envelope.ts';
+import { identityAt } from '../../secrets/sealed-place.ts';
 import type { ResticOutcome, ResticPort, ResticRun, SnapshotServices, StoreKey } from './restic-port.ts';
 
 /** The data is not what it should be, or not there: trying again changes nothing. */
@@ -67,7 +68,10 @@ export async function ensureRepository(
   const before = await requireWorkspace(db, instanceId);
   if (before.initialized_at !== null) return before;
   const restic = await snapshots.restic(); // before anything is kept: without it there is nothing to make
-  const passwordSealed = envelope.seal(randomBytes(32).toString('base64url'), identityOf(instanceId));
+  const passwordSealed = envelope.seal(
+    randomBytes(32).toString('base64url'),
+    identityAt('workspaces.password_sealed', instanceId),
+  );
   const { storeUrl } = snapshots;
   await inTransaction(db, (tx) => recordRepository(tx, instanceId, { passwordSealed, storeUrl }));
   return inTransaction(db, async (tx) => {
@@ -90,7 +94,7 @@ export async function ensureRepository(
 }
 
 export function openPassword(envelope: Envelope, instanceId: string, sealed: string): string {
-  return envelope.open(sealed, identityOf(instanceId));
+  return envelope.open(sealed, identityAt('workspaces.password_sealed', instanceId));
 }
 
 /** How restic finds it, beside the password. */
@@ -138,8 +142,4 @@ async function requireWorkspace(
   const found = await findWorkspace(executor, instanceId);
   if (!found) throw new Error(`${instanceId} has no workspace`);
   return found;
-}
-
-function identityOf(instanceId: string): string {
-  return `workspaces/${instanceId}/password`;
 }

@@ -13,6 +13,7 @@ import {
   type Loose,
   type Reply,
 } from '../support/api-server.ts';
+import { identityAt } from '../../secrets/sealed-place.ts';
 import { makeHeartbeat } from '../support/heartbeat.ts';
 import { recordMachine } from '../support/node-token.ts';
 
@@ -156,7 +157,9 @@ describe('what is secret in an order', () => {
     const sealed = (await findOrder(kysely(), id))?.secrets_sealed as string;
     expect(sealed).not.toContain('sesame');
     expect((await desired('after=-1')).body.orders[0].input).toEqual({ what: 1, password: 'open sesame' });
-    expect(() => server.deps.envelope.open(sealed, 'node_orders/ord_aaaaaaaaaaaaaaaa/secrets')).toThrow();
+    expect(() =>
+      server.deps.envelope.open(sealed, identityAt('node_orders.secrets_sealed', 'ord_aaaaaaaaaaaaaaaa')),
+    ).toThrow();
     await report({ orderId: id, status: 'done' });
     expect(await findOrder(kysely(), id)).toMatchObject({ status: 'done', secrets_sealed: null });
     const canceled = await order({ secrets });

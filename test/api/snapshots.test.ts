@@ -128,7 +128,7 @@ describe('the workspace of an instance', () => {
 
   it.each<[string, object, string]>([
     ['a path that is not absolute', { path: 'work' }, 'workspace.path'],
-    ['a path that leads elsewhere', { path: '/work/../etc' }, 'workspace.path'],
+    ['a path that leads elsewhere', { path: '/data/../etc' }, 'workspace.path'],
     ['an interval that is too short', { snapshotEvery: '1 second' }, 'workspace.snapshotEvery'],
     ['nothing kept', { keep: { last: 0 } }, 'workspace.keep.last'],
     ['an unknown field', { storeUrl: 'file:///etc' }, 'workspace.storeUrl'],

@@ -2,31 +2,34 @@ import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { createEnvelope, SealError } from '../../secrets/envelope.ts';
 import { openEnv, sealEnv } from '../../secrets/instance-env.ts';
+import { identityAt } from '../../secrets/sealed-place.ts';
 
+const HERE = identityAt('credentials.sealed', 'cred_a');
+const ELSEWHERE = identityAt('credentials.sealed', 'cred_b');
 const key = randomBytes(32);
 const envelope = createEnvelope(key);
 
 describe('envelope', () => {
   it('opens what it sealed, and never seals twice to the same text', () => {
-    const sealed = envelope.seal('päss', 'row/1');
-    expect(envelope.open(sealed, 'row/1')).toBe('päss');
-    expect(envelope.seal('päss', 'row/1')).not.toBe(sealed);
+    const sealed = envelope.seal('päss', HERE);
+    expect(envelope.open(sealed, HERE)).toBe('päss');
+    expect(envelope.seal('päss', HERE)).not.toBe(sealed);
     expect(sealed).not.toContain('päss');
-    expect(envelope.open(envelope.seal('', 'row/1'), 'row/1')).toBe('');
+    expect(envelope.open(envelope.seal('', HERE), HERE)).toBe('');
   });
 
   it('refuses a value that was moved to another row', () => {
-    expect(() => envelope.open(envelope.seal('a', 'row/1'), 'row/2')).toThrow(SealError);
+    expect(() => envelope.open(envelope.seal('a', HERE), ELSEWHERE)).toThrow(SealError);
   });
 
   it('refuses a value with any byte changed', () => {
-    const parts = envelope.seal('secret', 'row/1').split('.');
+    const parts = envelope.seal('secret', HERE).split('.');
     for (const part of [2, 3]) {
       const changed = [...parts];
       const bytes = Buffer.from(changed[part] as string, 'base64url');
       bytes[0] = (bytes[0] as number) ^ 1;
       changed[part] = bytes.toString('base64url');
-      expect(() => envelope.open(changed.join('.'), 'row/1')).toThrow(SealError);
+      expect(() => envelope.open(changed.join('.'), HERE)).toThrow(SealError);
     }
   });
 
@@ -38,15 +41,16 @@ describe('envelope', () => {
       'v2.12345678.aaaaaaaaaaaaaaaa.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa',
       'v1....',
     ]) {
-      expect(() => envelope.open(text, 'row/1')).toThrow(SealError);
+      expect(() => envelope.open(text, HERE)).toThrow(SealError);
     }
   });
 
-  it('opens with a previous key and seals with the current one', () => {
-    const old = envelope.seal('a', 'row/1');
+  it('opens with any of its keys and seals with the current one', () => {
+    const old = envelope.seal('a', HERE);
     const rotated = createEnvelope(randomBytes(32), [key]);
-    expect(rotated.open(old, 'row/1')).toBe('a');
-    expect(() => envelope.open(rotated.seal('a', 'row/1'), 'row/1')).toThrow(/not known here/);
+    expect(rotated.keyIds).toEqual([rotated.seal('a', HERE).split('.')[1], envelope.keyIds[0]]);
+    expect(rotated.open(old, HERE)).toBe('a');
+    expect(() => envelope.open(rotated.seal('a', HERE), HERE)).toThrow(/not known here/);
   });
 
   it('takes only keys of 32 bytes', () => {

@@ -23,7 +23,7 @@ import {
   type KubernetesApi,
   type SimulatedCluster,
 } from '../../../sandbox/kubernetes-api/server.ts';
-import { openAccess, sealAccess } from '../../../secrets/cluster-access.ts';
+import { sealAccess } from '../../../secrets/cluster-access.ts';
 import { createEnvelope } from '../../../secrets/envelope.ts';
 import { ACTOR, createFleetDatabase, type FleetDatabase } from '../../support/fleet-database.ts';
 
@@ -154,15 +154,6 @@ describe('looking at clusters', () => {
     now += 11 * 60_000;
     await look();
     expect((await findClusterAccess(fleet.db, id))?.token_sealed).not.toBe(first?.token_sealed);
-  });
-
-  it('seals what was sealed long ago anew, so that a new master key takes over', async () => {
-    const before = await findClusterAccess(fleet.db, id);
-    now += 2 * 86_400_000;
-    await look();
-    const after = await findClusterAccess(fleet.db, id);
-    expect(after?.access_sealed).not.toBe(before?.access_sealed);
-    expect(openAccess(options.envelope, id, after?.access_sealed as string).server).toBe(api.urlOf('c'));
   });
 
   it('drops a look that a destroy has overtaken', async () => {

@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { identityAt } from '../../../secrets/sealed-place.ts';
 import { resticMissing } from '../../support/restic.ts';
 import { startSnapshotWorld, type SnapshotWorld } from '../../support/snapshot-world.ts';
 
@@ -114,7 +115,7 @@ describe.skipIf(resticMissing !== null)('a workspace that is taken and restored'
       .executeTakeFirstOrThrow();
     const password = world.server.deps.envelope.open(
       workspace.password_sealed as string,
-      `workspaces/${instanceId}/password`,
+      identityAt('workspaces.password_sealed', instanceId),
     );
     const seen = [...args, JSON.stringify(orders), ...world.server.log, ...filesOf(node.directory)].join('\n');
     expect(seen).not.toContain(password);
