@@ -67,7 +67,7 @@ function generateUpdate(random: SeededRandom, resources: Wished[], index: number
     ],
     targets: isTargeted ? Array.from({ length: 1 + random.below(2) }, () => random.below(20)) : [],
     targetFlag,
-    resources,
+    resources: provoke(resources, faults, index),
     // Deletes that hang on nothing of each other come in any order: with one that fails all others are to be reached.
     isContinuing: random.chance(0.4) || faults.some(({ op }) => op === 'delete'),
     faults,
@@ -95,13 +95,29 @@ function generateImport(random: SeededRandom, resources: Wished[], index: number
 
 function generateFaults(random: SeededRandom, resources: readonly Wished[], command: Command): Fault[] {
   const faults: Fault[] = [];
-  const ops: FaultOp[] = command === 'up' ? ['create', 'update', 'delete', 'read'] : ['delete', 'read'];
-  while (random.chance(0.25) && resources.length > 0) {
+  const ops: FaultOp[] =
+    command === 'up' ? ['create', 'create', 'update', 'update', 'delete', 'read'] : ['delete', 'read'];
+  while (random.chance(0.35) && resources.length > 0) {
     const op = random.pick(ops);
-    const isPartial = (op === 'create' || op === 'update') && random.chance(0.5);
-    faults.push({ op, name: random.pick(resources).name, kind: isPartial ? 'partial' : 'fail' });
+    const isPartial = (op === 'create' || op === 'update') && random.chance(0.6);
+    // What is new comes last.
+    const among = op === 'create' ? resources.slice(-5) : resources;
+    faults.push({ op, name: random.pick(among).name, kind: isPartial ? 'partial' : 'fail' });
   }
   return faults;
+}
+
+/** What is to fail must come up at all. */
+function provoke(resources: readonly Wished[], faults: readonly Fault[], index: number): Wished[] {
+  return resources.map((one) => {
+    const ops = faults.filter(({ name }) => name === one.name && one.kind === 'custom').map(({ op }) => op);
+    const inputs = {
+      ...one.inputs,
+      ...(ops.includes('update') ? { size: 100 + index } : {}),
+      ...(ops.includes('delete') || ops.includes('create') ? { zone: `z${index}` } : {}),
+    };
+    return { ...one, inputs };
+  });
 }
 
 function generateDrift(random: SeededRandom): Drift[] {
