@@ -125,14 +125,13 @@ describe("a person's update", () => {
       expect(more - less).toBeLessThanOrEqual(1);
       const states = await Promise.all(
         replicas.map(async ({ url }) => {
-          const { deployment } = await exported(url, 'balanced');
-          return { ...deployment, secrets_providers: null };
+          // Each names itself as the keeper of the secrets, by the address that it was asked at.
+          const { secrets_providers: _, ...rest } = (await exported(url, 'balanced')).deployment;
+          return rest;
         }),
       );
       expect(states[0]).toEqual(states[1]);
-      expect(idsIn({ version: 3, deployment: states[0] as VersionedDeployment['deployment'] })).toEqual(
-        idsAt('balanced'),
-      );
+      expect(idsIn({ version: 3, deployment: states[0] ?? {} })).toEqual(idsAt('balanced'));
       expect(JSON.stringify(states[0])).not.toContain('swordfish');
       expect((await stack.up()).summary.resourceChanges).toEqual({ same: 52 });
       expect((await stack.outputs())['password']).toEqual({ value: 'swordfish', secret: true });
