@@ -140,7 +140,7 @@ async function send(
       'content-type': 'application/json',
       ...(body instanceof Buffer ? { 'content-encoding': 'gzip' } : {}),
     },
-    ...(body === undefined ? {} : { body: body instanceof Buffer ? new Uint8Array(body) : body }),
+    ...(body === undefined ? {} : { body: typeof body === 'string' ? body : new Uint8Array(body) }),
   });
   const text = await reply.text();
   if (!reply.ok) throw new Error(`${method} ${path}: ${text}`);

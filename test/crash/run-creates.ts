@@ -52,10 +52,12 @@ let broken = 0;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void close().then(() => process.exit(1)));
 try {
   await api.start();
-  await worker.start();
-  await waitFor(async () => (await worker.request('GET', '/ready')).status === 200, 60_000, '/ready');
   for (const seed of seeds) {
     const victim = (values.victim ?? VICTIMS[seed % VICTIMS.length]) as (typeof VICTIMS)[number];
+    if (victim === 'worker' && !worker.isRunning()) {
+      await worker.start();
+      await waitFor(async () => (await worker.request('GET', '/ready')).status === 200, 60_000, '/ready');
+    }
     const report = await run(victim, seed).catch((error: unknown) => ({
       problems: [error instanceof Error ? (error.stack ?? error.message) : String(error)],
       isDone: false,

@@ -1,5 +1,6 @@
 /** A database server that goes away and comes back: what was in the middle fails as such and can be done again, and the process lives. */
 import { sql } from 'kysely';
+import pg from 'pg';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { inTransaction, isConnectionError, openDatabase, retryWhileAway, type Database } from '../../db/database.ts';
 import { openCutLine, type CutLine } from '../support/cut-line.ts';
@@ -20,6 +21,14 @@ afterAll(async () => {
   await line.close();
   await test.drop();
 });
+
+/** The server does not look whether the client of a statement is still there. */
+async function endSleepers(): Promise<void> {
+  const client = new pg.Client({ connectionString: test.url });
+  await client.connect();
+  await client.query(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'away'`);
+  await client.end();
+}
 
 const ask = () => sql<{ n: number }>`select 1 as n`.execute(database.kysely).then(({ rows }) => rows[0]?.n);
 
@@ -47,6 +56,7 @@ it('fails the statement that waits for it, and a transaction between two stateme
   await line.cut();
   goOn();
   expect(await Promise.all(failures)).toEqual([true, true]);
+  await endSleepers();
   await line.mend();
   expect(await retryWhileAway(ask, 5_000)).toBe(1);
 });

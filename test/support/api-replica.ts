@@ -20,7 +20,7 @@ export interface ApiReplica {
 export async function startApiReplica(api: ApiServer, databaseUrl = api.databaseUrl, port = 0): Promise<ApiReplica> {
   const database = openDatabase({ url: databaseUrl, applicationName: 'api-replica' });
   const app = createApp({ ...api.deps, database, metrics: new Registry() });
-  const server = createServer(app.express);
+  const server = createServer({ keepAliveTimeout: 60_000 }, app.express);
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
   const { port: bound } = server.address() as AddressInfo;
   return {

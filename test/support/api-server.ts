@@ -96,7 +96,8 @@ export async function startApiServer(changes: Partial<ApiDeps> = {}): Promise<Ap
   await registerProvider(database.kysely, 'vastai', 'sandbox');
   const adminKey = (await ensureFirstAdmin(database.kysely, null)) as string;
   const app: App = createApp(deps);
-  const server: Server = createServer(app.express);
+  // A loaded machine pauses for longer than the usual five seconds, and a request must not meet the end of its connection.
+  const server: Server = createServer({ keepAliveTimeout: 60_000 }, app.express);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   return {
