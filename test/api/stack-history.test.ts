@@ -90,9 +90,10 @@ async function readStream(response: Response, wanted: number): Promise<StreamEve
   }
   return events;
 }
+const dataOf = (text = '{}'): Loose => JSON.parse(text).data;
 const told = (events: StreamEvent[]) =>
   events.map(({ id, event, data }) => {
-    const { resource, status } = (JSON.parse(data) as Loose).data ?? {};
+    const { resource, status } = dataOf(data) ?? {};
     return [id, event, resource, status].filter((part) => part !== undefined && part !== null).join(' ');
   });
 
@@ -114,6 +115,18 @@ describe('the events of an update', () => {
     await batch([done(9, path, 'b')]);
     await wire.write(update, 'POST', 'complete', { status: 'succeeded' });
     expect(told(await rest)).toEqual(['3 resource a done', '5 summary', '9 resource b done', 'end']);
+  });
+
+  it('go on behind a batch that its CLI has given up', async () => {
+    const update = await wire.begin();
+    const long = { timestamp: Math.floor(Date.now() / 1000) - 60 };
+    const events = [
+      { ...engineEvents.started(0, path, 'a'), ...long },
+      { ...engineEvents.done(2, path, 'a'), ...long },
+    ];
+    await wire.write(update, 'POST', 'events/batch', { events });
+    const seen = await follow(`/stacks/${stackId}/updates/${update.id}/events`, { wanted: 2 });
+    expect(told(seen)).toEqual(['0 resource a started', '2 resource a done']);
   });
 
   it('hold no values of resources; the CLI gets all of them as it sent them, page by page', async () => {
@@ -161,8 +174,8 @@ describe("the events of an operation's updates", () => {
       '5 resource b failed',
       '6 diagnostic',
     ]);
-    expect((JSON.parse(seen[5]?.data ?? '') as Loose).data).toMatchObject({ message: 'creating b: no room' });
-    expect((JSON.parse(seen[3]?.data ?? '') as Loose).data).toMatchObject({ id: 'id-a', op: 'create' });
+    expect(dataOf(seen[5]?.data)).toMatchObject({ message: 'creating b: no room' });
+    expect(dataOf(seen[3]?.data)).toMatchObject({ id: 'id-a', op: 'create' });
     await wire.write(update, 'POST', 'complete', { status: 'failed' });
     await inTransaction(server.database.kysely, async (tx) => {
       const stack = await findEngineStack(tx, name);
