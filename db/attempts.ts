@@ -368,20 +368,6 @@ export async function markAttemptReady(executor: Executor, attemptId: string): P
   return row !== undefined;
 }
 
-/** Why the planner should give the attempt up; its status stays until the planner acts. */
-export async function recordAttemptFailure(
-  executor: Executor,
-  attemptId: string,
-  failure: { code: string; detail: string },
-): Promise<void> {
-  await executor
-    .updateTable('attempts')
-    .set({ failure_code: failure.code, failure_detail: failure.detail, updated_at: sql`now()` })
-    .where('id', '=', attemptId)
-    .where('failure_code', 'is', null)
-    .execute();
-}
-
 /** Its machine carries an agent, whose token and address are in `sealed`. */
 export async function sealAgent(tx: Tx, attemptId: string, sealed: string): Promise<void> {
   await tx.updateTable('attempts').set({ agent_sealed: sealed }).where('id', '=', attemptId).execute();

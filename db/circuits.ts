@@ -111,10 +111,6 @@ export async function listUnusableProviders(
   );
 }
 
-export async function isProviderUsable(executor: Executor, provider: string): Promise<boolean> {
-  return !(await listUnusableProviders(executor)).has(provider);
-}
-
 /**
  * Whether the attempt may be begun at the provider, in the transaction that records it: where a circuit is half open, for one
  * attempt at a time, which is then its probe.

@@ -1,13 +1,10 @@
 /** Prices over time: the floor of each class now, each change of one, and hours of them. The rule is domain/price-floor.ts's. */
-import { sql, type Selectable } from 'kysely';
+import { sql } from 'kysely';
 import { changedFloors, measureFloors } from '../domain/price-floor.ts';
 import type { Offer } from '../domain/offer.ts';
 import type { ProviderName } from '../domain/provider.ts';
 import type { Db, Tx } from './database.ts';
 import { EVENTS_CHANNEL } from './operations.ts';
-import type { Schema } from './schema.ts';
-
-export type PriceFloorRow = Selectable<Schema['price_floors']>;
 
 /** Said on EVENTS_CHANNEL when floors changed; no operation has this id. */
 export const PRICES_WORD = 'prices';

@@ -34,19 +34,6 @@ export function latestVerified(executor: Executor, instanceId: string): Promise<
     .executeTakeFirst();
 }
 
-/** The newest that its node has finished, read back or not yet. */
-export function latestTaken(executor: Executor, instanceId: string): Promise<SnapshotRow | undefined> {
-  return executor
-    .selectFrom('snapshots')
-    .selectAll()
-    .where('instance_id', '=', instanceId)
-    .where('status', 'in', ['taken', 'verifying', 'verified'])
-    .orderBy('data_at', 'desc')
-    .orderBy('id', 'desc')
-    .limit(1)
-    .executeTakeFirst();
-}
-
 export interface SnapshotFilter {
   orgId: string;
   instanceId?: string;

@@ -52,10 +52,6 @@ export function findStateStack(executor: Executor, { orgId, project, name }: Sta
   return selectStack(executor, orgId).where('project', '=', project).where('name', '=', name).executeTakeFirst();
 }
 
-export function findStateStackByUuid(executor: Executor, uuid: string): Promise<StateStackRow | undefined> {
-  return executor.selectFrom('state_stacks').selectAll().where('uuid', '=', uuid).executeTakeFirst();
-}
-
 /** Of our own runner, by the engine's name of it. */
 export function findEngineStack(executor: Executor, name: string): Promise<StateStackRow | undefined> {
   return executor

@@ -71,8 +71,6 @@ export interface FailoverPolicy {
 }
 
 export const DEFAULT_RPO_MS = 300_000;
-export const DEFAULT_COOLDOWN_MS = 600_000;
-export const DEFAULT_MAX_PER_DAY = 4;
 
 /** Of the whole deployment: so many losses at once are one cause, which another machine would meet too. */
 export const STORM_WINDOW_MS = 600_000;

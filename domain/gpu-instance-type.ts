@@ -16,12 +16,11 @@ export interface GpuInstanceType {
   regions: readonly string[];
 }
 
-/** The day to which the table was brought, and where it is from. */
+/**
+ * The day to which the table was brought, from https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-regions.html and
+ * https://azure.microsoft.com/explore/global-infrastructure/products-by-region/
+ */
 export const GPU_INSTANCE_TYPES_DATE = '2026-04-24';
-export const GPU_INSTANCE_TYPES_SOURCES: Record<GpuCloud, string> = {
-  aws: 'https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-regions.html',
-  azure: 'https://azure.microsoft.com/explore/global-infrastructure/products-by-region/',
-};
 
 /** Regions as one text per family: they are read far more often than they change. */
 const AWS_REGIONS = {

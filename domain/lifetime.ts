@@ -44,11 +44,6 @@ export function resolveLifetime(requestedMs: number | null | undefined, rules: L
   return { lifetimeMs, overrideReason: reason };
 }
 
-/** When an instance accepted at `acceptedAt` ends; null: never by itself. */
-export function expiryOf(acceptedAt: number, lifetimeMs: number | null): number | null {
-  return lifetimeMs === null ? null : acceptedAt + lifetimeMs;
-}
-
 /** The whole lifetime after an extension; it is judged like a requested one. An unbounded instance stays so. */
 export function extendedLifetimeMs(acceptedAt: number, expiresAt: number | null, byMs: number): number | null {
   return expiresAt === null ? null : expiresAt - acceptedAt + byMs;

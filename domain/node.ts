@@ -27,7 +27,6 @@ export type NodeVerdict = (typeof NODE_VERDICTS)[number];
  *   other       something else
  */
 export const GPU_TROUBLE_KINDS = ['gpu_lost', 'hang', 'driver', 'no_devices', 'hardware', 'other'] as const;
-export type GpuTroubleKind = (typeof GPU_TROUBLE_KINDS)[number];
 
 /** One heartbeat may be lost and one be late without a node being called stale. */
 export const STALE_BEATS = 3;

@@ -20,7 +20,3 @@ export type OrderKind = (typeof ORDER_KINDS)[number];
 export const MAX_ORDER_RESULT_BYTES = 16_384;
 
 export const ORDER_ERROR_CODE = /^[a-z][a-z0-9_]{0,59}$/;
-
-export function isOrderEnded(status: OrderStatus): boolean {
-  return status === 'done' || status === 'failed' || status === 'canceled';
-}

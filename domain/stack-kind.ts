@@ -12,10 +12,6 @@ export const STACK_KINDS = [
 ] as const;
 export type StackKind = (typeof STACK_KINDS)[number];
 
-export function isStackKind(text: string): text is StackKind {
-  return (STACK_KINDS as readonly string[]).includes(text);
-}
-
 /**
  * A stack's name begins the name of everything it makes, so it must fit the narrowest place: an IAM role of 64 characters that also
  * tells region and part, a GCE name of lower-case letters, digits and dashes.

@@ -166,7 +166,6 @@ export const createDrillBody = z
     message: 'must be true: the machine of a real workload is taken away',
   })
   .meta({ id: 'CreateDrill' });
-export type CreateDrillInput = z.infer<typeof createDrillBody>;
 
 export const drill = z
   .object({

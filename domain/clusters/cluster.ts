@@ -132,8 +132,3 @@ export function allowedClusterActions(
   const isThere = status !== 'creating' && status !== 'failed';
   return ['scale', 'upgrade', ...(kind === 'aks' && isThere ? (['stop'] as const) : []), ...access, 'delete'];
 }
-
-/** Whether the cron looks at it. */
-export function isLookedAt(status: ClusterStatus): boolean {
-  return status === 'creating' || (CLUSTER_HEALTHS as readonly string[]).includes(status);
-}

@@ -199,4 +199,3 @@ export const aksConfigSchema = z
   });
 
 export type AksConfig = z.output<typeof aksConfigSchema>;
-export type AksGpuNodePoolConfig = AksConfig['gpuNodePools'][number];

@@ -185,4 +185,3 @@ export const eksConfigSchema = z
   });
 
 export type EksConfig = z.output<typeof eksConfigSchema>;
-export type EksGpuNodeGroupConfig = EksConfig['gpuNodeGroups'][number];

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { Kysely } from 'kysely';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openDatabase, type Database, type Db } from '../../db/database.ts';
@@ -347,7 +348,7 @@ describe('the keys of a process', () => {
     await seedAll(before);
     await owner.query('drop table master_keys, key_holders');
     const asOwner = openDatabase({ url: testDatabase.url, role: null, applicationName: 'reseal-test-owner' });
-    await up(asOwner.kysely).finally(() => asOwner.close());
+    await up(asOwner.kysely as unknown as Kysely<unknown>).finally(() => asOwner.close());
     const { rows } = await owner.query('select id from master_keys');
     expect(rows).toEqual([{ id: OLD_ID }]);
   });
