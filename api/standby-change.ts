@@ -24,8 +24,10 @@ export async function changeStandbyConfig(
   tx: Tx,
   standby: StandbyRow,
   stack: StackRow,
-  { wanted, given }: { wanted: Record<string, unknown>; given: Record<string, unknown> },
-): Promise<Record<string, unknown>> {
+  change: { wanted: unknown; given: Record<string, unknown> },
+): Promise<StandbyStackConfig> {
+  const wanted = change.wanted as StandbyStackConfig;
+  const { given } = change;
   if (isTakingOver(standby.status)) {
     throw new MusterError('conflict', `${standby.name} is ${standby.status}: its stack is changed when it is at rest`, {
       facts: { state: standby.status, standbyId: standby.id },
@@ -38,7 +40,7 @@ export async function changeStandbyConfig(
     errors.push({ path: 'config.runIn', message: 'is changed by a failover' });
   if (errors.length > 0)
     throw new MusterError('invalid_request', 'the configuration of this standby is wrong', { errors });
-  const { runIn: _where, ...declared } = wanted as StandbyStackConfig;
+  const { runIn: _where, ...declared } = wanted;
   const guarded = withRunGuard(declared);
   await declareStandby(tx, standby.id, guarded);
   return restConfig(guarded, present);
