@@ -17,7 +17,8 @@ export async function lockStandbyOfStack(tx: Tx, stackId: string): Promise<Stand
 }
 
 /**
- * @param change `given` is what was sent, `wanted` the same with its defaults @returns what the stack's configuration becomes: what is wanted, with the guard of a stopped one, in the zone where it is now. Throws
+ * @param change `given` is what was sent, `wanted` the same with its defaults
+ * @returns what the stack's configuration becomes: what is wanted, with the guard of a stopped one, in the zone where it is now. Throws
  * MusterError `conflict` while the standby takes over, and `invalid_request` for what is not the stack's to say.
  */
 export async function changeStandbyConfig(
