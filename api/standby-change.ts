@@ -17,15 +17,18 @@ export async function lockStandbyOfStack(tx: Tx, stackId: string): Promise<Stand
 }
 
 /**
- * @param change `given` is what was sent, `wanted` the same with its defaults @returns what the stack's configuration becomes: what is wanted, with the guard of a stopped one, in the zone where it is now. Throws
+ * @param change `given` is what was sent, `wanted` the same with its defaults
+ * @returns what the stack's configuration becomes: what is wanted, with the guard of a stopped one, in the zone where it is now. Throws
  * MusterError `conflict` while the standby takes over, and `invalid_request` for what is not the stack's to say.
  */
 export async function changeStandbyConfig(
   tx: Tx,
   standby: StandbyRow,
   stack: StackRow,
-  { wanted, given }: { wanted: Record<string, unknown>; given: Record<string, unknown> },
-): Promise<Record<string, unknown>> {
+  change: { wanted: unknown; given: Record<string, unknown> },
+): Promise<StandbyStackConfig> {
+  const wanted = change.wanted as StandbyStackConfig;
+  const { given } = change;
   if (isTakingOver(standby.status)) {
     throw new MusterError('conflict', `${standby.name} is ${standby.status}: its stack is changed when it is at rest`, {
       facts: { state: standby.status, standbyId: standby.id },
@@ -38,7 +41,7 @@ export async function changeStandbyConfig(
     errors.push({ path: 'config.runIn', message: 'is changed by a failover' });
   if (errors.length > 0)
     throw new MusterError('invalid_request', 'the configuration of this standby is wrong', { errors });
-  const { runIn: _where, ...declared } = wanted as StandbyStackConfig;
+  const { runIn: _where, ...declared } = wanted;
   const guarded = withRunGuard(declared);
   await declareStandby(tx, standby.id, guarded);
   return restConfig(guarded, present);

@@ -7,8 +7,10 @@ import {
   STORM_WINDOW_MS,
   type FailoverPhase,
 } from '../domain/failover.ts';
-import type { Executor, Tx } from './database.ts';
+import type { Db, Executor, Tx } from './database.ts';
 import { newId } from './new-id.ts';
+import { wakeOperation } from './operations.ts';
+import type { Queue } from './queue.ts';
 import type { Schema } from './schema.ts';
 
 export type FailoverRow = Selectable<Schema['failovers']>;
@@ -63,6 +65,15 @@ export async function listFailingOver(executor: Executor, instanceIds: readonly 
     .where('finished_at', 'is', null)
     .execute();
   return new Set(rows.map((row) => row.instance_id));
+}
+
+/**
+ * Something came about that the failover of this instance waits for, if one is under way. Never in a transaction that holds the instance:
+ * the failover holds its own row before that.
+ */
+export async function wakeFailover(db: Db, queue: Queue, instanceId: string): Promise<void> {
+  const running = await findRunningFailover(db, instanceId);
+  if (running?.operation_id) await wakeOperation(db, queue, running.operation_id);
 }
 
 export function findLatestFailover(executor: Executor, instanceId: string): Promise<FailoverRow | undefined> {

@@ -151,11 +151,8 @@ export const stackRoutes: Route[] = [
         const standby = body.config === undefined ? null : await lockStandbyOfStack(tx, call.params.id);
         const row = await holdStack(tx, call);
         if (body.config !== undefined) await refuseBesideChange(tx, row);
-        const wanted = body.config === undefined ? undefined : parseConfig(row.kind, body.config);
-        const config =
-          standby && wanted
-            ? await changeStandbyConfig(tx, standby, row, { wanted, given: body.config as Record<string, unknown> })
-            : wanted;
+        const change = body.config && { wanted: parseConfig(row.kind, body.config), given: body.config };
+        const config = standby && change ? await changeStandbyConfig(tx, standby, row, change) : change?.wanted;
         const changed = await changeStack(tx, row.id, {
           ...(config === undefined ? {} : { config }),
           ...(body.ceilingUsdPerHour === undefined

@@ -32,7 +32,7 @@ import { fetchFromStandby, leaveStandby, promote, restStandby, shouldFailBack } 
 import { applyTo, enter, wait, type Episode } from './fail-over-step.ts';
 import type { StepContext, StepResult } from './step.ts';
 
-/** How soon to look again at what other operations do for it: nothing wakes it when a machine becomes ready. */
+/** How soon to look again at what other operations do for it, where the word that a machine is won or ready (wakeFailover) was lost. */
 const RECHECK_MS = 1_000;
 const SERVING_RECHECK_MS = 15_000;
 /** The engine buys first: the destroy of a machine that does not answer may hold the stack for long. Then it is destroyed all the same. */

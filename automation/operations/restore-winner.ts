@@ -10,6 +10,7 @@ import { beginRestore } from '../../db/accept-snapshot.ts';
 import { listAttemptsById } from '../../db/attempts.ts';
 import { retryWhileAway } from '../../db/database.ts';
 import { isRestoreHeld } from '../../db/failover-machines.ts';
+import { wakeFailover } from '../../db/failovers.ts';
 import { findOpenHibernation, markWoken } from '../../db/hibernations.ts';
 import { lockInstance, setInstanceStatus, updateInstance, type InstanceRow } from '../../db/instances.ts';
 import { findNodeOfAttempt } from '../../db/nodes.ts';
@@ -110,6 +111,7 @@ async function becomeReady(context: StepContext, instance: InstanceRow): Promise
     ]);
   });
   context.crashPoint('restore_applied');
+  await retryWhileAway(() => wakeFailover(context.db, context.queue, instance.id), APPLY_PATIENCE_MS);
 }
 
 /** Why no further machine is tried; null: one may be. */

@@ -9,6 +9,7 @@ import { acceptFailover } from '../../db/accept-failover.ts';
 import { lockAttemptStatus, markAttemptReady, markLost, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { inTransaction, type Db, type Tx } from '../../db/database.ts';
+import { wakeFailover } from '../../db/failovers.ts';
 import { findInstance, lockInstance, reportBoot, setInstanceStatus, updateInstance } from '../../db/instances.ts';
 import { recordOutcome } from '../../db/machines.ts';
 import { findNodeOfAttempt } from '../../db/nodes.ts';
@@ -24,7 +25,7 @@ export async function recordReady(
   attempt: AttemptRow,
   now: Date,
 ): Promise<{ losers: number } | null> {
-  return inTransaction(db, async (tx) => {
+  const outcome = await inTransaction(db, async (tx) => {
     await lockProvision(tx, attempt);
     await lockInstance(tx, attempt.instance_id);
     if (!(await markAttemptReady(tx, attempt.id))) return null;
@@ -34,6 +35,8 @@ export async function recordReady(
     await wakeProvision(tx, queue, attempt);
     return won;
   });
+  if (outcome !== null) await wakeFailover(db, queue, attempt.instance_id);
+  return outcome;
 }
 
 /** Not what we paid for, or never going to come up: destroyed by an operation of its own; the provision takes the next candidate. */

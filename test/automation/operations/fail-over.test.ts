@@ -113,7 +113,10 @@ describe('a failover', { timeout: 60_000 }, () => {
     expect(await findWorkspace(automation.db, instanceId)).toMatchObject({ writer_attempt_id: second.id });
     await automation.untilGone(attempt.id);
     expect(automation.vendor.live()).toEqual([second.label]);
-    expect(await automation.operation(over.operation_id as string)).toMatchObject({ status: 'succeeded' });
+    // It was told when a machine was won and when that was ready, instead of looking every second only.
+    const operation = await automation.operation(over.operation_id as string);
+    expect(operation).toMatchObject({ status: 'succeeded', woken_at: expect.any(Date) });
+    expect(operation.woken_at?.getTime()).toBeGreaterThanOrEqual(over.replaced_at?.getTime() ?? Infinity);
   });
 
   it('begins where reconcile finds the machine gone, in place of destroying the instance', async () => {
