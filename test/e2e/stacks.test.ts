@@ -5,7 +5,7 @@ import { openMusterLab, type MusterLab } from '../support/muster-lab.ts';
 import { waitFor, type MusterProcess } from '../support/muster-process.ts';
 import { changeState } from '../support/state-client.ts';
 
-const BOUND_MS = 180_000;
+const BOUND_MS = 400_000;
 
 let lab: MusterLab;
 let clouds: SimulatedClouds;
@@ -30,7 +30,7 @@ async function untilEnded(operationId: string): Promise<Loose> {
   await waitFor(async () => {
     operation = (await api('GET', `/operations/${operationId}`)).body;
     return operation.finishedAt !== null;
-  }, 60_000);
+  }, BOUND_MS);
   return operation;
 }
 
