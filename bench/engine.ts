@@ -47,9 +47,7 @@ let nextOffer = 0;
 
 const hooks = {
   onResources() {},
-  onDiagnostic(severity: string, message: string) {
-    if (severity === 'error') console.error(message);
-  },
+  onProgress() {},
   answer: (question: string) => {
     if (question !== 'nextCandidate') return Promise.resolve(null);
     const offer = offers[nextOffer++] as { id: number; machine_id: number };

@@ -83,9 +83,7 @@ async function measureCluster(): Promise<void> {
   const runner = createStackRunner(pool, home.backend);
   const hooks = {
     onResources() {},
-    onDiagnostic(severity: string, message: string) {
-      if (severity === 'error') console.error(message);
-    },
+    onProgress() {},
     resolvePending: () => Promise.resolve(null),
   } as unknown as UpdateHooks;
   const config = eksConfigSchema.parse({

@@ -1,4 +1,5 @@
 /** What the API tells of a stack's updates, whoever ran them, and who may end one. A person's CLI is played request by request. */
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { parseEvents, type StreamEvent } from '../../cli/event-stream.ts';
 import { inTransaction } from '../../db/database.ts';
@@ -55,6 +56,7 @@ async function beginOurs(operationId: string): Promise<{ id: string; lease: stri
   return inTransaction(server.database.kysely, async (tx) => {
     const stack = await findEngineStack(tx, name);
     const update = await insertStateUpdate(tx, {
+      id: randomUUID(),
       stackUuid: stack?.uuid as string,
       kind: 'update',
       isDryRun: false,

@@ -1,11 +1,9 @@
 /** A cluster through the whole program: real processes, the real engine, simulated clouds, and a Kubernetes API that really answers. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
+import type { Sandbox } from '../../sandbox/server.ts';
 import type { Loose } from '../support/api-server.ts';
-import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import { openMusterLab, type MusterLab } from '../support/muster-lab.ts';
+import { waitFor, type MusterProcess } from '../support/muster-process.ts';
 import { listStates, readStateText } from '../support/state-client.ts';
 
 const BOUND_MS = 90_000;
@@ -34,23 +32,15 @@ const KINDS = [
 ];
 
 describe('a cluster of the whole program', () => {
-  let dir: string;
+  let lab: MusterLab;
   let sandbox: Sandbox;
   let muster: MusterProcess;
 
   beforeAll(async () => {
-    dir = mkdtempSync(join(tmpdir(), 'muster-clusters-'));
-    const sandboxPort = await findFreePort(10);
-    sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), clouds: 'none' });
-    muster = await createMusterProcess({ dataDir: join(dir, 'data'), sandboxPort });
-    await muster.start();
-    await waitFor(async () => (await muster.request('GET', '/ready')).status === 200, BOUND_MS);
+    lab = await openMusterLab({ clouds: 'none' });
+    ({ sandbox, muster } = lab);
   }, BOUND_MS);
-  afterAll(async () => {
-    await muster?.kill('SIGTERM');
-    await sandbox?.close();
-    rmSync(dir, { recursive: true, force: true });
-  });
+  afterAll(() => lab?.close());
 
   const get = async (path: string): Promise<Loose> => (await muster.request<Loose>('GET', `/api/v1${path}`)).body;
 

@@ -19,6 +19,7 @@ function environment(changes: Record<string, string> = {}): Record<string, strin
     MUSTER_VASTAI_URL: sandbox.urls.vastai,
     MUSTER_VASTAI_RATE_LIMITS: 'off',
     MUSTER_VASTAI_LIST_LAG: '0 seconds',
+    MUSTER_READINESS_INTERVAL: '500 ms',
     ...changes,
   };
 }

@@ -1,12 +1,10 @@
 /** One machine of each marketplace, through the whole program: real processes, real engine, real Postgres, each vendor at its own wire. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { PROVIDER_NAMES, type ProviderName } from '../../domain/provider.ts';
-import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
+import type { Sandbox } from '../../sandbox/server.ts';
 import type { VendorMachineReport } from '../../sandbox/vendor.ts';
-import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import { openMusterLab, type MusterLab } from '../support/muster-lab.ts';
+import { waitFor, type MusterProcess } from '../support/muster-process.ts';
 
 const BOUND_MS = 120_000;
 
@@ -19,28 +17,16 @@ interface Instance {
   ssh: { host: string; port: number; user: string } | null;
 }
 
-let dir: string;
+let lab: MusterLab;
 let sandbox: Sandbox;
 let muster: MusterProcess;
 
 beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'muster-providers-'));
-  const sandboxPort = await findFreePort(5);
-  sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), time: 'explicit' });
-  muster = await createMusterProcess({
-    dataDir: join(dir, 'data'),
-    sandboxPort,
-    env: { MUSTER_READINESS_INTERVAL: '500 ms', MUSTER_AGENT: 'off' },
-  });
-  await muster.start();
-  await advanceUntil(async () => (await muster.request('GET', '/ready')).status === 200, '/ready');
+  lab = await openMusterLab();
+  ({ sandbox, muster } = lab);
 }, BOUND_MS);
 
-afterAll(async () => {
-  await muster.kill('SIGTERM');
-  await sandbox.close();
-  rmSync(dir, { recursive: true, force: true });
-});
+afterAll(() => lab?.close());
 
 it(
   'rents one machine from each marketplace, hands it over and proves it gone',

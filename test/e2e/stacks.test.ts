@@ -1,37 +1,23 @@
 /** A cluster over REST through the whole program: real processes, real engine, real Postgres, simulated clouds at the engine's wire. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
 import type { SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
-import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
+import { openMusterLab, type MusterLab } from '../support/muster-lab.ts';
+import { waitFor, type MusterProcess } from '../support/muster-process.ts';
 import { changeState } from '../support/state-client.ts';
 
-const BOUND_MS = 180_000;
-/** Control, four vendors, four clouds. */
-const SANDBOX_PORTS = 9;
+const BOUND_MS = 400_000;
 
-let dir: string;
-let sandbox: Sandbox;
+let lab: MusterLab;
 let clouds: SimulatedClouds;
 let muster: MusterProcess;
 
 beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'muster-stacks-'));
-  const sandboxPort = await findFreePort(SANDBOX_PORTS);
-  sandbox = await startSandbox({ port: sandboxPort, dir: join(dir, 'sandbox'), clouds: 'none' });
-  clouds = sandbox.clouds as SimulatedClouds;
-  muster = await createMusterProcess({ dataDir: join(dir, 'data'), sandboxPort });
-  await muster.start();
-  await waitFor(async () => (await muster.request('GET', '/ready')).status === 200, 60_000, '/ready');
+  lab = await openMusterLab({ clouds: 'none' });
+  ({ muster } = lab);
+  clouds = lab.sandbox.clouds as SimulatedClouds;
 }, BOUND_MS);
 
-afterAll(async () => {
-  await muster.kill('SIGTERM');
-  await sandbox.close();
-  rmSync(dir, { recursive: true, force: true });
-});
+afterAll(() => lab?.close());
 
 // What stacks answer is read freely: a test that reads what is not there fails.
 // oxlint-disable-next-line typescript/no-explicit-any
@@ -44,7 +30,7 @@ async function untilEnded(operationId: string): Promise<Loose> {
   await waitFor(async () => {
     operation = (await api('GET', `/operations/${operationId}`)).body;
     return operation.finishedAt !== null;
-  }, 60_000);
+  }, BOUND_MS);
   return operation;
 }
 

@@ -22,7 +22,7 @@ const LISTING_MS = 3 * 60_000;
 const READY_MS = 20 * 60_000;
 const GONE_MS = 10 * 60_000;
 const PROBE_MS = 30_000;
-const LOOK_MS = 1_000;
+const LOOK_MS = 250;
 const SETTLED = new Set<Instance['status']>(['ready', 'lost', 'destroying', 'destroyed']);
 
 type Say = (line: string) => void;

@@ -2,7 +2,7 @@
  * A program whose engine is killed in the middle of its updates. There is no second run to hold it against; what holds is that everything
  * made is in the state or a create that is known to be open, and that the update after it, once these are resolved, makes nothing twice.
  */
-import type { FoundResource } from '../../automation/engine/state-backend.ts';
+import type { FoundResource } from '../../domain/state/adopt.ts';
 import type { VersionedDeployment } from '../../domain/state/deployment.ts';
 import type { SeededRandom } from '../support/seeded-random.ts';
 import { compareReplays, forgetStack, readRecorded, readState, runUpdate, type Laboratory } from './laboratory.ts';

@@ -108,7 +108,7 @@ export async function createMusterProcess(options: MusterProcessOptions): Promis
           ...headers,
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-        signal: AbortSignal.timeout(20_000),
+        signal: AbortSignal.timeout(60_000),
       });
       const text = await reply.text();
       return { status: reply.status, body: (text === '' ? {} : JSON.parse(text)) as never };

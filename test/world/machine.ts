@@ -10,6 +10,7 @@ import { createDuties } from '../../agent/duties.ts';
 import { createKeyStore, type AgentKey } from '../../agent/key-store.ts';
 import { runAgent } from '../../agent/loop.ts';
 import { createOrders, OrderError, type OrderContext, type OrderHandler, type Orders } from '../../agent/orders.ts';
+import { createWriteAccess } from '../../agent/write-access.ts';
 import type { RestoreSnapshotInput, SnapshotSecrets, TakeSnapshotInput } from '../../domain/snapshots/orders.ts';
 import { makeHeartbeat } from '../support/heartbeat.ts';
 import type { SeededRandom } from '../support/seeded-random.ts';
@@ -181,6 +182,12 @@ export async function createMachine(parts: MachineParts, order: MachineOrder): P
     };
     const log = (): void => {};
     const bootId = `boot-${order.name}-${boots}`;
+    const writes = createWriteAccess({
+      file: join(directory, 'write-access.json'),
+      lock: { putOn: () => Promise.resolve(false), takeOff: () => Promise.resolve() },
+      bootId,
+      log,
+    });
     runAgent(
       {
         controlPlane,
@@ -190,7 +197,7 @@ export async function createMachine(parts: MachineParts, order: MachineOrder): P
           // Its word is brought by `flush`, so that it comes in turn.
           const orders = createOrders({ directory, handlers, changed: () => {}, log });
           own.orders = orders;
-          return { orders, pods, duties: createDuties({ pods, orders, endWrites: [], log }) };
+          return { orders, pods, duties: createDuties({ pods, orders, writes, log }) };
         },
         deadMan: createDeadMan({
           file: join(directory, 'dead-man.json'),
@@ -199,7 +206,7 @@ export async function createMachine(parts: MachineParts, order: MachineOrder): P
           own: null,
           log,
         }),
-        updates: { consider: () => Promise.resolve(false), confirm() {}, complain: () => false },
+        updates: { consider: () => Promise.resolve(false), confirm() {}, complain: () => false, trouble: null },
         powerOff: () => {
           machine.switchOff();
           return Promise.resolve();

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { ChildPool } from '../../../automation/engine/child-pool.ts';
 import type { RunRequest, RunResult } from '../../../automation/engine/protocol.ts';
@@ -189,6 +190,7 @@ async function beginPersons(): Promise<{ updateId: string }> {
   return inTransaction(home.database.kysely, async (tx) => {
     const stackUuid = (await findEngineStack(tx, STACK))?.uuid as string;
     const { id: updateId } = await insertStateUpdate(tx, {
+      id: randomUUID(),
       stackUuid,
       kind: 'update',
       isDryRun: false,

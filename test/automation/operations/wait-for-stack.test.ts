@@ -1,5 +1,5 @@
 /** An operation whose stack a person's CLI updates: it says so, and goes on the moment that the update ends. The engine is scripted, the states are real. */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createKubernetesReader } from '../../../automation/clusters/kubernetes-reader.ts';
@@ -112,6 +112,7 @@ async function begin(): Promise<{ id: string; token: string }> {
     const state = await findEngineStack(tx, stack.name);
     const stackUuid = state?.uuid as string;
     const update = await insertStateUpdate(tx, {
+      id: randomUUID(),
       stackUuid,
       kind: 'update',
       isDryRun: false,
