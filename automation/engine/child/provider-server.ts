@@ -1,7 +1,7 @@
 /**
  * The server of dynamic resources that the engine attaches to (PULUMI_DEBUG_PROVIDERS=pulumi-nodejs:PORT). It behaves as the stock
- * plugin process does, with the same CRUD, and does what that one cannot: it can be attached, it
- * says which inputs differ, and no process outlives the operation child.
+ * plugin process does, with the same CRUD, and does what that one cannot: it can be attached, it says which inputs differ, and no
+ * process outlives the operation child.
  */
 import { createRequire } from 'node:module';
 import grpc from '@grpc/grpc-js';

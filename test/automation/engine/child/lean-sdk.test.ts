@@ -17,13 +17,14 @@ const log = createRequire(import.meta.url)('@pulumi/pulumi/log/index.js') as Rec
   (message: string) => Promise<void>
 >;
 
+class Thing extends CustomResource {}
+
 async function register(name: string): Promise<{ request: RegisterResourceRequest; id: string | undefined }> {
   await setMocks({ newResource: ({ inputs }) => ({ id: `id-of-${name}`, state: inputs }), call: () => ({}) });
-  const asked = vi.spyOn(
-    getMonitor() as { registerResource(request: RegisterResourceRequest): void },
-    'registerResource',
-  );
-  const { id } = new CustomResource('test:index:Thing', name, {});
+  const monitor = getMonitor();
+  if (!monitor) throw new Error('no monitor');
+  const asked = vi.spyOn(monitor, 'registerResource');
+  const { id } = new Thing('test:index:Thing', name, {});
   const made = await new Promise<string | undefined>((resolve) => id.apply(resolve));
   const request = asked.mock.calls[0]?.[0];
   if (!request) throw new Error('nothing was registered');
