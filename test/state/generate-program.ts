@@ -97,11 +97,12 @@ function generateFaults(random: SeededRandom, resources: readonly Wished[], comm
   const faults: Fault[] = [];
   const ops: FaultOp[] =
     command === 'up' ? ['create', 'create', 'update', 'update', 'delete', 'read'] : ['delete', 'read'];
-  while (random.chance(0.35) && resources.length > 0) {
+  const customs = resources.filter(({ kind }) => kind === 'custom');
+  while (random.chance(0.35) && customs.length > 0) {
     const op = random.pick(ops);
     const isPartial = (op === 'create' || op === 'update') && random.chance(0.6);
     // What is new comes last.
-    const among = op === 'create' ? resources.slice(-5) : resources;
+    const among = op === 'create' ? customs.slice(-5) : customs;
     faults.push({ op, name: random.pick(among).name, kind: isPartial ? 'partial' : 'fail' });
   }
   return faults;
