@@ -146,7 +146,8 @@ describe('an update of our own runner', () => {
   it(
     'goes on over the SIGKILL of the embedded Postgres, and loses nothing',
     async () => {
-      const database = await openScratchDatabase({ isDurable: false });
+      // As a user's: one that does not wait for the disk forgets at a kill what it had promised.
+      const database = await openScratchDatabase();
       const lab = await openCloudCrashLab(database.url);
       lab.clouds.fault({ kind: 'slow', operation: 'create', delayMs: 60 });
       const wanted = lab.request('kept', 'eks', { region: 'eu-west-1', gpuNodeGroups: [] });
