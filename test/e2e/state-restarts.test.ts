@@ -7,7 +7,7 @@ import { Subnet } from '@pulumi/aws/ec2/subnet.js';
 import { Vpc } from '@pulumi/aws/ec2/vpc.js';
 import type { Stack } from '@pulumi/pulumi/automation/index.js';
 import { secret } from '@pulumi/pulumi/output.js';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { VersionedDeployment } from '../../domain/state/deployment.ts';
 import { startSimulatedClouds, type SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
 import { startApiReplica, type ApiReplica } from '../support/api-replica.ts';
@@ -146,8 +146,13 @@ describe('an update of our own runner', () => {
   it(
     'goes on over the SIGKILL of the embedded Postgres, and loses nothing',
     async () => {
-      const database = await openScratchDatabase({ isDurable: false });
+      // As a user's: one that does not wait for the disk forgets at a kill what it had promised.
+      const database = await openScratchDatabase();
       const lab = await openCloudCrashLab(database.url);
+      onTestFinished(async () => {
+        await lab.close();
+        await database.close();
+      });
       lab.clouds.fault({ kind: 'slow', operation: 'create', delayMs: 60 });
       const wanted = lab.request('kept', 'eks', { region: 'eu-west-1', gpuNodeGroups: [] });
       let killed = 0;
@@ -169,8 +174,6 @@ describe('an update of our own runner', () => {
           .sort(),
       );
       expect(known.length).toBeGreaterThan(20);
-      await lab.close();
-      await database.close();
     },
     BOUND_MS,
   );
