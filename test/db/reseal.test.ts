@@ -348,7 +348,11 @@ describe('the keys of a process', () => {
     await seedAll(before);
     await owner.query('drop table master_keys, key_holders');
     const asOwner = openDatabase({ url: testDatabase.url, role: null, applicationName: 'reseal-test-owner' });
-    await up(asOwner.kysely as unknown as Kysely<unknown>).finally(() => asOwner.close());
+    try {
+      await up(asOwner.kysely as unknown as Kysely<unknown>);
+    } finally {
+      await asOwner.close();
+    }
     const { rows } = await owner.query('select id from master_keys');
     expect(rows).toEqual([{ id: OLD_ID }]);
   });
