@@ -135,7 +135,7 @@ export function createAgentCalls(parts: AgentCallParts): AgentCalls {
       if (waiting.size === 0) return false;
       const revisions = await readRevisions();
       let isAnswered = false;
-      for (const one of [...waiting]) {
+      for (const one of Array.from(waiting)) {
         if (!one.line.isOpen()) {
           waiting.delete(one);
           one.reject(new CallError('the connection was lost'));

@@ -51,13 +51,17 @@ export interface ScriptedDeed {
   deed: Deed;
 }
 
-/** In order of time. */
-export function writeScript(random: SeededRandom, lengthMs: number, deeds: number): ScriptedDeed[] {
-  const total = Object.values(DEEDS).reduce((sum, weight) => sum + weight, 0);
+export const DEED_NAMES = Object.keys(DEEDS) as Deed[];
+
+/** In order of time. @param only of these kinds */
+export function writeScript(
+  random: SeededRandom,
+  { lengthMs, deeds, only = DEED_NAMES }: { lengthMs: number; deeds: number; only?: readonly Deed[] | undefined },
+): ScriptedDeed[] {
+  const total = only.reduce((sum, deed) => sum + DEEDS[deed], 0);
   const draw = (): Deed => {
     let left = random.below(total);
-    for (const [deed, weight] of Object.entries(DEEDS)) if ((left -= weight) < 0) return deed as Deed;
-    return 'host_loss';
+    return only.find((deed) => (left -= DEEDS[deed]) < 0) as Deed;
   };
   return Array.from({ length: deeds }, () => ({ atMs: random.below(lengthMs), deed: draw() })).sort(
     (a, b) => a.atMs - b.atMs,

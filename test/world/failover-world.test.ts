@@ -15,7 +15,7 @@ afterAll(async () => {
   await server?.close();
 });
 
-describe('an hour of the failover world', () => {
+describe('an hour of the failover world', { timeout: 300_000 }, () => {
   it.concurrent.each(SEEDS)('breaks no promise (seed %i)', async (seed) => {
     const { problems, evidence, snapshots } = await runFailoverWorld({ seed, server, hours: HOURS, deeds: DEEDS });
     const again = `again: npm run test:failover-world -- --seeds 1 --seed ${seed} --hours ${HOURS} --deeds ${DEEDS} --trace`;

@@ -7,13 +7,23 @@ import type { VirtualServer } from '../support/virtual-database.ts';
 import { createSeededRandom } from '../support/seeded-random.ts';
 import { HEARTBEAT_MS, startFailoverFleet, type FailoverFleet } from './failover-fleet.ts';
 import { createFailoverJudge, type FailoverJudge } from './failover-promises.ts';
-import { doDeed, endTroubles, setUp, writeScript, type ScriptedDeed, type Story } from './failover-script.ts';
+import {
+  doDeed,
+  endTroubles,
+  setUp,
+  writeScript,
+  type Deed,
+  type ScriptedDeed,
+  type Story,
+} from './failover-script.ts';
 
 export interface FailoverWorldOptions {
   seed: number;
   server: VirtualServer;
   hours?: number;
   deeds?: number;
+  /** @default of all kinds */
+  only?: readonly Deed[] | undefined;
   trace?: (line: string) => void;
 }
 
@@ -61,7 +71,8 @@ export async function runFailoverWorld(options: FailoverWorldOptions): Promise<F
     problems.push(...(await untilServed(world)));
     const begunAt = fleet.time.nowMs();
     const lengthMs = (options.hours ?? 2) * HOUR;
-    const script = writeScript(createSeededRandom(seed + 1), lengthMs, options.deeds ?? 5);
+    const { deeds = 5, only } = options;
+    const script = writeScript(createSeededRandom(seed + 1), { lengthMs, deeds, only });
     const elapsed = () => fleet.time.nowMs() - begunAt;
     while (elapsed() < lengthMs && problems.length === 0) {
       for (const { deed } of takeDue(script, elapsed())) world.tell(await doDeed(fleet, deed, story));

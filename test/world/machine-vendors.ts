@@ -176,7 +176,7 @@ export function createStandbyCloud(
   let refusals = 0;
 
   async function up({ stackName, program }: UpdateRequest, hooks: UpdateHooks): Promise<string | null> {
-    const { config } = program?.args as { config: StandbyStackConfig };
+    const { config } = (program as { args: unknown }).args as { config: StandbyStackConfig };
     const zone: Zone = config.runIn ?? 'zone';
     let vm = vms.get(stackName);
     if (!vm) {

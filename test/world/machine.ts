@@ -231,7 +231,7 @@ export async function createMachine(parts: MachineParts, order: MachineOrder): P
   function killAgent(): void {
     if (agent === null) return;
     agent.end.abort();
-    const { orders } = agent as Agent;
+    const { orders } = agent;
     agent = null;
     // What it did ends with it; the next one says that it was restarted.
     void orders?.stopAll('agent_restarted', 'the agent was ended');

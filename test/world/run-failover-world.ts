@@ -1,5 +1,5 @@
 /**
- * `npm run test:failover-world -- [--seeds 200] [--seed 1] [--hours 2] [--deeds 5] [--together 6] [--trace]`: so many times some hours of the failover
+ * `npm run test:failover-world -- [--seeds 200] [--seed 1] [--hours 2] [--deeds 5] [--together 6] [--only rot,host_loss] [--trace]`: so many times some hours of the failover
  * world, from this seed on. Exits 1 when any promise broke; the line of the run names its seed, and what is known of it follows.
  */
 import { homedir, tmpdir, userInfo } from 'node:os';
@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { startEmbeddedPostgres } from '../../db/embedded-postgres.ts';
 import { openVirtualServer } from '../support/virtual-database.ts';
+import { DEED_NAMES, type Deed } from './failover-script.ts';
 import { runFailoverWorld, type FailoverWorldReport } from './failover-world.ts';
 
 const { values } = parseArgs({
@@ -17,6 +18,8 @@ const { values } = parseArgs({
     deeds: { type: 'string', default: '5' },
     /** At once: each waits for its database most of the time. */
     together: { type: 'string', default: '6' },
+    /** Deeds of these kinds, between commas. */
+    only: { type: 'string' },
     trace: { type: 'boolean', default: false },
   },
 });
@@ -32,6 +35,13 @@ for (const [name, number] of Object.entries(numbers)) {
   console.error(`--${name} is a whole number above 0, got ${number}`);
   process.exit(2);
 }
+
+const only = values.only?.split(',').map((name): Deed => {
+  const found = DEED_NAMES.find((one) => one === name);
+  if (found) return found;
+  console.error(`--only takes ${DEED_NAMES.join(', ')}, got ${name}`);
+  process.exit(2);
+});
 
 const SUMS = [
   'steps',
@@ -73,12 +83,15 @@ process.exit(broken > 0 ? 1 : 0);
 
 async function runOne(seed: number): Promise<void> {
   const began = performance.now();
-  const trace = values.trace ? { trace: (line: string) => console.log(line) } : {};
+  const trace = values.trace ? { trace: (line: string) => console.log(`seed ${seed}: ${line}`) } : {};
   const { hours, deeds } = numbers;
-  const line = await runFailoverWorld({ seed, server, hours, deeds, ...trace }).then(describe, (error: unknown) => {
-    broken++;
-    return error instanceof Error ? (error.stack ?? error.message) : String(error);
-  });
+  const line = await runFailoverWorld({ seed, server, hours, deeds, only, ...trace }).then(
+    describe,
+    (error: unknown) => {
+      broken++;
+      return error instanceof Error ? (error.stack ?? error.message) : String(error);
+    },
+  );
   console.log(`seed ${seed} ${((performance.now() - began) / 1000).toFixed(1)} s: ${line}`);
 }
 
