@@ -6,7 +6,7 @@ import type { Loose } from '../support/api-server.ts';
 import { openMusterLab, type MusterLab } from '../support/muster-lab.ts';
 import { waitFor } from '../support/muster-process.ts';
 
-const BOUND_MS = 90_000;
+const BOUND_MS = 240_000;
 
 let lab: MusterLab;
 beforeAll(async () => {

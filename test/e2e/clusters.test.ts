@@ -6,7 +6,7 @@ import { openMusterLab, type MusterLab } from '../support/muster-lab.ts';
 import { waitFor, type MusterProcess } from '../support/muster-process.ts';
 import { listStates, readStateText } from '../support/state-client.ts';
 
-const BOUND_MS = 90_000;
+const BOUND_MS = 240_000;
 const KINDS = [
   {
     kind: 'eks',
