@@ -193,7 +193,8 @@ async function resolvePending(
 function rentedByHand({ name, type, inputs }: StackResource): { provider: ProviderName; label: string } {
   const [, provider = ''] = /^pulumi-nodejs:dynamic\/([a-z]+):/.exec(type) ?? [];
   const { label, resourceKey } = inputs;
-  const known = typeof label === 'string' ? label : typeof resourceKey === 'string' ? standaloneLabel(resourceKey) : null;
+  const known =
+    typeof label === 'string' ? label : typeof resourceKey === 'string' ? standaloneLabel(resourceKey) : null;
   if (known !== null && isProviderName(provider)) return { provider, label: known };
   throw new ProviderError('invalid', `a pending create of ${name} (${type}) is nothing that Muster rents`);
 }

@@ -27,7 +27,7 @@ describe('the crash matrix', () => {
         [...text.matchAll(/[cC]rashPoint\??\.?\('(\w+)'\)/g)].map(([, name]) => name),
       ),
     );
-    expect([...marked].toSorted()).toEqual(CRASH_POINTS.toSorted());
+    expect(marked).toEqual(new Set(CRASH_POINTS));
   });
 
   it('draws each pair of a place and a victim once in as many seeds as there are pairs', () => {
