@@ -112,3 +112,8 @@ export function drawCell(seed: number, wish: CellWish = {}): CrashCell {
 function scenariosOf(point: CrashPointName): readonly Scenario[] {
   return SCENARIOS_OF[point];
 }
+
+/** What a cell rents. */
+export function wantedOf({ provider }: CrashCell): Record<string, unknown> {
+  return { gpu: 'RTX 4090', providers: [provider], maxPriceUsdPerHour: '0.95' };
+}

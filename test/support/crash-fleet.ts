@@ -13,7 +13,7 @@ import type { RentalMachineReport } from '../../sandbox/rental/report.ts';
 import { startSandbox, type Sandbox } from '../../sandbox/server.ts';
 import type { MachineReport } from '../../sandbox/vastai/report.ts';
 import type { RunningMachine } from '../../sandbox/vendor.ts';
-import type { CrashCell, Scenario } from './crash-cells.ts';
+import { wantedOf, type CrashCell, type Scenario } from './crash-cells.ts';
 import { failOverAndDestroy, standInAndDestroy } from './crash-failover.ts';
 import type { Armed } from './crash-hook.ts';
 import { judgeCell } from './crash-judge.ts';
@@ -256,8 +256,4 @@ function openScene({ dir, sandbox, muster, stoppedAt }: Parts, cell: CrashCell):
       join(dir, 'agents', `${provider}-${providerInstanceId}`.replaceAll('/', '_'), 'workspace'),
   };
   return scene;
-}
-
-export function wantedOf({ provider }: CrashCell): Record<string, unknown> {
-  return { gpu: 'RTX 4090', providers: [provider], maxPriceUsdPerHour: '0.95' };
 }

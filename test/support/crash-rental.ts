@@ -1,7 +1,7 @@
 /** The scenarios of the crash matrix in which machines are rented and given back: cold, by a race, from a pool. */
 import type { Instance } from '../../api/contract/instances.ts';
-import type { CrashCell } from './crash-cells.ts';
-import { wantedOf, type CrashScene } from './crash-fleet.ts';
+import { wantedOf, type CrashCell } from './crash-cells.ts';
+import type { CrashScene } from './crash-fleet.ts';
 
 export async function rentAndDestroy(scene: CrashScene): Promise<void> {
   const { cell, problems } = scene;
