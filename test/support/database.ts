@@ -35,7 +35,7 @@ export async function createEmptyTestDatabase(): Promise<TestDatabase> {
 
 async function createDatabase(clause: string): Promise<TestDatabase> {
   const name = `test_${process.pid}_${randomBytes(5).toString('hex')}`;
-  await onServer((client) => client.query(`create database ${name} ${clause}`));
+  await onServer((client) => client.query(`create database ${name} ${clause} strategy file_copy`));
   let dropped: Promise<void> | null = null;
   return { url: urlOf(name), drop: () => (dropped ??= dropDatabase(name)) };
 }

@@ -1,7 +1,8 @@
 /**
- * One embedded Postgres for every test run of this user: kept in a temporary folder, adopted when another run (or the remains of a killed one) has it,
+ * One embedded Postgres for every test run of this user: kept in memory or a temporary folder, adopted when another run (or the remains of a killed one) has it,
  * so that a start costs 70 ms and a kill -9 leaks nothing for good. Not durable: fsync is off.
  */
+import { statfsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { homedir, tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
@@ -18,7 +19,10 @@ declare module 'vitest' {
   }
 }
 
-const DATA_DIR = join(tmpdir(), `muster-tests-${userInfo().uid}`);
+/** A database is some 900 files, and most tests begin with one: in memory that takes 30 ms, on a disk up to 0.8 s. */
+const MEMORY_DIR = '/dev/shm';
+const MEMORY_NEEDED = 2 * 1024 ** 3;
+const DATA_DIR = join(hasRoomInMemory() ? MEMORY_DIR : tmpdir(), `muster-tests-${userInfo().uid}`);
 
 export default async function setUp(project: TestProject): Promise<() => Promise<void>> {
   const server = await start().catch(async () => {
@@ -39,6 +43,15 @@ function start(): Promise<EmbeddedPostgres> {
     isDurable: false,
     maxConnections: 300,
   });
+}
+
+function hasRoomInMemory(): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(MEMORY_DIR);
+    return bavail * bsize >= MEMORY_NEEDED;
+  } catch {
+    return false; // not every system has it
+  }
 }
 
 /** A killed test process cannot drop its databases; their names carry its pid. */

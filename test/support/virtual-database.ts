@@ -44,7 +44,7 @@ export async function openVirtualServer(serverUrl: string): Promise<VirtualServe
   const urlOf = (name: string): string => Object.assign(new URL(serverUrl), { pathname: `/${name}` }).href;
   const server = new pg.Pool({ connectionString: serverUrl, max: 1, application_name: 'world' });
   server.on('error', () => undefined);
-  await server.query(`create database ${template} template template0`);
+  await server.query(`create database ${template} template template0 strategy file_copy`);
   await server.query(`alter database ${template} set search_path = ${SEARCH_PATH}`);
   const setUp = new pg.Client({ connectionString: urlOf(template) });
   await setUp.connect();
@@ -54,7 +54,7 @@ export async function openVirtualServer(serverUrl: string): Promise<VirtualServe
   return {
     async create(pace = 1) {
       const name = `${prefix}_${randomBytes(4).toString('hex')}`;
-      await server.query(`create database ${name} template ${template}`);
+      await server.query(`create database ${name} template ${template} strategy file_copy`);
       await server.query(`alter database ${name} set search_path = ${SEARCH_PATH}`);
       const owner = new pg.Pool({ connectionString: urlOf(name), max: 1, application_name: 'world clock' });
       owner.on('error', () => undefined); // its end does not wait for the connection's, which a forced drop may cut

@@ -288,15 +288,16 @@ describe('a worker killed in a failover', { timeout: 60_000 }, () => {
       const { instanceId, attempt } = await makeLost();
       await first.drain();
       const failover = await begin(instanceId);
-      const bring = async () => {
-        const second = await fleet.boot(instanceId);
-        await fleet.endRestore(instanceId, 'succeeded');
-        return second;
-      };
-      const isEarly = point === 'failover_fenced' || point === 'failover_provisioned';
-      await runDoomedWorker(automation, point, async () => void (isEarly ? undefined : await bring()));
+      // What comes to pass while the first lives: the lost machine is given up as soon as there is another one, which is restored by the next.
+      const isBooted = point === 'failover_destroy_accepted' || point === 'failover_switched';
+      const isRestored = point === 'failover_switched';
+      await runDoomedWorker(automation, point, async () => {
+        if (isBooted) await fleet.boot(instanceId);
+        if (isRestored) await fleet.endRestore(instanceId, 'succeeded');
+      });
       await automation.startWorker();
-      if (isEarly) await bring();
+      if (!isBooted) await fleet.boot(instanceId);
+      if (!isRestored) await fleet.endRestore(instanceId, 'succeeded');
       const over = await untilOver(failover);
       expect(over.phase).toBe('complete');
       await automation.untilGone(attempt.id);
