@@ -3,18 +3,16 @@
  * vendors that answer after a set time. Run: node scripts/bootstrap.mjs bench/cold-plan.ts
  */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import type { StepServices } from '../automation/operations/step.ts';
 import { createWorker } from '../automation/operations/worker.ts';
 import { openDatabase } from '../db/database.ts';
-import { startEmbeddedPostgres } from '../db/embedded-postgres.ts';
-import { migrateDatabase } from '../db/migrate.ts';
 import { createQueue } from '../db/queue.ts';
 import { PROVIDER_NAMES, type ProviderName } from '../domain/provider.ts';
 import { ADMIN_KEY, createMusterProcess, findFreePort } from '../test/support/muster-process.ts';
-import { median, percentile } from './lab.ts';
+import { median, percentile, startDatabase } from './lab.ts';
 import { makeOffers } from './market.ts';
 
 const LATENCY_MS: Record<ProviderName, number> = { vastai: 1_500, tensordock: 900, runpod: 600, lambda: 300 };
@@ -22,12 +20,7 @@ const OFFERS_EACH = 1_250;
 const ROUNDS = 15;
 
 const dir = mkdtempSync(join(tmpdir(), 'muster-bench-'));
-const postgres = await startEmbeddedPostgres({
-  dataDir: join(dir, 'database'),
-  cacheDir: join(homedir(), '.cache', 'muster'),
-  log: () => {},
-});
-await migrateDatabase(postgres.url);
+const postgres = await startDatabase(dir);
 const database = openDatabase({ url: postgres.url, applicationName: 'bench' });
 const queue = createQueue(database.kysely);
 const services = {

@@ -1,18 +1,16 @@
 /** GET /inventory over 5,000 offers of four providers: one client, then 8. Run: node scripts/bootstrap.mjs bench/inventory.ts */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { openDatabase } from '../db/database.ts';
-import { startEmbeddedPostgres } from '../db/embedded-postgres.ts';
 import { denylistMachine } from '../db/machines.ts';
-import { migrateDatabase } from '../db/migrate.ts';
 import { replaceOffers } from '../db/offers.ts';
 import { recordFloors } from '../db/prices.ts';
 import { recordBelievable, registerProvider } from '../db/providers.ts';
 import { PROVIDER_NAMES } from '../domain/provider.ts';
 import { ADMIN_KEY, createMusterProcess, findFreePort } from '../test/support/muster-process.ts';
-import { median, percentile } from './lab.ts';
+import { median, percentile, startDatabase } from './lab.ts';
 import { makeOffers } from './market.ts';
 
 const OFFERS_EACH = 1_250;
@@ -30,12 +28,7 @@ const PATHS: [string, string][] = [
 ];
 
 const dir = mkdtempSync(join(tmpdir(), 'muster-bench-'));
-const postgres = await startEmbeddedPostgres({
-  dataDir: join(dir, 'database'),
-  cacheDir: join(homedir(), '.cache', 'muster'),
-  log: () => {},
-});
-await migrateDatabase(postgres.url);
+const postgres = await startDatabase(dir);
 const database = openDatabase({ url: postgres.url, applicationName: 'bench' });
 for (const provider of PROVIDER_NAMES) {
   await registerProvider(database.kysely, provider, 'sandbox');

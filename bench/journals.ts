@@ -3,7 +3,7 @@
  * 50 clients at once, each with its pauses. Run: node scripts/bootstrap.mjs bench/journals.ts [--journals 50] [--clients 50]
  */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { homedir, loadavg, tmpdir } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -12,13 +12,11 @@ import { Subnet } from '@pulumi/aws/ec2/subnet.js';
 import { Vpc } from '@pulumi/aws/ec2/vpc.js';
 import type { OutputMap } from '@pulumi/pulumi/automation/index.js';
 import { secret } from '@pulumi/pulumi/output.js';
-import { startEmbeddedPostgres } from '../db/embedded-postgres.ts';
-import { migrateDatabase } from '../db/migrate.ts';
 import { startSimulatedClouds } from '../sandbox/pulumi/clouds.ts';
 import { openEngineStack, PROJECT_NAME } from '../test/support/engine-stack.ts';
 import { ADMIN_KEY, createMusterProcess, findFreePort } from '../test/support/muster-process.ts';
 import { startJournalRecorder, type RecordedJournal } from './journal-recorder.ts';
-import { median, percentile } from './lab.ts';
+import { median, percentile, startDatabase } from './lab.ts';
 
 const { values } = parseArgs({
   options: { journals: { type: 'string', default: '50' }, clients: { type: 'string', default: '50' } },
@@ -30,12 +28,7 @@ const STEP_MS = 150;
 const SPREAD_MS = 500;
 
 const dir = mkdtempSync(join(tmpdir(), 'muster-bench-'));
-const postgres = await startEmbeddedPostgres({
-  dataDir: join(dir, 'database'),
-  cacheDir: join(homedir(), '.cache', 'muster'),
-  log: () => {},
-});
-await migrateDatabase(postgres.url);
+const postgres = await startDatabase(dir);
 const muster = await createMusterProcess({
   dataDir: join(dir, 'data'),
   sandboxPort: await findFreePort(10),

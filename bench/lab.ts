@@ -1,7 +1,9 @@
 /** What every measurement needs: a Muster of its own, a sandbox of its own, percentiles. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { startEmbeddedPostgres, type EmbeddedPostgres } from '../db/embedded-postgres.ts';
+import { migrateDatabase } from '../db/migrate.ts';
 import { startSandbox, type Sandbox, type SandboxOptions } from '../sandbox/server.ts';
 import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../test/support/muster-process.ts';
 
@@ -38,6 +40,17 @@ export async function openLab(
       rmSync(dir, { recursive: true, force: true });
     },
   };
+}
+
+/** A migrated database of its own, durable as in production; for what is measured without the sandbox. The caller stops it. */
+export async function startDatabase(dir: string): Promise<EmbeddedPostgres> {
+  const postgres = await startEmbeddedPostgres({
+    dataDir: join(dir, 'database'),
+    cacheDir: join(homedir(), '.cache', 'muster'),
+    log: () => {},
+  });
+  await migrateDatabase(postgres.url);
+  return postgres;
 }
 
 export async function waitUntilReady(muster: MusterProcess): Promise<void> {
