@@ -83,21 +83,26 @@ export function createLambdaClient(settings: ProviderSettings, limiter: RateLimi
     async destroy(id: string, signal?: AbortSignal) {
       const path = `${API}/instance-operations/terminate`;
       const body = { instance_ids: [instanceId(id)] };
-      let refusal: Error | null = null;
-      try {
-        const reply = await send({ kind: 'write', method: 'POST', path, body, signal });
-        if (wire.namesTerminated(reply, id)) return;
-      } catch (error) {
-        if (isKind(error, 'not_found')) return;
-        if (!isKind(error, 'invalid')) throw error;
-        refusal = error as Error;
+      for (let tried = 1; ; tried++) {
+        let refusal: Error | null = null;
+        try {
+          const reply = await send({ kind: 'write', method: 'POST', path, body, signal });
+          if (wire.namesTerminated(reply, id)) return;
+        } catch (error) {
+          if (isKind(error, 'not_found')) return;
+          if (!isKind(error, 'invalid')) throw error;
+          refusal = error as Error;
+        }
+        // Refused, or answered with an empty list, which was seen to work: what counts is the instance.
+        const instance = await read(id, signal);
+        if (instance === null || instance.isTerminating) return;
+        if (refusal === null || instance.terminateRefusal !== null) {
+          const why = instance.terminateRefusal ?? `it is ${instance.statusDetail} after a terminate that was answered`;
+          throw new ProviderError('retryable', `Lambda does not terminate instance ${id} yet: ${why}`);
+        }
+        // It may have launched between the refusal and the look at it.
+        if (tried === 2) throw refusal;
       }
-      // Refused, or answered with an empty list, which was seen to work: what counts is the instance.
-      const instance = await read(id, signal);
-      if (instance === null || instance.isTerminating) return;
-      if (refusal !== null && instance.terminateRefusal === null) throw refusal;
-      const why = instance.terminateRefusal ?? `it is ${instance.statusDetail} after a terminate that was answered`;
-      throw new ProviderError('retryable', `Lambda does not terminate instance ${id} yet: ${why}`);
     },
 
     stop: () => cannot('stop a machine: it can only be terminated'),

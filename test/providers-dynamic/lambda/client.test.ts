@@ -317,9 +317,18 @@ describe('the client against answers that no simulator gives', () => {
     expect(await kindOf(client.destroy('abc'))).toBe('retryable');
   });
 
+  it('asks once more after a refusal when the machine launched meanwhile', async () => {
+    const early = reply(400, { error: { code: 'global/invalid-parameters', message: 'It has not launched yet.' } });
+    const accepted = reply(200, { data: { terminated_instances: [{ ...BOOTING, status: 'terminating' }] } });
+    server.answer(early, reply(200, { data: BOOTING }), accepted);
+    await client.destroy('abc');
+    expect(server.requests.map(({ method }) => method)).toEqual(['POST', 'GET', 'POST']);
+  });
+
   it('gives on a refusal to terminate that is not about the machine’s state', async () => {
     const refused = reply(400, { error: { code: 'global/invalid-parameters', message: 'No.' } });
-    server.answer(refused, reply(200, { data: BOOTING }));
+    const looked = reply(200, { data: BOOTING });
+    server.answer(refused, looked, refused, looked);
     expect(await kindOf(client.destroy('abc'))).toBe('invalid');
   });
 
