@@ -8,7 +8,7 @@ import type { Executor, Tx } from '../db/database.ts';
 import { findInstance, type InstanceRow } from '../db/instances.ts';
 import { findStack, type NewStack } from '../db/stacks.ts';
 import { findStandbyOfInstance, insertStandby, newStandbyId, type StandbyRow } from '../db/standbys.ts';
-import { claimFirstWriter, ensureWorkspace } from '../db/workspaces.ts';
+import { ensureWorkspace } from '../db/workspaces.ts';
 import { standbyConfigSchema } from '../stacks/standby/config.ts';
 import { nameTaken, openDryRun, openStack, newStackOf } from './cluster-order.ts';
 import type { ChangeCall } from './cluster-view.ts';
@@ -50,8 +50,6 @@ export async function makeStandby(call: ChangeCall, body: CreateStandbyInput): P
     if (row === null) throw nameTaken(body.name);
     // What it is to be restored from.
     await ensureWorkspace(tx, { instanceId: instance.id, orgId: instance.org_id });
-    if (instance.status === 'ready' && instance.winner_attempt_id !== null)
-      await claimFirstWriter(tx, instance.id, instance.winner_attempt_id);
     await auditStandby(tx, call, row, 'standby.create');
     const { planHash } = body;
     const operation = await acceptStackOperation(tx, deps.queue, {

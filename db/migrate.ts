@@ -42,6 +42,7 @@ const MIGRATIONS: Record<string, () => Promise<{ up(db: Kysely<unknown>): Promis
   '0031-update-events': () => import('./migrations/0031-update-events.ts'),
   '0032-master-keys': () => import('./migrations/0032-master-keys.ts'),
   '0034-pod-events': () => import('./migrations/0034-pod-events.ts'),
+  '0036-writer-since': () => import('./migrations/0036-writer-since.ts'),
 };
 
 /** Any constant: the key of the advisory lock that migrations of all replicas share. */

@@ -9,7 +9,7 @@ export interface RecoveryPoints {
   lastTookMs: number | null;
   lastFailure: { at: number; detail: string } | null;
   /** null: nobody writes, so that nothing new can be lost. */
-  source: { nodeId: string | null; heardAt: number | null } | null;
+  source: { nodeId: string | null; heardAt: number | null; since: number } | null;
 }
 
 /** null: the instance has no workspace. */
@@ -17,8 +17,8 @@ export async function readRecoveryPoints(executor: Executor, instanceId: string)
   const workspace = await findWorkspace(executor, instanceId);
   if (!workspace) return null;
   const [newest, last] = await Promise.all([latestVerified(executor, instanceId), findLast(executor, instanceId)]);
-  const hasWriter = workspace.writer_attempt_id !== null || workspace.writer_standby_id !== null;
-  const nodeId = hasWriter ? ((await findWriterNode(executor, workspace)) ?? null) : null;
+  const since = workspace.writer_since;
+  const nodeId = since !== null ? ((await findWriterNode(executor, workspace)) ?? null) : null;
   const node =
     nodeId === null
       ? undefined
@@ -32,7 +32,7 @@ export async function readRecoveryPoints(executor: Executor, instanceId: string)
       last?.status === 'failed'
         ? { at: (last.ended_at ?? last.created_at).getTime(), detail: last.failure_detail ?? 'for no known reason' }
         : null,
-    source: hasWriter ? { nodeId, heardAt: node?.heartbeat_at?.getTime() ?? null } : null,
+    source: since === null ? null : { nodeId, heardAt: node?.heartbeat_at?.getTime() ?? null, since: since.getTime() },
   };
 }
 

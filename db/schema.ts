@@ -1007,6 +1007,7 @@ export interface Schema {
     epoch: Generated<number>;
     writer_attempt_id: string | null;
     writer_standby_id: string | null;
+    writer_since: NullableTime;
     password_sealed: string | null;
     store_url: string | null;
     generation: Generated<number>;

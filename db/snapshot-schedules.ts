@@ -15,7 +15,7 @@ export interface Schedule extends ScheduleView {
 
 const ONLINE_MS = 90_000;
 
-/** Of workspaces whose instance is ready and that promise something. */
+/** Of workspaces that promise something and that somebody writes: a machine that serves, or the standby that serves in its place. */
 export async function listSchedules(db: Db): Promise<Schedule[]> {
   const { rows } = await sql<{
     instanceId: string;
@@ -28,10 +28,10 @@ export async function listSchedules(db: Db): Promise<Schedule[]> {
     failuresInRow: number;
     lastFailureAt: Date | null;
     isUnderWay: boolean;
-    readySince: Date;
+    writerSince: Date;
   }>`
     select w.instance_id as "instanceId", w.snapshot_every_ms as "everyMs", w.behind_since as "behindSince",
-           coalesce(i.ready_at, w.created_at) as "readySince",
+           w.writer_since as "writerSince",
            exists (select from nodes n
                    where (n.attempt_id = w.writer_attempt_id or to_jsonb(n)->>'standby_id' = w.writer_standby_id)
                      and n.heartbeat_at > now() - ${ONLINE_MS} * interval '1 millisecond') as "isNodeOnline",
@@ -55,7 +55,8 @@ export async function listSchedules(db: Db): Promise<Schedule[]> {
       from snapshots
       where instance_id = w.instance_id and status = 'failed' and created_at > coalesce(s.last_good_at, '-infinity')
     ) f on true
-    where w.snapshot_every_ms is not null and i.status = 'ready'
+    where w.snapshot_every_ms is not null and w.writer_since is not null
+      and (i.status = 'ready' or (w.writer_standby_id is not null and i.status in ('creating', 'booting')))
     order by w.instance_id`.execute(db);
   return rows.map((row) => ({ ...row, everyMs: Number(row.everyMs) }));
 }

@@ -4,7 +4,10 @@ import type { Executor } from './database.ts';
 
 export interface StandbyFigure {
   standbyId: string;
-  /** Of what it could serve: the newest verified snapshot, or where there is none the standby itself. null: nobody writes, so nothing grows old. */
+  /**
+   * Of what could be lost: since the newest verified snapshot, or where there is none since the standby was made, or since its writer began if
+   * that was later. null: nobody writes, so nothing grows old.
+   */
   lagSeconds: number | null;
   /** Declared. */
   rpoSeconds: number;
@@ -28,8 +31,9 @@ export interface ServiceFigure {
 export async function readStandbyFigures(executor: Executor): Promise<StandbyFigure[]> {
   const { rows } = await sql<StandbyFigure>`
     select s.id as "standbyId", s.rpo_ms::float8 / 1000 as "rpoSeconds", s.behind_since is not null as "isBehind",
-           case when w.writer_attempt_id is not null or w.writer_standby_id is not null
-                then extract(epoch from now() - coalesce(s.recovery_point_at, s.created_at))::float8 end as "lagSeconds"
+           case when w.writer_since is not null
+                then extract(epoch from now() - greatest(coalesce(s.recovery_point_at, s.created_at), w.writer_since))::float8
+                end as "lagSeconds"
     from standbys s left join workspaces w on w.instance_id = s.instance_id
     where s.removed_at is null
     order by s.id`.execute(executor);

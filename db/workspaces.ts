@@ -27,7 +27,10 @@ export async function lockWorkspace(tx: Tx, instanceId: string): Promise<Workspa
   return tx.selectFrom('workspaces').selectAll().where('instance_id', '=', instanceId).forUpdate().executeTakeFirst();
 }
 
-/** Makes the workspace of an instance where it has none; one that is there stays as it is. */
+/**
+ * Makes the workspace of an instance where it has none; one that is there stays as it is. Of an instance that is ready its machine is the
+ * writer from now on, where there was none yet. Whoever may change the instance meanwhile holds its row.
+ */
 export async function ensureWorkspace(
   tx: Tx,
   { instanceId, orgId, wish = {} }: { instanceId: string; orgId: string; wish?: WorkspaceWish },
@@ -37,6 +40,13 @@ export async function ensureWorkspace(
     .values({ instance_id: instanceId, org_id: orgId, ...columnsOf(wish) })
     .onConflict((conflict) => conflict.column('instance_id').doNothing())
     .execute();
+  const instance = await tx
+    .selectFrom('instances')
+    .select('winner_attempt_id')
+    .where('id', '=', instanceId)
+    .where('status', '=', 'ready')
+    .executeTakeFirst();
+  if (instance?.winner_attempt_id != null) await claimFirstWriter(tx, instanceId, instance.winner_attempt_id);
   return (await findWorkspace(tx, instanceId)) as WorkspaceRow;
 }
 
@@ -73,7 +83,12 @@ export async function setWriter(tx: Tx, instanceId: string, writer: Writer | nul
   const epoch = workspace.epoch + 1;
   await tx
     .updateTable('workspaces')
-    .set({ epoch, writer_attempt_id: attemptId, writer_standby_id: standbyId })
+    .set({
+      epoch,
+      writer_attempt_id: attemptId,
+      writer_standby_id: standbyId,
+      writer_since: writer === null ? null : sql<string>`now()`,
+    })
     .where('instance_id', '=', instanceId)
     .execute();
   await tx

@@ -7,7 +7,7 @@
  *   promoting     the standby is started and restored → serving | fencing (it could not: another machine, directly)
  *   serving       the standby has the work → provisioning (at once, or when the failback is asked for)
  *   provisioning  another machine is bought → restoring
- *   restoring     the workspace is put onto it → switching
+ *   restoring     the workspace is put onto it → switching | provisioning (it could not: a standby that lives writes again)
  *   switching     it becomes the writer and the endpoint, and the standby goes to rest → complete
  *   complete, failed, canceled   the end
  */

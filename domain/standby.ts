@@ -68,6 +68,8 @@ export interface RecoveryView {
   rpoMs: number;
   /** Since when the standby stands for this workspace. */
   since: number;
+  /** Since when its present writer writes: what is older it has restored, and can again. */
+  writerSince: number;
   /** The moment that the newest verified snapshot shows; null: there is none. */
   newestVerifiedAt: number | null;
   /** The moment that the snapshot under way will show, and since when it is under way; null: none is. */
@@ -108,7 +110,7 @@ export function judgeRecovery(view: RecoveryView): RecoveryVerdict {
   const lagMs = newestVerifiedAt === null ? null : Math.max(0, now - newestVerifiedAt);
   const isRested = lastFailure === null || now - lastFailure.at >= Math.min(RETRY_MS, rpoMs / 2);
   const isDue = lagMs === null || lagMs >= dueAgeMs;
-  const ageMs = lagMs ?? now - view.since;
+  const ageMs = now - Math.max(newestVerifiedAt ?? view.since, view.writerSince);
   const isBehind = ageMs > rpoMs;
   return {
     isSnapshotDue: isDue && underWay === null && sourceTrouble === null && isRested,

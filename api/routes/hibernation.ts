@@ -10,7 +10,7 @@ import type { Executor } from '../../db/database.ts';
 import { setSleepPolicy } from '../../db/hibernations.ts';
 import { findInstance, lockInstance, type InstanceRow } from '../../db/instances.ts';
 import { findSnapshot } from '../../db/snapshots.ts';
-import { claimFirstWriter, ensureWorkspace } from '../../db/workspaces.ts';
+import { ensureWorkspace } from '../../db/workspaces.ts';
 import { agentNotes } from '../agent-note.ts';
 import { hibernateBody, hibernationPolicyBody, wakeBody } from '../contract/hibernation.ts';
 import { instance, instanceAccepted, wakePlan, type WakePlan } from '../contract/instances.ts';
@@ -109,11 +109,8 @@ export const hibernationRoutes: Route[] = [
           throw new MusterError('conflict', `${row.id} is ${state}: it cannot be put to sleep`, { facts: { state } });
         }
         await setSleepPolicy(tx, row.id, hibernationOf(body));
-        if (body.hibernateWhenIdle || body.hibernateSchedule) {
+        if (body.hibernateWhenIdle || body.hibernateSchedule)
           await ensureWorkspace(tx, { instanceId: row.id, orgId: row.org_id });
-          if (row.status === 'ready' && row.winner_attempt_id !== null)
-            await claimFirstWriter(tx, row.id, row.winner_attempt_id);
-        }
         await auditRow(tx, actor, row, 'instance.hibernation', { ...body });
         return { status: 200, body: await viewInstance(tx, (await findInstance(tx, null, row.id)) as InstanceRow) };
       }),

@@ -70,8 +70,7 @@ export async function fetchFromStandby(context: StepContext, episode: Episode): 
   const { failover } = episode;
   const standby = await readStandby(context, failover.standby_id);
   const since = Date.parse(failover.phase_at.provisioning ?? failover.created_at.toISOString());
-  const silentMs = context.now().getTime() - (standby?.node_heartbeat_at?.getTime() ?? 0);
-  const isAlive = standby?.node_id != null && silentMs < MAX_SILENCE_MS;
+  const isAlive = standby?.node_id != null && silenceOf(context, standby) < MAX_SILENCE_MS;
   if (!isAlive) return release(context, episode, null, 'the standby is silent: what was verified before is restored');
   const snapshotId = failover.failback_snapshot_id;
   if (snapshotId === null) return takeLast(context, episode, standby);
@@ -138,6 +137,28 @@ async function release(
   return null;
 }
 
+/**
+ * The machine that was to replace it could not be restored: a standby that lives writes again until the next one is there, and gives its
+ * files anew then. Whether it does.
+ */
+export async function returnToStandby(context: StepContext, { failover, instance }: Episode): Promise<boolean> {
+  const standby = await readStandby(context, failover.standby_id);
+  if (standby?.status !== 'serving' || silenceOf(context, standby) >= MAX_SILENCE_MS) return false;
+  return applyTo(context, async (tx) => {
+    const now = await lockInstance(tx, instance.id);
+    const held = await lockFailover(tx, failover.id);
+    // Where the next machine is being restored already, it will have what the standby gave.
+    const isLeft = now?.winner_attempt_id !== held?.replacement_attempt_id && now?.restore_operation_id == null;
+    if (held?.phase !== 'restoring' || !isLeft) return false;
+    await setWriter(tx, instance.id, { standbyId: standby.id });
+    return enter(context, tx, held, 'provisioning', {
+      replacement_attempt_id: null,
+      failback_snapshot_id: null,
+      note: 'the machine could not be restored: the standby goes on, and another machine is looked for',
+    });
+  });
+}
+
 /** null: it is at rest, or will never be by us. */
 export async function restStandby(context: StepContext, { failover }: Episode): Promise<StepResult | null> {
   const standby = await readStandby(context, failover.standby_id);
@@ -156,6 +177,11 @@ export async function leaveStandby(context: StepContext, episode: Episode): Prom
   if (waiting) return waiting;
   await applyTo(context, (tx) => setEndpoint(tx, episode.instance.id, { kind: 'none' }));
   return null;
+}
+
+/** In milliseconds. */
+function silenceOf(context: StepContext, standby: StandbyRow): number {
+  return context.now().getTime() - (standby.node_heartbeat_at?.getTime() ?? 0);
 }
 
 function readStandby(context: StepContext, standbyId: string | null): Promise<StandbyRow | undefined> {

@@ -28,7 +28,14 @@ import { rescheduleLost } from '../../db/place-pods.ts';
 import { findSnapshot, latestVerified, type SnapshotRow } from '../../db/snapshots.ts';
 import { findWorkspace, setWriter } from '../../db/workspaces.ts';
 import { proveAgain } from './fail-over-snapshot.ts';
-import { fetchFromStandby, leaveStandby, promote, restStandby, shouldFailBack } from './fail-over-standby.ts';
+import {
+  fetchFromStandby,
+  leaveStandby,
+  promote,
+  restStandby,
+  returnToStandby,
+  shouldFailBack,
+} from './fail-over-standby.ts';
 import { applyTo, enter, wait, type Episode } from './fail-over-step.ts';
 import type { StepContext, StepResult } from './step.ts';
 
@@ -210,6 +217,8 @@ async function replace(context: StepContext, episode: Episode): Promise<StepResu
   const bought = instance.winner_attempt_id ?? null;
   if (bought !== null || context.now().getTime() - fencedAt(failover) > DESTROY_PATIENCE_MS)
     await destroyLost(context, episode);
+  const isGivenUp = failover.phase === 'restoring' && bought !== failover.replacement_attempt_id;
+  if (isGivenUp && failover.mode === 'standby' && (await returnToStandby(context, episode))) return null;
   if (instance.status === 'ready' && bought !== null) {
     return move(context, episode, 'switching', { replacement_attempt_id: bought });
   }

@@ -75,7 +75,7 @@ async function beginFor(context: StepContext, instance: InstanceRow): Promise<bo
   try {
     await apply(context, async (tx) => {
       const now = await lockInstance(tx, instance.id);
-      if (!now || !isSameRestore(now, instance)) return;
+      if (!now || !isSameRestore(now, instance) || (await isRestoreHeld(tx, instance.id))) return;
       const restoreOperationId = await beginRestore(tx, context.queue, {
         snapshotId: instance.restore_snapshot_id as string,
         nodeId: node.id,

@@ -1,6 +1,6 @@
 /**
- * When a workspace is due for its next snapshot, and whether it is behind its promise: the age of its newest verified snapshot is at most
- * its recovery point objective.
+ * When a workspace is due for its next snapshot, and whether it is behind its promise: what could be lost is never of longer than its
+ * recovery point objective.
  */
 export interface ScheduleView {
   /** The promise; null: snapshots on request only. */
@@ -16,8 +16,8 @@ export interface ScheduleView {
   lastFailureAt: Date | null;
   /** One is on its way. */
   isUnderWay: boolean;
-  /** Since when there has been something to protect. */
-  readySince: Date;
+  /** Since when its present writer writes: what is older it has restored, and can again. */
+  writerSince: Date;
 }
 
 const FIRST_RETRY_MS = 15_000;
@@ -36,15 +36,15 @@ export function isSnapshotDue(view: ScheduleView, now: Date): boolean {
 }
 
 /**
- * Since when the promise has not been kept; null: it is.
- * A workspace without any snapshot counts from when there was something to protect.
+ * Since when the promise has not been kept; null: it is. It counts from the newest verified snapshot, or from when its writer began, if that
+ * was later: while nobody writes nothing grows old.
  */
 export function behindSince(
-  view: Pick<ScheduleView, 'everyMs' | 'verifiedDataAt' | 'readySince'>,
+  view: Pick<ScheduleView, 'everyMs' | 'verifiedDataAt' | 'writerSince'>,
   now: Date,
 ): Date | null {
   if (view.everyMs === null) return null;
-  const from = Math.max(view.verifiedDataAt?.getTime() ?? 0, view.readySince.getTime());
+  const from = Math.max(view.verifiedDataAt?.getTime() ?? 0, view.writerSince.getTime());
   const over = from + view.everyMs;
   return now.getTime() > over ? new Date(over) : null;
 }

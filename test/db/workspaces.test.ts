@@ -57,6 +57,17 @@ describe('a workspace', () => {
     expect(again).toEqual(made);
   });
 
+  it('that an instance gets when it is ready already is written by its machine at once', async () => {
+    const { instanceId, first } = await makeInstance();
+    const { db, orgId } = fleet;
+    await db.deleteFrom('workspaces').where('instance_id', '=', instanceId).execute();
+    const ready = { status: 'ready', winner_attempt_id: first.attemptId } as const;
+    await db.updateTable('instances').set(ready).where('id', '=', instanceId).execute();
+    const made = await inTransaction(db, (tx) => ensureWorkspace(tx, { instanceId, orgId }));
+    expect(made).toMatchObject({ epoch: 1, writer_attempt_id: first.attemptId });
+    expect(made.writer_since).not.toBeNull();
+  });
+
   it('has one writer: another one raises the epoch, the same one does not', async () => {
     const { instanceId, first, second } = await makeInstance();
     expect(await write(first.attemptId, instanceId)).toBe(1);

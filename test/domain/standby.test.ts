@@ -13,6 +13,7 @@ const view = (change: Partial<RecoveryView> = {}): RecoveryView => ({
   now: 1_000_000,
   rpoMs: RPO_MS,
   since: 900_000,
+  writerSince: 900_000,
   newestVerifiedAt: 995_000,
   underWay: null,
   lastTookMs: 4_000,
@@ -64,6 +65,12 @@ describe('a recovery point', () => {
     expect(judgeRecovery(view({ newestVerifiedAt: null, since: 980_000 })).isBehind).toBe(false);
   });
 
+  it('is not behind while a writer that restored it has written for less than the RPO', () => {
+    const restored = { newestVerifiedAt: 400_000, writerSince: 950_000 };
+    expect(judgeRecovery(view(restored))).toMatchObject({ isBehind: false, isSnapshotDue: true, lagMs: 600_000 });
+    expect(judgeRecovery(view({ ...restored, writerSince: 930_000 })).isBehind).toBe(true);
+  });
+
   it('is kept within every RPO that snapshots are quick enough for, as long as they succeed', () => {
     const parts = {
       rpoMs: fc.integer({ min: 10_000, max: 300_000 }),
@@ -86,7 +93,7 @@ describe('a recovery point', () => {
             rounds++;
           }
           const verdict = judgeRecovery(
-            view({ now, since: 0, rpoMs, newestVerifiedAt, underWay, lastTookMs: tookMs, tickMs }),
+            view({ now, since: 0, writerSince: 0, rpoMs, newestVerifiedAt, underWay, lastTookMs: tookMs, tickMs }),
           );
           if (verdict.isBehind) throw new Error(`behind at ${now} of ${rpoMs}: ${verdict.reason}`);
           const slower = 1 + (jitter[rounds] ?? 0) / 10;

@@ -94,6 +94,12 @@ export async function startStandbyFleet(): Promise<StandbyFleet> {
         });
         await ensureWorkspace(tx, { instanceId, orgId });
         await setWriter(tx, instanceId, { attemptId });
+        const anHourAgo = new Date(Date.now() - 3_600_000);
+        await tx
+          .updateTable('workspaces')
+          .set({ writer_since: anHourAgo })
+          .where('instance_id', '=', instanceId)
+          .execute();
         return made!;
       });
       await db.updateTable('stacks').set({ status: 'up' }).where('id', '=', stack.id).execute();

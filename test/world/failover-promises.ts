@@ -33,7 +33,6 @@ interface WorkspaceFact {
   writer_attempt_id: string | null;
   writer_standby_id: string | null;
   writer_node_id: string | null;
-  ready_at: Date | null;
   newest_at: Date | null;
 }
 
@@ -44,7 +43,7 @@ interface StandbyFact {
   rpo_ms: string;
   behind_since: Date | null;
   has_finding: boolean;
-  since: Date;
+  created_at: Date;
 }
 
 export function createFailoverJudge(fleet: FailoverFleet, story: Story, tell: (line: string) => void): FailoverJudge {
@@ -57,6 +56,7 @@ export function createFailoverJudge(fleet: FailoverFleet, story: Story, tell: (l
   /** Since when a machine works that is not the writer, by the clock of machines. */
   const strays = new Map<Machine, number>();
   const owners = new Map<Machine, string>();
+  const writing = new Map<string, { key: string; since: number }>();
   const late: string[] = [];
   let seen = 0;
   let alarms = 0;
@@ -71,6 +71,7 @@ export function createFailoverJudge(fleet: FailoverFleet, story: Story, tell: (l
     const summary = workspaces.map((one) => `${one.id.slice(0, 8)} ${one.status}/${one.epoch}`).join(', ');
     if (summary !== lastSummary) tell(summary);
     lastSummary = summary;
+    followWriters(workspaces);
     const problems = [
       ...late.splice(0),
       ...fleet.machines().flatMap((machine) => machine.problems),
@@ -165,14 +166,25 @@ export function createFailoverJudge(fleet: FailoverFleet, story: Story, tell: (l
     return problems;
   }
 
-  /** What is older than its promise says so. */
+  /** Since when each workspace has the writer that it has, as it was seen here: what is older was restored by it. */
+  function followWriters(workspaces: WorkspaceFact[]): void {
+    for (const { id, epoch, writer_attempt_id: attemptId, writer_standby_id: standbyId } of workspaces) {
+      const writer = attemptId ?? standbyId;
+      const key = `${writer} in ${epoch}`;
+      if (writer === null) writing.delete(id);
+      else if (writing.get(id)?.key !== key) writing.set(id, { key, since: fleet.now().getTime() });
+    }
+  }
+
+  /** What is older than its promise, and is written by somebody, says so. */
   function judgeSchedules(workspaces: WorkspaceFact[], stepMs: number): string[] {
     if (!fleet.isUp) return [];
     const now = fleet.now().getTime();
-    return workspaces.flatMap(({ id, status, every, behind_since: since, ready_at: readyAt, newest_at: newestAt }) => {
+    return workspaces.flatMap(({ id, status, every, behind_since: since, newest_at: newestAt }) => {
       count(id, since);
-      if (status !== 'ready' || every === null) return [];
-      const ageMs = now - Math.max(newestAt?.getTime() ?? 0, readyAt?.getTime() ?? 0);
+      const writer = writing.get(id);
+      if (!['ready', 'creating', 'booting'].includes(status) || every === null || !writer) return [];
+      const ageMs = now - Math.max(newestAt?.getTime() ?? 0, writer.since);
       const isOld = ageMs > Number(every) + SLACK_MS + stepMs;
       return isOld && since === null
         ? [`${id} has nothing younger than ${Math.round(ageMs / 1_000)} s, and no alarm`]
@@ -184,18 +196,17 @@ export function createFailoverJudge(fleet: FailoverFleet, story: Story, tell: (l
     const { rows } = await fleet.database.pool.query<StandbyFact>(
       `select s.id, s.instance_id, s.status, s.rpo_ms, s.behind_since,
          exists (select from findings f where f.class = 'standby_behind' and f.provider_instance_id = s.id
-           and f.status in ('open', 'resolving')) as has_finding,
-         greatest(s.created_at, i.ready_at) as since
-       from standbys s join instances i on i.id = s.instance_id where s.removed_at is null`,
+           and f.status in ('open', 'resolving')) as has_finding, s.created_at
+       from standbys s where s.removed_at is null`,
     );
     if (!fleet.isUp) return [];
     const now = fleet.now().getTime();
     return rows.flatMap((row) => {
       count(row.id, row.behind_since);
       const workspace = workspaces.find(({ id }) => id === row.instance_id);
-      const isWritten = workspace?.writer_attempt_id != null || workspace?.writer_standby_id != null;
-      const ageMs = now - (workspace?.newest_at ?? row.since).getTime();
-      const isOld = isWritten && ageMs > Number(row.rpo_ms) + SLACK_MS + stepMs;
+      const writtenAt = workspace === undefined ? null : (writing.get(workspace.id)?.since ?? null);
+      const ageMs = now - Math.max((workspace?.newest_at ?? row.created_at).getTime(), writtenAt ?? 0);
+      const isOld = writtenAt !== null && ageMs > Number(row.rpo_ms) + SLACK_MS + stepMs;
       const isWatched = ['warm', 'stopped', 'promoting', 'serving', 'demoting'].includes(row.status);
       if (isOld && isWatched && row.behind_since === null)
         return [`${row.id} would serve what is ${Math.round(ageMs / 1_000)} s old, and says nothing`];
@@ -303,7 +314,7 @@ async function readWorkspaces({ database }: FailoverFleet): Promise<WorkspaceFac
   const { rows } = await database.pool.query<WorkspaceFact>(
     `select i.id, i.status, w.epoch, w.snapshot_every_ms as every, w.behind_since, w.writer_attempt_id, w.writer_standby_id,
        (select n.id from nodes n where n.attempt_id = w.writer_attempt_id or n.standby_id = w.writer_standby_id limit 1) as writer_node_id,
-       i.ready_at, (select max(data_at) from snapshots s where s.instance_id = i.id and s.status = 'verified') as newest_at
+       (select max(data_at) from snapshots s where s.instance_id = i.id and s.status = 'verified') as newest_at
      from workspaces w join instances i on i.id = w.instance_id`,
   );
   return rows;

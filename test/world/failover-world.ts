@@ -178,16 +178,15 @@ async function calmDown(world: World): Promise<string[]> {
   await endTroubles(fleet, story);
   world.tell('all is well again');
   const from = fleet.time.nowMs();
-  const { rows } = await fleet.database.pool.query<{ id: string }>(
-    `select id from failovers where finished_at is null`,
-  );
-  if (rows.length > 0)
-    await fleet.database.pool.query(`update failovers set failback_requested_at = now() where finished_at is null`);
   let unserved: string[] = [];
   while (fleet.time.nowMs() - from < CALM_MS) {
     // The limit of a day may hold a failover back: then a day has to pass.
     const isLate = fleet.time.nowMs() - from > 2 * HOUR;
     const wanted = await wantedPause(fleet);
+    // People ask for it as long as a standby serves: the next loss may have been found only now.
+    await fleet.database.pool.query(
+      `update failovers set failback_requested_at = now() where finished_at is null and failback_requested_at is null`,
+    );
     const problems = await step(world, isLate ? Math.max(wanted, 15 * MINUTE) : wanted);
     if (problems.length > 0) return problems;
     unserved = [...(await listUnserved(fleet)), ...(await listLeft(fleet))];

@@ -9,9 +9,10 @@ import { findEndpoint } from '../../../db/endpoints.ts';
 import { saveFailoverPolicy } from '../../../db/failover-policies.ts';
 import { findFailover, updateFailover, type FailoverRow } from '../../../db/failovers.ts';
 import { finishOperation, wakeOperation } from '../../../db/operations.ts';
+import { listSchedules } from '../../../db/snapshot-schedules.ts';
 import { insertStack } from '../../../db/stacks.ts';
 import { findStandby, insertStandby, newStandbyId } from '../../../db/standbys.ts';
-import { findWorkspace } from '../../../db/workspaces.ts';
+import { changeWorkspace, findWorkspace } from '../../../db/workspaces.ts';
 import type { CrashPointName } from '../../../domain/crash-points.ts';
 import type { Failback } from '../../../domain/failover.ts';
 import { runDoomedWorker } from '../../support/doomed-worker.ts';
@@ -141,6 +142,9 @@ describe('a failover to a standby', { timeout: 60_000 }, () => {
     expect(serving.recovery_point_at).not.toBeNull();
     expect(await findEndpoint(automation.db, instanceId)).toMatchObject({ kind: 'standby', host: '10.62.0.2' });
     expect(await findWorkspace(automation.db, instanceId)).toMatchObject({ writer_standby_id: standbyId });
+    // What its workspace promises is promised of whoever writes it.
+    await inTransaction(automation.db, (tx) => changeWorkspace(tx, instanceId, { snapshotEveryMs: 60_000 }));
+    expect(await listSchedules(automation.db)).toMatchObject([{ instanceId, isNodeOnline: true }]);
     const second = await fleet.boot(instanceId);
     // It waits with its files until the standby has given what it has.
     const last = await fleet.endSnapshot(instanceId, 'verified');
@@ -151,6 +155,7 @@ describe('a failover to a standby', { timeout: 60_000 }, () => {
       writer_standby_id: null,
       writer_attempt_id: null,
     });
+    expect(await listSchedules(automation.db)).toEqual([]);
     expect((await automation.instance(instanceId)).restore_snapshot_id).toBe(last.id);
     expect(await findEndpoint(automation.db, instanceId)).toMatchObject({ kind: 'standby' });
     await fleet.endRestore(instanceId, 'succeeded');
@@ -162,6 +167,30 @@ describe('a failover to a standby', { timeout: 60_000 }, () => {
     expect(await findStandby(automation.db, null, standbyId)).toMatchObject({ status: 'warm', promotion: null });
     await automation.untilGone(attempt.id);
     expect(automation.vendor.live()).toEqual([second.label]);
+  });
+
+  it('gives write access back to the standby where the machine that was to replace it cannot be restored', async () => {
+    await automation.startWorker();
+    const { instanceId, standbyId, failover } = await begin('automatic');
+    await endTakeOver(standbyId);
+    await fleet.boot(instanceId);
+    const last = await fleet.endSnapshot(instanceId, 'verified');
+    await untilPhase(failover, 'restoring');
+    await fleet.endRestore(instanceId, 'failed');
+    const returned = await untilPhase(failover, 'provisioning');
+    expect(returned).toMatchObject({ replacement_attempt_id: null, failback_snapshot_id: null });
+    const workspace = await findWorkspace(automation.db, instanceId);
+    expect(workspace).toMatchObject({ writer_standby_id: standbyId, writer_attempt_id: null });
+    expect(await findEndpoint(automation.db, instanceId)).toMatchObject({ kind: 'standby' });
+    // What it did meanwhile is saved before the next machine is restored.
+    const { second: third, last: later } = await endFailback(instanceId);
+    expect(later.id).not.toBe(last.id);
+    expect(later.epoch).toBe(workspace?.epoch);
+    expect(await untilPhase(failover, 'complete')).toMatchObject({
+      replacement_attempt_id: third.id,
+      failback_snapshot_id: later.id,
+    });
+    expect(await findWorkspace(automation.db, instanceId)).toMatchObject({ writer_attempt_id: third.id });
   });
 
   it('buys nothing before the failback is asked for, where the policy says so', async () => {

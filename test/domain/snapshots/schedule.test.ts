@@ -12,7 +12,7 @@ const VIEW: ScheduleView = {
   failuresInRow: 0,
   lastFailureAt: null,
   isUnderWay: false,
-  readySince: ago(3_600_000),
+  writerSince: ago(3_600_000),
 };
 
 describe('the schedule of snapshots', () => {
@@ -48,10 +48,11 @@ describe('the schedule of snapshots', () => {
     );
   });
 
-  it('says since when it is behind, counted from the data that is safe', () => {
+  it('says since when it is behind, counted from the data that is safe and from when its writer began', () => {
     expect(behindSince({ ...VIEW, verifiedDataAt: ago(59_000) }, NOW)).toBeNull();
     expect(behindSince({ ...VIEW, verifiedDataAt: ago(90_000) }, NOW)).toEqual(ago(30_000));
-    expect(behindSince({ ...VIEW, readySince: ago(10_000) }, NOW)).toBeNull();
+    expect(behindSince({ ...VIEW, verifiedDataAt: ago(900_000), writerSince: ago(10_000) }, NOW)).toBeNull();
+    expect(behindSince({ ...VIEW, verifiedDataAt: ago(900_000), writerSince: ago(70_000) }, NOW)).toEqual(ago(10_000));
     expect(behindSince({ ...VIEW, everyMs: null }, NOW)).toBeNull();
   });
 });
