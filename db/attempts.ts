@@ -91,18 +91,19 @@ export function listAttemptsById(executor: Executor, ids: string[]): Promise<Att
   return executor.selectFrom('attempts').selectAll().where('id', 'in', ids).execute();
 }
 
-/** By label, gone ones too, the newest of a label last; with the container image that their instance ordered. */
-export function listAttemptsWithImage(
+/** By label, gone ones too, the newest of a label last; with the container image that their instance ordered, and when their agent was heard of. */
+export function listAttemptsToReconcile(
   executor: Executor,
   provider: string,
   labels: string[],
-): Promise<(AttemptRow & { image: string | null })[]> {
+): Promise<(AttemptRow & { image: string | null; heard_at: Date | null })[]> {
   if (labels.length === 0) return Promise.resolve([]);
   return executor
     .selectFrom('attempts')
     .innerJoin('instances', 'instances.id', 'attempts.instance_id')
     .selectAll('attempts')
     .select(sql<string | null>`instances.request ->> 'image'`.as('image'))
+    .select(sql<Date | null>`(select max(heartbeat_at) from nodes where nodes.attempt_id = attempts.id)`.as('heard_at'))
     .where('attempts.provider', '=', provider)
     .where(sql<boolean>`attempts.label = any(${labels})`)
     .orderBy('attempts.created_at')

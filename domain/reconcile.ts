@@ -3,7 +3,7 @@
  * listing says of each attempt; it acts on nothing. It must not be asked about a listing that is not believed (listing.ts).
  *
  *   orphan     carries our signed label, no live row: unknown attempt, or one that is gone
- *   ghost      a live row whose machine is not listed; lost after two listings and a grace
+ *   ghost      a live row whose machine is not listed; lost after two listings and a grace, and not while its agent reports
  *   stuck      in a transitional status past its deadline
  *   mismatch   another machine, GPU, count, image, price or label than was bought (mismatch.ts)
  *   duplicate  carries the label of an attempt whose recorded machine is listed too
@@ -39,6 +39,8 @@ export interface RecordedAttempt {
   /** Of believable listings in a row without it; null and 0 where the last one showed it. */
   missingSince: number | null;
   missingCount: number;
+  /** When an agent on it was last heard of; null: it carries none. */
+  heardAt: number | null;
 }
 
 /** A finding is the same one as long as class, provider, providerInstanceId and attemptId are. */
@@ -92,6 +94,8 @@ export interface FleetDiff {
 /** Listings in a row without a machine before it can be lost, and with an orphan before it can be destroyed. */
 export const MIN_SIGHTINGS = 2;
 export const ORPHAN_GRACE_MS = 5 * 60_000;
+/** An agent proves itself by its node's own key: whatever the listing says, the machine of one that was heard of so lately is there. */
+const HEARD_MS = 60_000;
 
 /** Statuses that something drives on; longer than this in one of them and a person should know. `bought` has its own deadline. */
 const STUCK_AFTER_MS: Partial<Record<AttemptStatus, number>> = {
@@ -197,10 +201,12 @@ function noteMissing(input: FleetInput, attempt: RecordedAttempt, findings: Find
   const missingSince = attempt.missingSince ?? input.now;
   const missingCount = attempt.missingCount + 1;
   const { attemptId, providerInstanceId } = attempt;
-  const detail = `machine ${providerInstanceId} is not in the listing, ${missingCount} time${missingCount === 1 ? '' : 's'} in a row`;
+  const isHeard = attempt.heardAt !== null && input.now - attempt.heardAt < HEARD_MS;
+  const times = missingCount === 1 ? '1 time' : `${missingCount} times`;
+  const detail = `machine ${providerInstanceId} is not in the listing, ${times} in a row${isHeard ? ', and its agent reports' : ''}`;
   findings.push(ofAttempt(input, 'ghost', attempt, detail));
   updates.push({ kind: 'missing', attemptId, missingSince, missingCount });
-  if (missingCount >= MIN_SIGHTINGS && input.now - missingSince >= input.graceMs) {
+  if (!isHeard && missingCount >= MIN_SIGHTINGS && input.now - missingSince >= input.graceMs) {
     updates.push({ kind: 'lost', attemptId, detail });
   }
 }

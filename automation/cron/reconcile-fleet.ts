@@ -15,7 +15,7 @@ import {
   type RecordedAttempt,
 } from '../../domain/reconcile.ts';
 import { acceptFoundDestroy } from '../../db/accept-found-destroy.ts';
-import { listAttemptsWithImage, recordMissing, recordObservation, type AttemptRow } from '../../db/attempts.ts';
+import { listAttemptsToReconcile, recordMissing, recordObservation, type AttemptRow } from '../../db/attempts.ts';
 import { SYSTEM } from '../../db/audit.ts';
 import { inTransaction } from '../../db/database.ts';
 import { listFindings, resolveUnseen, sightFinding, type FindingRow } from '../../db/findings.ts';
@@ -63,9 +63,11 @@ async function reconcileProvider(
   const before = listing.recorded;
   const unrecorded = findUnrecorded({ recorded: before, observed, readLabel: identify });
   // Read after the listing, and gone ones too: they tell whose an orphan was.
-  const after = await listAttemptsWithImage(db, provider, [...before.map((row) => row.label), ...unrecorded]);
+  const after = await listAttemptsToReconcile(db, provider, [...before.map((row) => row.label), ...unrecorded]);
   const isContainer = PROVIDER_FACTS[provider].machineKind === 'container';
-  const images = new Map(after.map((row) => [row.id, isContainer ? row.image : null]));
+  const known = new Map(
+    after.map((row) => [row.id, { image: isContainer ? row.image : null, heardAt: row.heard_at?.getTime() ?? null }]),
+  );
   const since = after.filter((row) => row.status !== 'gone' && unrecorded.includes(row.label));
   const open = await listFindings(db, {
     orgId: null,
@@ -75,7 +77,7 @@ async function reconcileProvider(
   });
   const diff = diffFleet({
     provider,
-    recorded: [...before, ...since].map((row) => recordedAttempt(row, images.get(row.id) ?? null)),
+    recorded: [...before, ...since].map((row) => recordedAttempt(row, known.get(row.id))),
     observed,
     readLabel: identify,
     graceMs: options.orphans.graceMs,
@@ -164,7 +166,10 @@ async function destroyFound(options: ReconcileOptions, finding: FindingRow): Pro
   return operation !== null;
 }
 
-function recordedAttempt(row: AttemptRow, image: string | null): RecordedAttempt {
+function recordedAttempt(
+  row: AttemptRow,
+  { image, heardAt } = { image: null, heardAt: null } as Pick<RecordedAttempt, 'image' | 'heardAt'>,
+): RecordedAttempt {
   return {
     attemptId: row.id,
     instanceId: row.instance_id,
@@ -181,5 +186,6 @@ function recordedAttempt(row: AttemptRow, image: string | null): RecordedAttempt
     statusSince: (row.destroy_requested_at ?? row.updated_at).getTime(),
     missingSince: row.missing_since?.getTime() ?? null,
     missingCount: row.missing_count,
+    heardAt,
   };
 }

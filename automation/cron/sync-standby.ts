@@ -1,12 +1,15 @@
 /**
  * The sync-standby cron: has snapshots taken in time for the declared RPO, keeps warm standbys restored to the newest verified one, and says
- * where that does not succeed. It also has standbys brought to rest whose takeover was left alone. All by ordinary operations.
+ * where that does not succeed. It also has standbys brought to rest whose takeover was left alone, and those that are off though they should
+ * run. All by ordinary operations.
  */
 import type { Logger } from 'pino';
 import { MusterError } from '../../domain/error-table.ts';
 import { isFinished } from '../../domain/operation.ts';
 import { isTakingOver, judgeRecovery } from '../../domain/standby.ts';
 import { beginRestore, beginSnapshot } from '../../db/accept-snapshot.ts';
+import { findStackUpdate } from '../../db/accept-stack.ts';
+import { appendAudit, SYSTEM } from '../../db/audit.ts';
 import { inTransaction, type Db, type Tx } from '../../db/database.ts';
 import { resolveFinding, sightFinding } from '../../db/findings.ts';
 import { findInstance, type InstanceRow } from '../../db/instances.ts';
@@ -20,6 +23,7 @@ import {
   listStandbysToSync,
   lockStandby,
   recordLook,
+  type Promotion,
   type StandbyRow,
 } from '../../db/standbys.ts';
 import { demoteStandby } from '../standby/take-over.ts';
@@ -42,8 +46,14 @@ const HEARD_MS = 30_000;
 /** After a restore that failed. */
 const RESTORE_RETRY_MS = 30_000;
 const ACTOR = 'sync-standby';
+/** A warm one that is dead for so long is brought to rest anew: the update looks at its machine, and starts it. */
+const DEAD_MS = 120_000;
+/** Between two such updates: for one to boot and register at first, and less often for one that stays away. */
+const MIN_REVIVE_MS = 10 * 60_000;
+const MAX_REVIVE_MS = 60 * 60_000;
 
-type Counts = TickCounts & Record<'checked' | 'snapshots' | 'restores' | 'behind' | 'caughtUp' | 'demoted', number>;
+type Counts = TickCounts &
+  Record<'checked' | 'snapshots' | 'restores' | 'behind' | 'caughtUp' | 'demoted' | 'revived', number>;
 
 export function createSyncStandbyCron(options: SyncStandbyOptions): Cron {
   const { db, log } = options;
@@ -53,7 +63,7 @@ export function createSyncStandbyCron(options: SyncStandbyOptions): Cron {
     everyMs,
     hasWork: () => hasStandbys(db),
     async run(signal) {
-      const counts: Counts = { checked: 0, snapshots: 0, restores: 0, behind: 0, caughtUp: 0, demoted: 0 };
+      const counts: Counts = { checked: 0, snapshots: 0, restores: 0, behind: 0, caughtUp: 0, demoted: 0, revived: 0 };
       for (const { id } of await listStandbysToSync(db, MAX_STANDBYS)) {
         if (signal.aborted) break;
         counts.checked++;
@@ -79,6 +89,14 @@ async function look(
 ): Promise<void> {
   const standby = await lockStandby(tx, standbyId);
   if (!standby || standby.removed_at !== null) return;
+  if (standby.status === 'warm' && (await isToBeRevived(tx, standby, options.now().getTime()))) {
+    await changeStandby(tx, standby.id, { status: 'demoting', promotion: newCleanUp(options.now()) });
+    const detail = { name: standby.name, instanceId: standby.instance_id };
+    const about = { orgId: standby.org_id, targetKind: 'standby', targetId: standby.id };
+    await appendAudit(tx, { ...about, actor: SYSTEM, action: 'standby.revive', detail });
+    counts.revived++;
+    return;
+  }
   if (isTakingOver(standby.status) && (await endAbandoned(options, tx, standby))) counts.demoted++;
   const instance = (await findInstance(tx, null, standby.instance_id)) as InstanceRow;
   const points = await readRecoveryPoints(tx, standby.instance_id);
@@ -202,16 +220,38 @@ async function endAbandoned(options: SyncStandbyOptions, tx: Tx, standby: Standb
   const owner = await findOperation(tx, null, promotion.operationId);
   if (owner && !isFinished(owner.status)) return false;
   if (status === 'promoting') {
-    const operationId = promotion.operationId;
-    const begun = {
-      operationId,
-      begunAt: promotion.begunAt,
-      zonesWithoutRoom: [],
-      failedRestores: 0,
-      failedUpdates: 0,
-    };
+    const begun = { ...newCleanUp(new Date(promotion.begunAt)), operationId: promotion.operationId };
     await changeStandby(tx, standby.id, { status: 'demoting', promotion: begun, synced: null });
   }
   const outcome = await demoteStandby(tx, options, { standbyId: standby.id, operationId: ACTOR });
   return outcome.kind === 'done';
+}
+
+/** Dead by the judgement of check-nodes: our own silence is none of its. */
+async function isToBeRevived(tx: Tx, standby: StandbyRow, now: number): Promise<boolean> {
+  const watch = await tx
+    .selectFrom('node_watches')
+    .select('since')
+    .where('node_id', '=', standby.node_id)
+    .where('verdict', '=', 'dead')
+    .executeTakeFirst();
+  if (!watch || now - watch.since.getTime() < DEAD_MS || (await findStackUpdate(tx, standby.stack_id))) return false;
+  const last = await tx
+    .selectFrom('operations')
+    .select(({ fn }) => fn.max('created_at').as('at'))
+    .where('stack_id', '=', standby.stack_id)
+    .where('kind', '=', 'up_stack')
+    .executeTakeFirst();
+  const pauseMs = Math.min(MAX_REVIVE_MS, Math.max(MIN_REVIVE_MS, (now - watch.since.getTime()) / 2));
+  return now - (last?.at?.getTime() ?? 0) >= pauseMs;
+}
+
+function newCleanUp(begunAt: Date): Promotion {
+  return {
+    operationId: ACTOR,
+    begunAt: begunAt.toISOString(),
+    zonesWithoutRoom: [],
+    failedRestores: 0,
+    failedUpdates: 0,
+  };
 }

@@ -57,6 +57,7 @@ function recorded(attemptId: string, over: Partial<RecordedAttempt> = {}): Recor
     statusSince: NOW - 60_000,
     missingSince: null,
     missingCount: 0,
+    heardAt: null,
     ...over,
   };
 }
@@ -155,6 +156,15 @@ describe('a ghost', () => {
     expect(lostOf(missing)).toHaveLength(1);
     expect(lostOf({ ...missing, missingSince: NOW - GRACE + 1 })).toEqual([]);
     expect(lostOf({ ...missing, missingCount: 0 })).toEqual([]);
+  });
+
+  it('is not lost while its agent reports, and the finding says so', () => {
+    const missing = { missingSince: NOW - GRACE, missingCount: 5 };
+    const told = diff({ recorded: [{ ...live, ...missing, heardAt: NOW - 10_000 }] });
+    expect(told.updates).toMatchObject([{ kind: 'missing' }]);
+    expect(told.findings).toMatchObject([{ class: 'ghost', detail: expect.stringContaining('its agent reports') }]);
+    const silent = diff({ recorded: [{ ...live, ...missing, heardAt: NOW - 90_000 }] });
+    expect(silent.updates).toMatchObject([{ kind: 'missing' }, { kind: 'lost' }]);
   });
 
   it('is not a machine that was bought a moment ago', () => {

@@ -23,7 +23,7 @@ import { NO_TROUBLE } from './snapshot-store.ts';
 const SECOND = 1_000;
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
-const ACTOR: Actor = { kind: 'user', id: 'usr_world' };
+export const ACTOR: Actor = { kind: 'user', id: 'usr_world' };
 
 const DEEDS = {
   host_loss: 16,
@@ -351,8 +351,11 @@ export async function endTroubles(fleet: FailoverFleet, story: Story): Promise<v
   fleet.cloud.full.clear();
   Object.assign(fleet.vendor.trouble, { isDown: false, isEmpty: false, isLying: false, isDestroyDeaf: false });
   await fleet.comeUp();
-  // A vendor that did not notice does so in the end.
-  for (const rented of fleet.vendor.rented()) if (rented.machine.power === 'dead') rented.word ??= 'failed';
+  // A vendor that did not notice does so in the end, and one that was mistaken too.
+  for (const rented of fleet.vendor.rented()) {
+    if (rented.machine.power === 'dead') rented.word ??= 'failed';
+    if (rented.machine.power === 'on') rented.word = null;
+  }
   for (const machine of fleet.machines()) {
     machine.isFull = false;
     if (machine.isCutOff) machine.isCutOff = false;

@@ -3,11 +3,14 @@
  * come back, networks part, stores damage, clouds have no room and the control plane itself is away, from one seed. After each moment every
  * promise is judged; at the end everything serves again and nothing is left over.
  */
+import { acceptDestroy } from '../../db/accept-destroy.ts';
+import { inTransaction } from '../../db/database.ts';
 import type { VirtualServer } from '../support/virtual-database.ts';
 import { createSeededRandom } from '../support/seeded-random.ts';
 import { HEARTBEAT_MS, startFailoverFleet, type FailoverFleet } from './failover-fleet.ts';
 import { createFailoverJudge, type FailoverJudge } from './failover-promises.ts';
 import {
+  ACTOR,
   doDeed,
   endTroubles,
   setUp,
@@ -187,12 +190,26 @@ async function calmDown(world: World): Promise<string[]> {
     await fleet.database.pool.query(
       `update failovers set failback_requested_at = now() where finished_at is null and failback_requested_at is null`,
     );
+    await giveUpHopeless(world);
     const problems = await step(world, isLate ? Math.max(wanted, 15 * MINUTE) : wanted);
     if (problems.length > 0) return problems;
     unserved = [...(await listUnserved(fleet)), ...(await listLeft(fleet))];
     if (unserved.length === 0) return [];
   }
   return unserved.map((one) => `at the end: ${one}`);
+}
+
+/** What rotted in the store before its machine died is lost: it is told, nothing empty is handed out, and people destroy it. */
+async function giveUpHopeless({ fleet, tell }: World): Promise<void> {
+  const { rows } = await fleet.database.pool.query<{ id: string }>(
+    `select i.id from instances i join failovers f on f.instance_id = i.id join operations o on o.id = f.operation_id
+     where f.finished_at is null and i.status = 'creating' and o.note like 'none of its snapshots holds%'`,
+  );
+  for (const { id } of rows) {
+    tell(`${id} is given up`);
+    const order = { orgId: null, instanceId: id, actor: ACTOR, reason: 'its files are lost' };
+    await inTransaction(fleet.db, (tx) => acceptDestroy(tx, fleet.queue, order));
+  }
 }
 
 /** Instances that do not serve and standbys that are not at rest in sync; those that sleep are well. */
@@ -208,20 +225,21 @@ async function listUnserved(fleet: FailoverFleet): Promise<string[]> {
   );
   const unserved = rows
     .filter(({ status, kind, node_id: nodeId }) => {
-      if (status === 'hibernated') return false;
+      if (status === 'hibernated' || status === 'destroyed') return false;
       const machine = fleet.machines().find((one) => one.nodeId !== null && one.nodeId === nodeId);
       return status !== 'ready' || kind !== 'instance' || machine?.isWorking !== true || machine.power !== 'on';
     })
     .map(({ what, kind }) => `${what}, endpoint ${kind}`);
   const { rows: others } = await fleet.database.pool.query<{ what: string }>(
-    `select 'standby ' || s.id || ' is ' || s.status as what from standbys s where s.status not in ('warm', 'stopped')
-     union all select 'standby ' || s.id || ' is behind: ' || s.behind_reason from standbys s where s.behind_since is not null
-     union all select 'standby ' || s.id || ' is not synced: ' || coalesce(s.sync_failure, '') from standbys s
+    `with kept as (select s.* from standbys s join instances i on i.id = s.instance_id where i.status <> 'destroyed')
+     select 'standby ' || s.id || ' is ' || s.status as what from kept s where s.status not in ('warm', 'stopped')
+     union all select 'standby ' || s.id || ' is behind: ' || s.behind_reason from kept s where s.behind_since is not null
+     union all select 'standby ' || s.id || ' is not synced: ' || coalesce(s.sync_failure, '') from kept s
        where s.status = 'warm' and s.synced_snapshot_id is null
      union all select 'workspace of ' || w.instance_id || ' is behind' from workspaces w join instances i on i.id = w.instance_id
        where w.behind_since is not null and i.status = 'ready'
-     union all select 'workspace of ' || w.instance_id || ' has no snapshot' from workspaces w
-       where not exists (select from snapshots s where s.instance_id = w.instance_id and s.status = 'verified')`,
+     union all select 'workspace of ' || w.instance_id || ' has no snapshot' from workspaces w join instances i on i.id = w.instance_id
+       where i.status <> 'destroyed' and not exists (select from snapshots s where s.instance_id = w.instance_id and s.status = 'verified')`,
   );
   return [...unserved, ...others.map((row) => row.what)];
 }
@@ -236,7 +254,7 @@ async function listLeft(fleet: FailoverFleet): Promise<string[]> {
   const { rows: open } = await fleet.database.pool.query<{ what: string }>(
     `select 'failover ' || id || ' is ' || phase as what from failovers where finished_at is null
      union all select 'finding ' || class || ' ' || coalesce(provider_instance_id, '') || ' is ' || status from findings
-       where status in ('open', 'resolving')
+       where status in ('open', 'resolving') and instance_id not in (select id from instances where status = 'destroyed')
      union all select kind || ' ' || id || ' is ' || status || ': ' || coalesce(note, '') from operations
        where status in ('queued', 'running') and kind not in ('take_snapshot', 'restore_workspace', 'delete_snapshot')
      union all select 'attempt ' || id || ' is ' || status from attempts where status not in ('gone', 'ready')`,

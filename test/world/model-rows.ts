@@ -47,6 +47,7 @@ export class ModelRows {
       statusSince: now,
       missingSince: null,
       missingCount: 0,
+      heardAt: null,
       engineRuns: 0,
       isHeld: false,
       isDestroyAsked: false,

@@ -175,3 +175,38 @@ describe('a takeover that was left alone', () => {
     expect(await fleet.find(made.id)).toMatchObject({ status: 'warm', promotion: null });
   });
 });
+
+describe('a warm standby that is off', () => {
+  it('is looked at and started by an update of its stack, once in a while', async () => {
+    const made = await fleet.make('warm');
+    const updates = () =>
+      db()
+        .selectFrom('operations')
+        .selectAll()
+        .where('stack_id', '=', made.stackId)
+        .where('kind', '=', 'up_stack')
+        .execute();
+    const nodeId = (await fleet.find(made.id)).node_id as string;
+    await fleet.hear(made.id, 300_000);
+    const since = new Date(Date.now() - 60_000);
+    const watch = { node_id: nodeId, verdict: 'dead', since, is_silent: true, heard_at: since } as const;
+    await db().insertInto('node_watches').values(watch).execute();
+    expect(await tick(made)).toMatchObject({ revived: 0 });
+    await db()
+      .updateTable('node_watches')
+      .set({ since: new Date(Date.now() - 300_000) })
+      .where('node_id', '=', nodeId)
+      .execute();
+    expect(await tick(made)).toMatchObject({ revived: 1 });
+    await tick(made);
+    const [update, ...more] = await updates();
+    expect(update).toMatchObject({ status: 'queued', input: { refreshFirst: true } });
+    expect(more).toEqual([]);
+    await fleet.end(update!.id, 'succeeded');
+    expect(await tick(made)).toMatchObject({ demoted: 1 });
+    expect(await fleet.find(made.id)).toMatchObject({ status: 'warm', promotion: null });
+    // It boots: it is not asked again before it had time to.
+    expect(await tick(made)).toMatchObject({ revived: 0 });
+    expect(await tick(made, 700_000)).toMatchObject({ revived: 1 });
+  });
+});
