@@ -22,15 +22,17 @@ export interface StackKey {
 }
 
 export interface NewStateStack extends StackName {
+  /** A new one. @default made here */
+  uuid?: string;
   isEngine: boolean;
   tags: Record<string, string>;
   /** Its data key, sealed to the uuid of the stack that it was made for; a function makes one of its own. */
   key: StackKey | ((uuid: string) => StackKey);
 }
 
-/** @returns null where the name is taken */
+/** @returns null where the name or the uuid is taken */
 export async function insertStateStack(tx: Tx, stack: NewStateStack): Promise<StateStackRow | null> {
-  const uuid = randomUUID();
+  const uuid = stack.uuid ?? randomUUID();
   const key = typeof stack.key === 'function' ? stack.key(uuid) : stack.key;
   const row = await tx
     .insertInto('state_stacks')
