@@ -162,6 +162,7 @@ describe('a database that is away', () => {
     const { path } = await cli.begin(stack);
     line.loseCommit();
     expect((await through.send('POST', `${path}/cancel`)).status).toBe(200);
+    expectRefusal(await through.send('POST', `${path}/cancel`), 409, /not running/);
     const { rows } = await api.database.pool.query(
       `select action, count(*)::int from audit_log where target_id in ('proj/once', $1) and action in ('stack.create', 'stack.cancel') group by 1`,
       [stack.split('/').slice(2).join('/')],
