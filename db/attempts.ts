@@ -1,5 +1,6 @@
 /** Attempts: one purchase each. Rows are written under the claim of the operation that owns the stack, or by a cron that only observes. */
 import { sql, type RawBuilder, type Selectable } from 'kysely';
+import { ATTEMPT_NEXT, ATTEMPT_STATUSES, type AttemptStatus } from '../domain/attempt.ts';
 import type { MicroUsd } from '../domain/money.ts';
 import type { ObservedInstance } from '../domain/observed-instance.ts';
 import type { Offer } from '../domain/offer.ts';
@@ -326,7 +327,7 @@ export async function markDestroying(
         : {}),
     })
     .where('id', 'in', attemptIds)
-    .where('status', 'not in', ['gone', 'destroying'])
+    .where('status', 'in', statusesBefore('destroying'))
     .execute();
   await forgetReservations(tx, attemptIds);
 }
@@ -363,7 +364,7 @@ export async function markAttemptReady(executor: Executor, attemptId: string): P
     .updateTable('attempts')
     .set({ status: 'ready', ready_at: sql`coalesce(ready_at, now())`, updated_at: sql`now()` })
     .where('id', '=', attemptId)
-    .where('status', '=', 'bought')
+    .where('status', 'in', statusesBefore('ready'))
     .returning('id')
     .executeTakeFirst();
   return row !== undefined;
@@ -432,8 +433,12 @@ export async function markLost(executor: Executor, attemptId: string, detail: st
     .updateTable('attempts')
     .set({ status: 'lost', failure_code: 'lost', failure_detail: detail, updated_at: sql`now()` })
     .where('id', '=', attemptId)
-    .where('status', 'in', ['bought', 'ready'])
+    .where('status', 'in', statusesBefore('lost'))
     .returning('id')
     .executeTakeFirst();
   return row !== undefined;
+}
+
+function statusesBefore(status: AttemptStatus): AttemptStatus[] {
+  return ATTEMPT_STATUSES.filter((one) => ATTEMPT_NEXT[one].includes(status));
 }

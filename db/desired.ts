@@ -21,26 +21,13 @@ export async function raiseDesired(executor: Executor, nodeId: string): Promise<
   return row.desired_revision;
 }
 
-/** From now on its agent stops its pods and writes nothing that outlives the machine. Idempotent. @returns whether it was not fenced before */
+/** From now on, and for good, its agent stops its pods and writes nothing that outlives the machine. Idempotent. @returns whether it was not fenced before */
 export async function fenceNode(tx: Tx, nodeId: string): Promise<boolean> {
   const { numUpdatedRows } = await tx
     .updateTable('nodes')
     .set({ fenced_at: sql<Date>`now()` })
     .where('id', '=', nodeId)
     .where('fenced_at', 'is', null)
-    .executeTakeFirst();
-  if (numUpdatedRows === 0n) return false;
-  await raiseDesired(tx, nodeId);
-  return true;
-}
-
-/** It may work again. Idempotent. */
-export async function unfenceNode(tx: Tx, nodeId: string): Promise<boolean> {
-  const { numUpdatedRows } = await tx
-    .updateTable('nodes')
-    .set({ fenced_at: null })
-    .where('id', '=', nodeId)
-    .where('fenced_at', 'is not', null)
     .executeTakeFirst();
   if (numUpdatedRows === 0n) return false;
   await raiseDesired(tx, nodeId);

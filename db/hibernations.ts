@@ -64,18 +64,6 @@ export function findHibernationOf(executor: Executor, operationId: string): Prom
     .executeTakeFirst();
 }
 
-/** The newest, over or not. */
-export function findLatestHibernation(executor: Executor, instanceId: string): Promise<HibernationRow | undefined> {
-  return executor
-    .selectFrom('hibernations')
-    .selectAll()
-    .where('instance_id', '=', instanceId)
-    .orderBy('began_at', 'desc')
-    .orderBy('id', 'desc')
-    .limit(1)
-    .executeTakeFirst();
-}
-
 /** Oldest first. */
 export function listHibernations(executor: Executor, instanceIds: string[]): Promise<HibernationRow[]> {
   if (instanceIds.length === 0) return Promise.resolve([]);

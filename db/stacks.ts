@@ -228,27 +228,15 @@ export async function setStackStatus(
     .execute();
 }
 
-/** What the stack holds after an update. */
-export async function saveStackState(
+/** What its last up that ended well handed out. */
+export async function saveStackOutputs(
   executor: Executor,
   id: string,
-  held: {
-    outputs?: Record<string, unknown>;
-    /** Only their number is kept: what it holds is its state's to say. */
-    resources: readonly unknown[];
-    priceMicroUsdPerHour: bigint | null;
-    unpriced: { urn: string; why: string }[];
-  },
+  outputs: Record<string, unknown>,
 ): Promise<void> {
   await executor
     .updateTable('stacks')
-    .set({
-      ...(held.outputs === undefined ? {} : { outputs: JSON.stringify(held.outputs) }),
-      resource_count: held.resources.length,
-      price_micro_usd_per_hour: held.priceMicroUsdPerHour,
-      unpriced: JSON.stringify(held.unpriced),
-      updated_at: sql<Date>`now()`,
-    })
+    .set({ outputs: JSON.stringify(outputs) })
     .where('id', '=', id)
     .execute();
 }

@@ -2,8 +2,10 @@
 import { randomUUID } from 'node:crypto';
 import { sql, type Selectable } from 'kysely';
 import { countResources, emptyDeployment, type VersionedDeployment } from '../domain/state/deployment.ts';
+import { toStackState } from '../domain/state/stack-state.ts';
 import type { Executor, Tx } from './database.ts';
 import type { Schema } from './schema.ts';
+import { saveHoldings } from './stack-holdings.ts';
 
 export type StateStackRow = Selectable<Schema['state_stacks']>;
 
@@ -20,15 +22,17 @@ export interface StackKey {
 }
 
 export interface NewStateStack extends StackName {
+  /** A new one. @default made here */
+  uuid?: string;
   isEngine: boolean;
   tags: Record<string, string>;
   /** Its data key, sealed to the uuid of the stack that it was made for; a function makes one of its own. */
   key: StackKey | ((uuid: string) => StackKey);
 }
 
-/** @returns null where the name is taken */
+/** @returns null where the name or the uuid is taken */
 export async function insertStateStack(tx: Tx, stack: NewStateStack): Promise<StateStackRow | null> {
-  const uuid = randomUUID();
+  const uuid = stack.uuid ?? randomUUID();
   const key = typeof stack.key === 'function' ? stack.key(uuid) : stack.key;
   const row = await tx
     .insertInto('state_stacks')
@@ -158,10 +162,10 @@ export async function readStateVersion(
   return version === 0 ? emptyDeployment() : null;
 }
 
-/** The stack's row is held. @returns the new version's number */
+/** The stack's row is held; where it is ours, its figures follow. @returns the new version's number */
 export async function appendStateVersion(
   tx: Tx,
-  stack: Pick<StateStackRow, 'uuid'>,
+  stack: Pick<StateStackRow, 'uuid' | 'name' | 'is_engine'>,
   state: VersionedDeployment,
   updateId: string | null,
 ): Promise<number> {
@@ -181,5 +185,6 @@ export async function appendStateVersion(
       update_id: updateId,
     })
     .execute();
+  if (stack.is_engine) await saveHoldings(tx, stack.name, toStackState(state.deployment));
   return version;
 }

@@ -96,10 +96,6 @@ function isOpen(action: InstanceAction, known: ActionCircumstances): boolean {
   return true;
 }
 
-export function canBecome(from: InstanceStatus, to: InstanceStatus): boolean {
-  return INSTANCE_NEXT[from].includes(to);
-}
-
 /** Whether an instance in this status counts against caps and burn: everything until it is proven gone. */
 export function isLive(status: InstanceStatus): boolean {
   return status !== 'destroyed';

@@ -33,10 +33,6 @@ export const MIN_SUCCESS_PERCENT = 30;
 export const MIN_ATTEMPTS_TO_JUDGE = 3;
 export const DENYLIST_MS = 24 * 3_600_000;
 
-export function newMachineRecord(provider: ProviderName, machineId: string): MachineRecord {
-  return { provider, machineId, attempts: 0, successes: 0, losses: 0, meanReadyMs: null, denylistedUntil: null };
-}
-
 /**
  * The record after one more outcome. A failure that leaves the success rate under the bound denylists the machine for a day
  * from now, and never shortens a longer denylisting; a success never lifts one (time or a person does).

@@ -73,14 +73,16 @@ export async function createStack(call: StateCall, org: string, project: string)
   const body = await call.json(createStackBody);
   const given = body.state ? asDeployment(body.state) : null;
   await inTransaction(call.db, async (tx) => {
+    const name = { orgId: principal.orgId, project, name: body.stackName };
     const stack = await insertStateStack(tx, {
-      orgId: principal.orgId,
-      project,
-      name: body.stackName,
+      ...name,
+      uuid: call.fresh.id,
       isEngine: false,
       tags: body.tags ?? {},
       key: (uuid) => ({ owner: uuid, sealed: makeStackKey(call.envelope, uuid) }),
     });
+    // This very request made it: the answer of the database was lost.
+    if (!stack && (await findStateStack(tx, name))?.uuid === call.fresh.id) return;
     // The CLI looks for "already exists".
     if (!stack) throw new StateError(409, `Conflict: stack ${project}/${body.stackName} already exists`);
     if (given) await appendStateVersion(tx, stack, given, null);

@@ -25,6 +25,8 @@ export interface StateCall {
   updateToken: string;
   /** What it makes is called so, and opened by that: the same in each repetition of the request. The second is secret. */
   fresh: { id: string; token: string };
+  /** The database went away under this request: what it is to do may be done. */
+  isAgain: boolean;
   /** As the caller reaches us, without a path: it stands in the states that it reads. */
   baseUrl: string;
   json<Schema extends z.ZodType>(schema: Schema, maxBytes?: number): Promise<z.output<Schema>>;

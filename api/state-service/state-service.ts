@@ -53,10 +53,11 @@ export function createStateService(
     try {
       const segments = segmentsOf(request.url ?? '/');
       // Each route is one transaction or less, and what it makes has the same names each time: a commit whose answer was lost is found.
-      const answer = await retryWhileAway(
-        async () => route(await openCall(options, request, fixed), request.method ?? 'GET', segments),
-        awayPatienceMs,
-      );
+      let tries = 0;
+      const answer = await retryWhileAway(async () => {
+        const isAgain = tries++ > 0;
+        return route(await openCall(options, request, { ...fixed, isAgain }), request.method ?? 'GET', segments);
+      }, awayPatienceMs);
       await sendJson(request, response, 200, answer);
     } catch (error) {
       const { code, message } = describe(error, options.log);
@@ -69,7 +70,7 @@ export function createStateService(
 async function openCall(
   options: StateServiceOptions,
   request: IncomingMessage,
-  fixed: { json: BodyReader; fresh: StateCall['fresh'] },
+  fixed: { json: BodyReader } & Pick<StateCall, 'fresh' | 'isAgain'>,
 ): Promise<StateCall> {
   const authorization = request.headers.authorization ?? '';
   const [, scheme = '', credential = ''] = /^(\S+) +([\x21-\x7e]{1,4096})$/.exec(authorization) ?? [];

@@ -130,8 +130,10 @@ export async function cancelUpdate(call: StateCall, path: StackPath, updateId: s
     inTransaction(call.db, async (tx) => {
       const stack = await lockStateStack(tx, found.uuid);
       const update = stack && (await findStateUpdate(tx, stack.uuid, updateId));
+      const reason = `canceled by ${requesterOf(call)}`;
+      if (call.isAgain && update?.end_reason === reason) return;
       if (!stack || update?.status !== 'running') throw new StateError(409, 'Conflict: The update is not running.');
-      await endStateUpdate(tx, stack, update, 'canceled', `canceled by ${requesterOf(call)}`);
+      await endStateUpdate(tx, stack, update, 'canceled', reason);
       await audit(call, tx, stack, 'stack.cancel', { update: updateId });
     }),
   );

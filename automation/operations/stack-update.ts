@@ -17,7 +17,7 @@ import { reopenFindingsOf } from '../../db/findings.ts';
 import { markHostsOfStackRemoved } from '../../db/hosts.ts';
 import { finishOperation, findOperation, saveProgress } from '../../db/operations.ts';
 import { findStackPlan, saveStackPlan } from '../../db/stack-plans.ts';
-import { findStack, saveStackPending, setStackStatus, type StackRow } from '../../db/stacks.ts';
+import { findStack, saveStackOutputs, saveStackPending, setStackStatus, type StackRow } from '../../db/stacks.ts';
 import { engineErrorCode } from '../engine/classify-error.ts';
 import type { UpdateOutcome } from '../engine/stack-runner.ts';
 import { renewEnrolment } from '../clusters/enrolment.ts';
@@ -26,7 +26,6 @@ import { UndecidedPending } from '../engine/undecided-pending.ts';
 import { followStandbyStack } from '../standby/follow-stack.ts';
 import { endFindings, healDrift, judgeDrift, recordRefresh } from './stack-drift.ts';
 import { hasCarried, record, runStack, type OperationInput } from './stack-run.ts';
-import { saveState } from './stack-state.ts';
 import type { StepContext, StepResult } from './step.ts';
 
 const ENGINE_WAIT_MS = 2_000;
@@ -311,7 +310,7 @@ function refusalCode(detail: string): ErrorCode {
   return /the stack breaks \d+ polic/.test(detail) ? 'policy_violated' : 'stack_refused';
 }
 
-/** Records what an update left, whatever its end was. */
+/** Records how an update ended. What it left of the stack its state has told already (stack-holdings.ts). */
 async function settle(
   context: StepContext,
   stack: StackRow,
@@ -321,7 +320,8 @@ async function settle(
 ): Promise<StepResult> {
   const { error } = outcome;
   if (context.kill.aborted) return { kind: 'release' };
-  await record(context, (tx) => saveState(tx, stack, outcome));
+  if (outcome.update === 'up' && outcome.isOk)
+    await record(context, (tx) => saveStackOutputs(tx, stack.id, outcome.outputs));
   if (context.cancel.aborted) {
     const isAsked = (await findOperation(context.db, null, context.operation.id))?.cancel_requested_at != null;
     if (!isAsked) return { kind: 'release' };

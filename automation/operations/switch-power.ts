@@ -4,11 +4,11 @@
  */
 import type { ClusterPower } from '../../domain/clusters/cluster.ts';
 import { LEASE_MS } from '../../domain/operation.ts';
-import { priceState } from '../../domain/prices/state-price.ts';
 import { findCluster, setClusterStatus, type ClusterRow } from '../../db/clusters.ts';
 import { retryWhileAway, type Tx } from '../../db/database.ts';
 import { saveProgress, withClaim } from '../../db/operations.ts';
-import { findStack, saveStackState, type StackRow } from '../../db/stacks.ts';
+import { saveHoldings } from '../../db/stack-holdings.ts';
+import { findStack, type StackRow } from '../../db/stacks.ts';
 import type { AzureManagement, ManagedCluster } from '../clusters/azure-management.ts';
 import { ClusterTrouble } from '../clusters/cluster-trouble.ts';
 import type { StepContext, StepResult } from './step.ts';
@@ -60,7 +60,7 @@ async function approach(context: StepContext, azure: AzureManagement, wish: Wish
     const state = await context.runner.readState(stack.name);
     await record(context, async (tx) => {
       await setClusterStatus(tx, cluster.id, to === 'stopped' ? 'stopped' : 'creating');
-      await saveStackState(tx, stack.id, priceState(stack.config, state, to === 'stopped'));
+      await saveHoldings(tx, stack.name, state);
     });
     return { kind: 'done', note: to === 'stopped' ? 'it is stopped and costs nothing' : 'it runs' };
   }

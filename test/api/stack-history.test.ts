@@ -242,6 +242,26 @@ describe('what a stack holds', () => {
     });
     expect(await resources()).toMatchObject([{ name: 'a', id: 'vpc-a', isProtected: false }]);
   });
+
+  it('is on its row with its price as soon as a state is written, whoever wrote it and however that ended', async () => {
+    const NAT = 'aws:ec2/natGateway:NatGateway';
+    const row = async () => (await get('/stacks')).body.items.find(({ id }: Loose) => id === stackId);
+    expect(await row()).toMatchObject({ resourceCount: 0, priceMicroUsdPerHour: null, updatedAt: null });
+    const update = await wire.begin();
+    const entries = [...makeCreate(path, 'a', 1, 'vpc-a'), ...makeCreate(path, 'nat', 2, 'nat-1', NAT)];
+    await wire.write(update, 'PATCH', 'journalentries', { entries });
+    expect(await row()).toMatchObject({ resourceCount: 0, priceMicroUsdPerHour: null });
+    await wire.write(update, 'POST', 'complete', { status: 'succeeded' });
+    const whole = await row();
+    expect(whole).toMatchObject({ resourceCount: 2, priceMicroUsdPerHour: 45_000, unpricedCount: 0 });
+    expect(whole.updatedAt).not.toBeNull();
+    const second = await wire.begin();
+    await wire.write(second, 'PATCH', 'journalentries', { entries: makeCreate(path, 'more', 1, 'nat-2', NAT) });
+    await post(`/stacks/${stackId}/cancel`);
+    expect(await row()).toMatchObject({ resourceCount: 3, priceMicroUsdPerHour: 90_000 });
+    await wire.send('POST', '/import', { version: 3, deployment: {} });
+    expect(await row()).toMatchObject({ resourceCount: 0, priceMicroUsdPerHour: 0 });
+  });
 });
 
 describe('a cancel', () => {

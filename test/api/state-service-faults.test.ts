@@ -148,6 +148,33 @@ describe('a database that is away', () => {
     expect((await cli.send('GET', stack)).body).toMatchObject({ version: 1 });
   });
 
+  it('with its word for a commit is asked again, and finds what the same request had done', async () => {
+    const make = (stackName: string) => {
+      line.loseCommit();
+      return through.send('POST', 'stacks/organization/proj', { body: { stackName, tags: { by: 'ada' } } });
+    };
+    expect(await make('once')).toMatchObject({ status: 200, body: { messages: [] } });
+    expectRefusal(await cli.send('POST', 'stacks/organization/proj', { body: { stackName: 'once' } }), 409, /exists/);
+    expect((await cli.send('GET', 'stacks/organization/proj/once')).body).toMatchObject({
+      version: 0,
+      tags: { by: 'ada' },
+    });
+    const { path } = await cli.begin(stack);
+    line.loseCommit();
+    expect((await through.send('POST', `${path}/cancel`)).status).toBe(200);
+    expectRefusal(await through.send('POST', `${path}/cancel`), 409, /not running/);
+    const { rows } = await api.database.pool.query(
+      `select action, count(*)::int from audit_log where target_id in ('proj/once', $1) and action in ('stack.create', 'stack.cancel') group by 1`,
+      [stack.split('/').slice(2).join('/')],
+    );
+    expect(rows).toEqual(
+      expect.arrayContaining([
+        { action: 'stack.create', count: 2 },
+        { action: 'stack.cancel', count: 1 },
+      ]),
+    );
+  });
+
   it('for too long is a 503, which the CLI asks again', async () => {
     const url = new URL(api.databaseUrl);
     url.port = String(line.port);

@@ -6,10 +6,10 @@ import {
   DENYLIST_MS,
   isDenylisted,
   liftDenylisting,
-  newMachineRecord,
   type MachineOutcome,
   type MachineRecord,
 } from '../../domain/machine-history.ts';
+import { newMachineRecord } from '../support/machine-record.ts';
 import { NOW } from './provisioning/market.ts';
 
 const ready = (readyMs: number): MachineOutcome => ({ kind: 'ready', readyMs });

@@ -1,13 +1,17 @@
 /** The master key as an operator replaces it: real processes, the real command, one database. */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createEnvelope } from '../../secrets/envelope.ts';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { inTransaction, openDatabase } from '../../db/database.ts';
+import { holdMasterKeys } from '../../db/key-holders.ts';
+import { resealEverything } from '../../db/reseal.ts';
+import { createEnvelope, type Envelope } from '../../secrets/envelope.ts';
+import { identityAt } from '../../secrets/sealed-place.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { createMusterProcess, findFreePort, type MusterProcess } from '../support/muster-process.ts';
+import { createMusterProcess, findFreePort, waitFor, type MusterProcess } from '../support/muster-process.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
 const [OLD, NEW] = [randomBytes(32), randomBytes(32)] as const;
@@ -17,13 +21,13 @@ let dir: string;
 let testDatabase: TestDatabase;
 let sandboxPort: number;
 const started: MusterProcess[] = [];
-beforeAll(async () => {
+beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), 'muster-keys-'));
   testDatabase = await createTestDatabase();
   sandboxPort = await findFreePort(5);
 });
-afterAll(async () => {
-  for (const muster of started) await muster.kill('SIGKILL');
+afterEach(async () => {
+  for (const muster of started.splice(0)) await muster.kill('SIGKILL');
   await testDatabase?.drop();
   rmSync(dir, { recursive: true, force: true });
 });
@@ -44,7 +48,17 @@ async function start(key: Buffer, ...others: Buffer[]): Promise<MusterProcess> {
   return muster;
 }
 
+interface KeysCommand {
+  child: ChildProcess;
+  /** A code of -1: a signal ended it. */
+  ended: Promise<{ code: number; output: string }>;
+}
+
 async function runKeys(args: string[], key: Buffer, ...others: Buffer[]): Promise<{ code: number; output: string }> {
+  return startKeys(args, key, ...others).ended;
+}
+
+function startKeys(args: string[], key: Buffer, ...others: Buffer[]): KeysCommand {
   const env = {
     PATH: process.env['PATH'] ?? '',
     HOME: dir,
@@ -57,8 +71,10 @@ async function runKeys(args: string[], key: Buffer, ...others: Buffer[]): Promis
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data: Buffer) => (output += data.toString()));
-  const code = await new Promise<number>((resolve) => child.once('close', (exit) => resolve(exit ?? -1)));
-  return { code, output };
+  const ended = new Promise<{ code: number; output: string }>((resolve) =>
+    child.once('close', (exit) => resolve({ code: exit ?? -1, output })),
+  );
+  return { child, ended };
 }
 
 describe('a new master key', () => {
@@ -83,4 +99,62 @@ describe('a new master key', () => {
     expect(shown.output).toMatch(new RegExp(`${OLD_ID}  opens, 0 values`));
     expect(shown.code).toBe(0);
   });
+});
+
+describe('a reseal that is killed in the middle', () => {
+  const VALUES = 3_000;
+  const KILLED_AT = 1_000;
+
+  it('leaves each value as it was or sealed anew, the next run seals the rest, and the old key is needed no more', async () => {
+    const [before, rotating, after] = [createEnvelope(OLD, [NEW]), createEnvelope(NEW, [OLD]), createEnvelope(NEW)];
+    const { kysely: db, pool, close } = openDatabase({ url: testDatabase.url, applicationName: 'rotate-keys-test' });
+    await (await holdMasterKeys(db, before)).release();
+    await inTransaction(db, (tx) => tx.insertInto('sealed_secrets').values(sealValues(before)).execute());
+    const readAll = () => db.selectFrom('sealed_secrets').selectAll().orderBy('name').execute();
+    const countAnew = async () => {
+      const query = `select count(*)::int as count from sealed_secrets where sealed like 'v1.${NEW_ID}.%'`;
+      return (await pool.query<{ count: number }>(query)).rows[0]?.count ?? 0;
+    };
+    const expectOpen = async (envelope: Envelope) => {
+      for (const { name, sealed } of await readAll())
+        expect(envelope.open(sealed, identityAt('sealed_secrets.sealed', name))).toBe(`value of ${name}`);
+    };
+
+    // What somebody holds is left for later, so that the command cannot come to its end before the kill.
+    const holder = await pool.connect();
+    await holder.query('begin');
+    await holder.query('select from sealed_secrets order by name desc limit 500 for update');
+    const { child, ended } = startKeys(['reseal'], NEW, OLD);
+    await waitFor(async () => (await countAnew()) >= KILLED_AT, 60_000, 'the middle', 1);
+    child.kill('SIGKILL');
+    expect((await ended).code).toBe(-1);
+    await holder.query('rollback');
+    holder.release();
+    const done = await countAnew();
+    expect(done).toBeGreaterThanOrEqual(KILLED_AT);
+    expect(done).toBeLessThan(VALUES);
+    expect(await readAll()).toHaveLength(VALUES);
+    await expectOpen(before);
+    await expectOpen(rotating);
+
+    // As the command does, but for the quarter of a minute that it waits for values that are being written.
+    const again = await holdMasterKeys(db, rotating);
+    const report = await resealEverything(db, rotating, { settleMs: 0 });
+    await again.release();
+    expect(report).toEqual({ resealed: VALUES - done, broken: [], retired: [OLD_ID], inUse: [] });
+    await expectOpen(after);
+    const shown = await runKeys([], NEW);
+    expect(shown.output).toMatch(new RegExp(`${NEW_ID}  seals, ${VALUES} values`));
+    expect(shown.output).toMatch(new RegExp(`${OLD_ID}  not here, retired: nothing needs it`));
+    expect(shown.code).toBe(0);
+    await (await holdMasterKeys(db, after)).release();
+    await close();
+  });
+
+  function sealValues(envelope: Envelope): { name: string; sealed: string }[] {
+    return Array.from({ length: VALUES }, (_, index) => {
+      const name = `s${String(index).padStart(5, '0')}`;
+      return { name, sealed: envelope.seal(`value of ${name}`, identityAt('sealed_secrets.sealed', name)) };
+    });
+  }
 });

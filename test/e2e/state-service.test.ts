@@ -6,15 +6,17 @@ import { Subnet } from '@pulumi/aws/ec2/subnet.js';
 import { Vpc } from '@pulumi/aws/ec2/vpc.js';
 import type { Stack } from '@pulumi/pulumi/automation/index.js';
 import { secret } from '@pulumi/pulumi/output.js';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { readJournal } from '../../db/state-updates.ts';
 import type { Deployment, VersionedDeployment } from '../../domain/state/deployment.ts';
 import { startSimulatedClouds, type SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
 import { comparable } from '../state/compare.ts';
+import { loadProgram } from '../../stacks/catalogue.ts';
 import { startGoReplayer } from '../state/go-replayer.ts';
 import { startApiServer, type ApiServer } from '../support/api-server.ts';
+import { compare, NEVER, openCloudCrashLab, QUIET_HOOKS } from '../support/cloud-crash.ts';
 import { openEngineStack, PROJECT_NAME, runCli } from '../support/engine-stack.ts';
-import { killEngines, runKilledCreates } from '../support/killed-creates.ts';
+import { killEngines, listDoubled, runKilledCreates } from '../support/killed-creates.ts';
 
 const BOUND_MS = 120_000;
 const BUILD_MS = 15 * 60_000;
@@ -166,6 +168,77 @@ describe('an engine that is killed in the middle of its creates', () => {
     },
     BOUND_MS,
   );
+});
+
+describe('a CLI that is killed in the middle of an update of a stack of ours', () => {
+  it(
+    'leaves it with its lease: then the next operation looks up what was begun, and nothing is doubled or left',
+    async () => {
+      const lab = await openCloudCrashLab(api.databaseUrl, api.deps.envelope);
+      onTestFinished(() => lab.close());
+      const wish = { name: 'shared', kind: 'snapshots', config: buckets('a'), costCentre: 'x' };
+      const { id } = (await api.call('POST', '/api/v1/stacks', { key, body: wish })).body;
+      const name = `snapshots-${id.slice('stk_'.length)}`;
+      await lab.runner.up(lab.request(name, 'snapshots', buckets('a')), QUIET_HOOKS, NEVER);
+      const wanted = lab.request(name, 'snapshots', buckets('a', 'b', 'c'));
+      const run = await loadProgram('snapshots');
+      const program = async () => run(wanted.program?.args);
+      const backend = ours();
+      const cli = await openEngineStack({
+        folder,
+        name,
+        project: 'muster',
+        program,
+        backend,
+        cloudPorts: lab.clouds.ports,
+      });
+      const row = async () => (await api.call('GET', `/api/v1/stacks/${id}`, { key })).body;
+
+      lab.clouds.fault({ kind: 'slow', operation: 'create', delayMs: 150 });
+      await expect(cli.up({ parallel: 3, onEvent: killAfter(6) })).rejects.toThrow();
+      lab.clouds.clearFaults();
+      lab.clouds.finish();
+      await expect(lab.runner.up(wanted, QUIET_HOOKS, NEVER)).rejects.toThrow(/held by an update of key_/);
+      expect((await lab.runner.readState(name))?.pendingCreates.length).toBeGreaterThan(0);
+      await endLeases();
+      const whole = await lab.runner.up(wanted, QUIET_HOOKS, NEVER);
+      expect(whole.error).toBeNull();
+      expect(compare(lab.clouds, whole)).toEqual([]);
+      expect(listDoubled(lab.clouds.resources())).toEqual([]);
+      expect((await row()).resourceCount).toBe(whole.state?.resources.length);
+
+      lab.clouds.fault({ kind: 'slow', operation: 'delete', delayMs: 150 });
+      await expect(cli.destroy({ parallel: 3, onEvent: killAfter(4) })).rejects.toThrow();
+      lab.clouds.clearFaults();
+      lab.clouds.finish();
+      await expect(lab.runner.destroy(wanted, QUIET_HOOKS, NEVER)).rejects.toThrow(/held by a destroy of key_/);
+      await endLeases();
+      expect(await lab.runner.destroy(wanted, QUIET_HOOKS, NEVER)).toMatchObject({
+        error: null,
+        state: { resources: [] },
+      });
+      expect(lab.clouds.resources()).toEqual([]);
+      expect((await row()).resourceCount).toBe(0);
+    },
+    BOUND_MS,
+  );
+
+  const buckets = (...names: string[]) => ({
+    buckets: names.map((name) => ({ name, region: 'eu-west-1', user: true })),
+  });
+
+  /** When so many resources have been made or deleted. */
+  function killAfter(count: number) {
+    let done = 0;
+    return ({ resOutputsEvent }: { resOutputsEvent?: { metadata: { op: string } } }) => {
+      if (resOutputsEvent && resOutputsEvent.metadata.op !== 'same' && ++done === count) killEngines();
+    };
+  }
+
+  /** Five minutes without a word of the CLI's. */
+  async function endLeases(): Promise<void> {
+    await api.database.pool.query("update state_updates set lease_expires_at = now() where status = 'running'");
+  }
 });
 
 describe('recorded journals', () => {

@@ -19,6 +19,7 @@ import type { StackKind } from '../../domain/stack-kind.ts';
 import { ProviderError } from '../../domain/provider-error.ts';
 import { locateEngine } from '../../engine/locate.ts';
 import { startSimulatedClouds, type CloudResourceReport, type SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
+import type { Envelope } from '../../secrets/envelope.ts';
 import { STACK_CONFIG_SCHEMAS } from '../../stacks/schemas.ts';
 import { openStateHome } from './state-home.ts';
 import { createSeededRandom, type SeededRandom } from './seeded-random.ts';
@@ -65,9 +66,12 @@ export const QUIET_HOOKS: UpdateHooks = {
 };
 export const NEVER = { cancel: new AbortController().signal, kill: new AbortController().signal };
 
-/** Throws Error when there is no engine. */
-/** @param databaseUrl of a migrated database; whoever gives it drops it after the close */
-export async function openCloudCrashLab(databaseUrl: string): Promise<CloudCrashLab> {
+/**
+ * Throws Error when there is no engine.
+ * @param databaseUrl of a migrated database; whoever gives it drops it after the close
+ * @param envelope of whoever works on the database too
+ */
+export async function openCloudCrashLab(databaseUrl: string, envelope?: Envelope): Promise<CloudCrashLab> {
   const engine = await locateEngine({ env: process.env }, []);
   if (!engine) throw new Error('no engine');
   const folder = await mkdtemp(join(tmpdir(), 'muster-cloud-crash-'));
@@ -87,7 +91,7 @@ export async function openCloudCrashLab(databaseUrl: string): Promise<CloudCrash
     onChildError: () => {}, // a killed one; one that cannot start ends its update with the reason
   });
   const tally = { found: 0, absent: 0 };
-  const home = await openStateHome(databaseUrl);
+  const home = await openStateHome(databaseUrl, envelope);
   const backend = withTally(home.backend, tally);
   const runner = createStackRunner(pool, backend, 0);
   const request: CloudCrashLab['request'] = (stackName, kind, config, more) => ({
@@ -240,7 +244,7 @@ function killAfter(
 }
 
 /** The same ids at the clouds as in the state, each once. */
-function compare(clouds: SimulatedClouds, { state }: UpdateOutcome): string[] {
+export function compare(clouds: SimulatedClouds, { state }: UpdateOutcome): string[] {
   const there = clouds.resources().map(describe).sort();
   const known = (state?.resources ?? []).map(describe).sort();
   return [

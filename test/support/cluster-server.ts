@@ -26,7 +26,7 @@ const CLUSTER_TIMEOUT_MS = 1_500;
 
 export async function startClusterServer(): Promise<ClusterServer> {
   const [server, kubernetes] = await Promise.all([startApiServer(), startKubernetesApi()]);
-  const runner = createScriptedStackRunner();
+  const runner = createScriptedStackRunner(server.database.kysely);
   const services: StepServices = {
     db: server.database.kysely,
     queue: server.queue,

@@ -7,12 +7,18 @@ export interface CutLine {
   cut(): Promise<void>;
   /** On the same port. */
   mend(): Promise<void>;
+  /** The server does the next commit; that it did gets lost with the connection. */
+  loseCommit(): void;
   close(): Promise<void>;
 }
+
+/** Postgres' word for it. */
+const COMMITTED = 'COMMIT\0';
 
 /** @param to the server's port on loopback */
 export async function openCutLine(to: number): Promise<CutLine> {
   const open = new Set<Socket>();
+  let isLosing = false;
   const server = createServer((near) => {
     const far = connect(to, '127.0.0.1');
     for (const [socket, other] of [
@@ -26,6 +32,11 @@ export async function openCutLine(to: number): Promise<CutLine> {
         other.destroy();
       });
     }
+    far.on('data', (data: Buffer) => {
+      if (!isLosing || !data.includes(COMMITTED)) return;
+      isLosing = false;
+      near.destroy();
+    });
     near.pipe(far);
     far.pipe(near);
   });
@@ -41,5 +52,12 @@ export async function openCutLine(to: number): Promise<CutLine> {
     for (const socket of open) socket.destroy();
     await closed;
   };
-  return { port, cut, mend: () => listen(port), close: () => (server.listening ? cut() : Promise.resolve()) };
+  const loseCommit = () => void (isLosing = true);
+  return {
+    port,
+    cut,
+    loseCommit,
+    mend: () => listen(port),
+    close: () => (server.listening ? cut() : Promise.resolve()),
+  };
 }

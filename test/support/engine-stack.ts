@@ -14,6 +14,8 @@ export interface EngineStackOptions {
   /** Where its folders are made. */
   folder: string;
   name: string;
+  /** @default PROJECT_NAME */
+  project?: string;
   program: () => Promise<Record<string, unknown>>;
   /** Which backend, and who asks it. */
   backend: Record<string, string>;
@@ -32,7 +34,7 @@ export async function openEngineStack(options: EngineStackOptions): Promise<Stac
     workDir: await mkdtemp(join(options.folder, 'work-')),
     program: options.program,
     pulumiCommand: new Command(engine.path, semver.parse(engine.version)),
-    projectSettings: { name: PROJECT_NAME, runtime: 'nodejs', main: process.cwd() },
+    projectSettings: { name: options.project ?? PROJECT_NAME, runtime: 'nodejs', main: process.cwd() },
     envVars: {
       ...ENGINE_ENVIRONMENT,
       PULUMI_HOME: await mkdtemp(join(options.folder, 'home-')),

@@ -1,6 +1,8 @@
 /** A stack runner whose updates end as the test says, for operations on stacks that people made. No engine runs. */
 import { randomUUID } from 'node:crypto';
 import { changesNothing, type UpdateKind } from '../../automation/engine/protocol.ts';
+import { inTransaction, type Db } from '../../db/database.ts';
+import { saveHoldings } from '../../db/stack-holdings.ts';
 import type { StackResource } from '../../domain/state/stack-state.ts';
 import type { StackRunner, UpdateOutcome, UpdateRequest } from '../../automation/engine/stack-runner.ts';
 import type { PlannedStep, StepOp } from '../../domain/prices/price-diff.ts';
@@ -20,7 +22,8 @@ export interface ScriptedStackRunner extends StackRunner {
   isHanging: boolean;
 }
 
-export function createScriptedStackRunner(): ScriptedStackRunner {
+/** @param db where an update's state tells what its stack holds, as that of a real one does */
+export function createScriptedStackRunner(db: Db): ScriptedStackRunner {
   const run =
     (update: UpdateKind): StackRunner['up'] =>
     async (request, hooks, signals) => {
@@ -32,6 +35,8 @@ export function createScriptedStackRunner(): ScriptedStackRunner {
       hooks.onStarted?.(randomUUID());
       if (update === 'up' && runner.isHanging) await until(() => signals.cancel.aborted, 'the up is canceled');
       if (update === 'destroy' && runner.outcomes.destroy === undefined) runner.resources = [];
+      const state = { resources: runner.resources, pendingCreates: [] };
+      if (!changesNothing(update)) await inTransaction(db, (tx) => saveHoldings(tx, request.stackName, state));
       return {
         update,
         isOk: !signals.cancel.aborted,
@@ -41,7 +46,7 @@ export function createScriptedStackRunner(): ScriptedStackRunner {
         outputs: {},
         steps: update === 'preview' || update === 'preview_destroy' ? runner.steps : [],
         drift: [],
-        state: { resources: runner.resources, pendingCreates: [] },
+        state,
         engineMs: 1,
         ...runner.outcomes[update],
       };

@@ -7,7 +7,7 @@ import { acceptHibernate } from '../../db/accept-hibernate.ts';
 import { acceptWake, type WakeHold } from '../../db/accept-wake.ts';
 import type { AttemptRow } from '../../db/attempts.ts';
 import { inTransaction } from '../../db/database.ts';
-import { findLatestHibernation, type HibernationRow } from '../../db/hibernations.ts';
+import { listHibernations, type HibernationRow } from '../../db/hibernations.ts';
 import type { InstanceRow } from '../../db/instances.ts';
 import { newId } from '../../db/new-id.ts';
 import { finishOperation, wakeOperation, type OperationRow } from '../../db/operations.ts';
@@ -155,7 +155,7 @@ export async function createSleepingFleet(automation: ScriptedAutomation): Promi
       await automation.untilFinished(operation.id);
       return fleet.sleepOf(instanceId);
     },
-    sleepOf: async (instanceId) => (await findLatestHibernation(db, instanceId)) as HibernationRow,
+    sleepOf: async (instanceId) => (await listHibernations(db, [instanceId])).at(-1) as HibernationRow,
   };
   return fleet;
 }

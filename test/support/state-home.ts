@@ -14,10 +14,15 @@ export interface StateHome {
   close(): Promise<void>;
 }
 
-/** @param databaseUrl of a migrated database; whoever gives it drops it after the close */
-export async function openStateHome(databaseUrl: string): Promise<StateHome> {
+/**
+ * @param databaseUrl of a migrated database; whoever gives it drops it after the close
+ * @param envelope of whoever works on the database too
+ */
+export async function openStateHome(
+  databaseUrl: string,
+  envelope: Envelope = createEnvelope(randomBytes(32)),
+): Promise<StateHome> {
   const database = openDatabase({ url: databaseUrl, applicationName: 'state-home' });
-  const envelope = createEnvelope(randomBytes(32));
   const db = database.kysely;
   const service = await openStateListener({ db, envelope, log: pino({ level: 'error' }, pino.destination(2)) });
   return {

@@ -61,19 +61,19 @@ export async function makeEngineStack({ database, deps }: ApiServer, stackId: st
 
 const VPC = 'aws:ec2/vpc:Vpc';
 
-export function makeVpc(stack: string, name: string) {
+export function makeVpc(stack: string, name: string, type = VPC) {
   const project = stack.split('/')[0];
   return {
-    urn: `urn:pulumi:${stack.split('/')[1]}::${project}::${VPC}::${name}`,
-    type: VPC,
+    urn: `urn:pulumi:${stack.split('/')[1]}::${project}::${type}::${name}`,
+    type,
     custom: true,
     inputs: { cidrBlock: '10.0.0.0/16' },
   };
 }
 
 /** The journal of a create; `made` null: it began and never ended. */
-export function makeCreate(stack: string, name: string, operationId: number, made: string | null) {
-  const resource = makeVpc(stack, name);
+export function makeCreate(stack: string, name: string, operationId: number, made: string | null, type = VPC) {
+  const resource = makeVpc(stack, name, type);
   const entry = { version: 1, operationID: operationId, removeOld: null, removeNew: null };
   const began = { ...entry, kind: 0, sequenceID: operationId * 2 - 1, operation: { resource, type: 'creating' } };
   const ended = { ...entry, kind: 1, sequenceID: operationId * 2, state: { ...resource, id: made } };

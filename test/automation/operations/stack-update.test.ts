@@ -38,7 +38,7 @@ let worker: Worker;
 let stack: StackRow;
 beforeEach(async () => {
   fleet = await createFleetDatabase({ poolSize: 8 });
-  runner = createScriptedStackRunner();
+  runner = createScriptedStackRunner(fleet.db);
   runner.steps = [makeStep(NAT, 'nat', 'create', { tags })];
   const services: StepServices = {
     db: fleet.db,

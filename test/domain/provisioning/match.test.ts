@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { newMachineRecord } from '../../../domain/machine-history.ts';
 import type { Offer, OfferRequirements } from '../../../domain/offer.ts';
 import { explainNoMatch, matchesRequirements, sortOut, type Market } from '../../../domain/provisioning/match.ts';
+import { newMachineRecord } from '../../support/machine-record.ts';
 import { anyOffers, NOW, offer, requirements } from './market.ts';
 
 function market(over: Partial<Market> = {}): Market {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { newMachineRecord } from '../../../domain/machine-history.ts';
 import { chanceOfAny, foresee, sumProviderRecords, type ProviderRecord } from '../../../domain/provisioning/outlook.ts';
+import { newMachineRecord } from '../../support/machine-record.ts';
 
 const listed = { reliability: 1, confidence: 1 };
 const machine = (attempts: number, successes: number, meanReadyMs: number | null = null) => ({

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { newMachineRecord } from '../../../domain/machine-history.ts';
 import { plan } from '../../../domain/provisioning/plan.ts';
 import { previewPlan } from '../../../domain/provisioning/preview.ts';
+import { newMachineRecord } from '../../support/machine-record.ts';
 import { anyOffers, anySpec, instance, NOW, offer, planInput, spec } from './market.ts';
 
 type PreviewInput = Parameters<typeof previewPlan>[0];

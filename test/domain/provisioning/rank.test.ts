@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { newMachineRecord, type MachineRecord } from '../../../domain/machine-history.ts';
+import type { MachineRecord } from '../../../domain/machine-history.ts';
 import type { Offer } from '../../../domain/offer.ts';
 import { groupByPlace, PRICE_BAND_PERCENT, rankOffers } from '../../../domain/provisioning/rank.ts';
+import { newMachineRecord } from '../../support/machine-record.ts';
 import { anyOffers, offer, requirements } from './market.ts';
 
 function order(offers: Offer[], over: { machines?: MachineRecord[]; seed?: string } = {}): string[] {
