@@ -168,7 +168,7 @@ async function destroyFound(options: ReconcileOptions, finding: FindingRow): Pro
 
 function recordedAttempt(
   row: AttemptRow,
-  { image, heardAt } = { image: null, heardAt: null } as Pick<RecordedAttempt, 'image' | 'heardAt'>,
+  { image, heardAt }: Pick<RecordedAttempt, 'image' | 'heardAt'> = { image: null, heardAt: null },
 ): RecordedAttempt {
   return {
     attemptId: row.id,
