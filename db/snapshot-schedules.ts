@@ -15,7 +15,10 @@ export interface Schedule extends ScheduleView {
 
 const ONLINE_MS = 90_000;
 
-/** Of workspaces that promise something and that somebody writes: a machine that serves, or the standby that serves in its place. */
+/**
+ * Of workspaces that promise something and that somebody works on: a machine that serves, or the standby that serves in its place, also
+ * while the machine that is to replace it is restored, and nothing of it is saved.
+ */
 export async function listSchedules(db: Db): Promise<Schedule[]> {
   const { rows } = await sql<{
     instanceId: string;
@@ -31,7 +34,7 @@ export async function listSchedules(db: Db): Promise<Schedule[]> {
     writerSince: Date;
   }>`
     select w.instance_id as "instanceId", w.snapshot_every_ms as "everyMs", w.behind_since as "behindSince",
-           w.writer_since as "writerSince",
+           coalesce(w.writer_since, unsaved.serving_since) as "writerSince",
            exists (select from nodes n
                    where (n.attempt_id = w.writer_attempt_id or to_jsonb(n)->>'standby_id' = w.writer_standby_id)
                      and n.heartbeat_at > now() - ${ONLINE_MS} * interval '1 millisecond') as "isNodeOnline",
@@ -39,6 +42,11 @@ export async function listSchedules(db: Db): Promise<Schedule[]> {
            took.ms as "lastTookMs", coalesce(f.failures, 0)::int as "failuresInRow", f.last_at as "lastFailureAt"
     from workspaces w
     join instances i on i.id = w.instance_id
+    left join lateral (
+      select serving_since from standbys
+      join failovers f on f.standby_id = standbys.id and f.instance_id = w.instance_id and f.finished_at is null
+      where w.writer_since is null and f.phase = 'restoring' and standbys.status = 'serving'
+    ) unsaved on true
     left join lateral (
       select max(created_at) filter (where status <> 'failed') as last_begun_at,
              max(data_at) filter (where status = 'verified') as verified_data_at,
@@ -55,8 +63,9 @@ export async function listSchedules(db: Db): Promise<Schedule[]> {
       from snapshots
       where instance_id = w.instance_id and status = 'failed' and created_at > coalesce(s.last_good_at, '-infinity')
     ) f on true
-    where w.snapshot_every_ms is not null and w.writer_since is not null
-      and (i.status = 'ready' or (w.writer_standby_id is not null and i.status in ('creating', 'booting')))
+    where w.snapshot_every_ms is not null
+      and ((i.status = 'ready' and w.writer_since is not null)
+        or (i.status in ('creating', 'booting') and (w.writer_standby_id is not null or unsaved.serving_since is not null)))
     order by w.instance_id`.execute(db);
   return rows.map((row) => ({ ...row, everyMs: Number(row.everyMs) }));
 }

@@ -110,7 +110,9 @@ async function takeLast(
   return wait(context, RECHECK_MS, 'the last snapshot of the standby is taken');
 }
 
-/** From here on nobody writes until the machine is restored. @param snapshotId null: the newest that was verified */
+/**
+ * From here on nobody writes until the machine is restored. The standby serves on, and nothing of it is saved: where that takes longer than
+ * the workspace's promise, its schedule says so. @param snapshotId null: the newest that was verified */
 async function release(
   context: StepContext,
   { failover, instance }: Episode,

@@ -33,6 +33,8 @@ interface WorkspaceFact {
   writer_attempt_id: string | null;
   writer_standby_id: string | null;
   writer_node_id: string | null;
+  /** Of a standby that serves while the machine that replaces it is restored. */
+  unsaved_node_id: string | null;
   newest_at: Date | null;
 }
 
@@ -120,7 +122,9 @@ export function createFailoverJudge(fleet: FailoverFleet, story: Story, tell: (l
         problems.push(`${name} may still write the snapshots of ${owner.id}`);
       if (!machine.isAgentUp) continue;
       const silentMs = now - Math.max(machine.answeredAt, since);
-      if (machine.answeredAt > since + SLACK_MS + stepMs)
+      // It serves on until the machine that replaces it is restored; that nothing of it is saved is the schedule's to tell.
+      const isReplaced = owner.unsaved_node_id === machine.nodeId;
+      if (machine.answeredAt > since + SLACK_MS + stepMs && !isReplaced)
         problems.push(`${name} was answered after it lost ${owner.id}, and works on`);
       if (silentMs > fleet.deadManMs + SLACK_MS + stepMs)
         problems.push(`${name} works ${Math.round(silentMs / 1_000)} s after it was last answered`);
@@ -168,9 +172,11 @@ export function createFailoverJudge(fleet: FailoverFleet, story: Story, tell: (l
 
   /** Since when each workspace has the writer that it has, as it was seen here: what is older was restored by it. */
   function followWriters(workspaces: WorkspaceFact[]): void {
-    for (const { id, epoch, writer_attempt_id: attemptId, writer_standby_id: standbyId } of workspaces) {
-      const writer = attemptId ?? standbyId;
+    for (const workspace of workspaces) {
+      const { id, epoch, unsaved_node_id: unsavedId } = workspace;
+      const writer = workspace.writer_attempt_id ?? workspace.writer_standby_id;
       const key = `${writer} in ${epoch}`;
+      if (writer === null && unsavedId !== null) continue;
       if (writer === null) writing.delete(id);
       else if (writing.get(id)?.key !== key) writing.set(id, { key, since: fleet.now().getTime() });
     }
@@ -314,6 +320,8 @@ async function readWorkspaces({ database }: FailoverFleet): Promise<WorkspaceFac
   const { rows } = await database.pool.query<WorkspaceFact>(
     `select i.id, i.status, w.epoch, w.snapshot_every_ms as every, w.behind_since, w.writer_attempt_id, w.writer_standby_id,
        (select n.id from nodes n where n.attempt_id = w.writer_attempt_id or n.standby_id = w.writer_standby_id limit 1) as writer_node_id,
+       (select n.id from failovers f join nodes n on n.standby_id = f.standby_id
+        where f.instance_id = i.id and f.finished_at is null and f.phase = 'restoring' and f.mode = 'standby') as unsaved_node_id,
        (select max(data_at) from snapshots s where s.instance_id = i.id and s.status = 'verified') as newest_at
      from workspaces w join instances i on i.id = w.instance_id`,
   );
