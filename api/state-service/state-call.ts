@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Logger } from 'pino';
 import type { z } from 'zod';
-import type { Db } from '../../db/database.ts';
+import type { Database, Db } from '../../db/database.ts';
 import type { StateStackRow } from '../../db/state-stacks.ts';
 import type { VersionedDeployment } from '../../domain/state/deployment.ts';
 import type { Envelope } from '../../secrets/envelope.ts';
@@ -14,6 +14,8 @@ import { StateError } from './state-error.ts';
 export const OWN_ORG = 'organization';
 
 export interface StateCall {
+  database: Pick<Database, 'kysely' | 'pool'>;
+  /** Of the same database. */
   db: Db;
   envelope: Envelope;
   log: Logger;

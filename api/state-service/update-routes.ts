@@ -148,7 +148,7 @@ export async function renewLease(call: StateCall, updateId: string) {
 export async function writeJournal(call: StateCall, updateId: string) {
   const { entries } = await call.json(journalBody, MAX_JOURNAL_BYTES);
   const sent = (entries ?? []).map((entry) => ({ sequenceId: entry.sequenceID, text: JSON.stringify(entry) }));
-  if (!(await appendJournal(call.db, updateId, call.updateToken, sent))) throw leaseLost();
+  if (!(await appendJournal(call.database, updateId, call.updateToken, sent))) throw leaseLost();
   return {};
 }
 

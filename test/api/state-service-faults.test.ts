@@ -155,7 +155,7 @@ describe('a database that is away', () => {
     const runTokens = createRunTokens();
     const service = createStateService(
       {
-        db: database.kysely,
+        database,
         envelope: api.deps.envelope,
         authenticator: null,
         runTokens,

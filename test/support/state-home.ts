@@ -19,7 +19,7 @@ export async function openStateHome(databaseUrl: string): Promise<StateHome> {
   const database = openDatabase({ url: databaseUrl, applicationName: 'state-home' });
   const envelope = createEnvelope(randomBytes(32));
   const db = database.kysely;
-  const service = await openStateListener({ db, envelope, log: pino({ level: 'error' }, pino.destination(2)) });
+  const service = await openStateListener({ database, envelope, log: pino({ level: 'error' }, pino.destination(2)) });
   return {
     backend: createStateBackend({ db, envelope, service }),
     database,
