@@ -145,7 +145,7 @@ export async function importStack(call: StateCall, path: StackPath) {
   return inTransaction(call.db, async (tx) => {
     const stack = await lockStateStack(tx, found.uuid);
     if (!stack) throw notFound(`stack ${found.name}`);
-    const { id } = call.fresh;
+    const { id } = call.fresh();
     if (await findStateUpdate(tx, stack.uuid, id)) return { updateId: id };
     const active = await findActiveUpdate(tx, stack);
     if (active && !isLeaseOver(active)) throw stackHeld();

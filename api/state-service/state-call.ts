@@ -26,7 +26,7 @@ export interface StateCall {
   /** Of the update; empty where none was sent. */
   updateToken: string;
   /** What it makes is called so, and opened by that: the same in each repetition of the request. The second is secret. */
-  fresh: { id: string; token: string };
+  fresh(): { id: string; token: string };
   /** As the caller reaches us, without a path: it stands in the states that it reads. */
   baseUrl: string;
   json<Schema extends z.ZodType>(schema: Schema, maxBytes?: number): Promise<z.output<Schema>>;

@@ -16,6 +16,11 @@ export const MAX_BODY_BYTES = 256 * 1024 * 1024;
  * is unpacked sooner than it is read.
  */
 const MAX_UNPACKED_AT_ONCE = 8 * 1024;
+/** Of a gzip's end (RFC 1952). */
+const LENGTH_BYTES = 4;
+/** zlib's least. */
+const SMALLEST_CHUNK = 64;
+const LARGEST_CHUNK = 64 * 1024;
 /** Smaller answers cost more to pack than to send. */
 const MIN_PACKED_BYTES = 16 * 1024;
 
@@ -110,11 +115,19 @@ async function unpack(request: IncomingMessage, bytes: Buffer, maxBytes: number)
     throw new StateError(415, `Unsupported Media Type: content-encoding ${encoding}; gzip or none`);
   try {
     const limits = { maxOutputLength: maxBytes };
-    return bytes.length <= MAX_UNPACKED_AT_ONCE ? gunzipSync(bytes, limits) : await inflate(bytes, limits);
+    return bytes.length <= MAX_UNPACKED_AT_ONCE
+      ? gunzipSync(bytes, { ...limits, chunkSize: chunkSizeOf(bytes) })
+      : await inflate(bytes, limits);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(maxBytes);
     throw badRequest('the body is not gzip');
   }
+}
+
+/** One chunk for all of it, where the length that its sender put at its end is true: most bodies are smaller than the usual chunk. */
+function chunkSizeOf(packed: Buffer): number {
+  const length = packed.length < LENGTH_BYTES ? 0 : packed.readUInt32LE(packed.length - LENGTH_BYTES);
+  return Math.min(Math.max(length + 1, SMALLEST_CHUNK), LARGEST_CHUNK);
 }
 
 function tooLarge(maxBytes: number): StateError {

@@ -46,10 +46,7 @@ export function createStateService(
   { awayPatienceMs = AWAY_PATIENCE_MS } = {},
 ): StateService {
   return async (request, response) => {
-    const fixed = {
-      json: createBodyReader(request),
-      fresh: { id: randomUUID(), token: randomBytes(32).toString('base64url') },
-    };
+    const fixed = { json: createBodyReader(request), fresh: createFresh() };
     try {
       const segments = segmentsOf(request.url ?? '/');
       // Each route is one transaction or less, and what it makes has the same names each time: a commit whose answer was lost is found.
@@ -64,6 +61,11 @@ export function createStateService(
       await sendJson(request, response, code, { code, message });
     }
   };
+}
+
+function createFresh(): StateCall['fresh'] {
+  let made: ReturnType<StateCall['fresh']> | null = null;
+  return () => (made ??= { id: randomUUID(), token: randomBytes(32).toString('base64url') });
 }
 
 async function openCall(
