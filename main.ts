@@ -240,7 +240,7 @@ async function startStateService(config: Config, database: Database, envelope: E
     throw new Error(
       `${config.dataDir} holds states of ${left.length} stacks in files, which are not read any more (${left.slice(0, 5).join(', ')}): docs/runbooks/move-stacks.md says what to do`,
     );
-  const listener = await openStateListener({ db: database.kysely, envelope, log });
+  const listener = await openStateListener({ database, envelope, log });
   stops.unshift(() => listener.close());
   return listener;
 }

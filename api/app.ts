@@ -52,7 +52,7 @@ export function createApp(deps: ApiDeps): App {
   });
   const authenticator = createAuthenticator(kysely, accessTokens);
   const stateService = createStateService({
-    db: kysely,
+    database: deps.database,
     envelope: deps.envelope,
     authenticator,
     runTokens: null,

@@ -7,7 +7,7 @@ import { sql, type Selectable } from 'kysely';
 import type { VersionedDeployment } from '../domain/state/deployment.ts';
 import { replayJournal, type JournalEntry, type ReplayStamp } from '../domain/state/journal.ts';
 import { holdsStack, STATE_LEASE_MS, type StateUpdateKind, type StateUpdateRequest } from '../domain/state/update.ts';
-import type { Executor, Tx } from './database.ts';
+import { runPrepared, type Database, type Executor, type Tx } from './database.ts';
 import type { Schema } from './schema.ts';
 import { wakeStackWaiters } from './stack-waiters.ts';
 import { appendStateVersion, lockStateStack, readStateVersion, type StateStackRow } from './state-stacks.ts';
@@ -184,15 +184,16 @@ export async function renewStateLease(
 
 /**
  * Appends entries under the update's right, in one statement: whoever ends the update waits for it, or it is refused. An entry that was
- * sent before is left as it is. @returns false: the token may write nothing
+ * sent before is left as it is. Prepared, because engines wait for it at each of their steps: to plan it takes Postgres longer than to run
+ * it. @returns false: the token may write nothing
  */
 export async function appendJournal(
-  executor: Executor,
+  database: Pick<Database, 'kysely' | 'pool'>,
   updateId: string,
   token: string,
   entries: readonly { sequenceId: number; text: string }[],
 ): Promise<boolean> {
-  const { rows } = await sql<{ is_holder: boolean }>`
+  const statement = sql<{ is_holder: boolean }>`
     with holder as (
       select id from state_updates
       where id = ${updateId} and token_hash = ${hashUpdateToken(token)} and status = 'running' and lease_expires_at > now()
@@ -204,8 +205,9 @@ export async function appendJournal(
         as sent(sequence_id, entry)
       on conflict do nothing
     )
-    select exists (select from holder) as is_holder`.execute(executor);
-  return rows[0]?.is_holder === true;
+    select exists (select from holder) as is_holder`;
+  const [row] = await runPrepared(database, 'append_journal', statement);
+  return row?.is_holder === true;
 }
 
 /** Of a CLI that writes whole states. @returns false: the token may write nothing */

@@ -76,13 +76,13 @@ export async function createStack(call: StateCall, org: string, project: string)
     const name = { orgId: principal.orgId, project, name: body.stackName };
     const stack = await insertStateStack(tx, {
       ...name,
-      uuid: call.fresh.id,
+      uuid: call.fresh().id,
       isEngine: false,
       tags: body.tags ?? {},
       key: (uuid) => ({ owner: uuid, sealed: makeStackKey(call.envelope, uuid) }),
     });
     // This very request made it: the answer of the database was lost.
-    if (!stack && (await findStateStack(tx, name))?.uuid === call.fresh.id) return;
+    if (!stack && (await findStateStack(tx, name))?.uuid === call.fresh().id) return;
     // The CLI looks for "already exists".
     if (!stack) throw new StateError(409, `Conflict: stack ${project}/${body.stackName} already exists`);
     if (given) await appendStateVersion(tx, stack, given, null);
@@ -147,7 +147,7 @@ export async function importStack(call: StateCall, path: StackPath) {
   return inTransaction(call.db, async (tx) => {
     const stack = await lockStateStack(tx, found.uuid);
     if (!stack) throw notFound(`stack ${found.name}`);
-    const { id } = call.fresh;
+    const { id } = call.fresh();
     if (await findStateUpdate(tx, stack.uuid, id)) return { updateId: id };
     const active = await findActiveUpdate(tx, stack);
     if (active && !isLeaseOver(active)) throw stackHeld();

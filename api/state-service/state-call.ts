@@ -2,7 +2,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Logger } from 'pino';
 import type { z } from 'zod';
-import type { Db } from '../../db/database.ts';
+import type { Database, Db } from '../../db/database.ts';
 import type { StateStackRow } from '../../db/state-stacks.ts';
 import type { VersionedDeployment } from '../../domain/state/deployment.ts';
 import type { Envelope } from '../../secrets/envelope.ts';
@@ -14,6 +14,8 @@ import { StateError } from './state-error.ts';
 export const OWN_ORG = 'organization';
 
 export interface StateCall {
+  database: Pick<Database, 'kysely' | 'pool'>;
+  /** Of the same database. */
   db: Db;
   envelope: Envelope;
   log: Logger;
@@ -24,7 +26,7 @@ export interface StateCall {
   /** Of the update; empty where none was sent. */
   updateToken: string;
   /** What it makes is called so, and opened by that: the same in each repetition of the request. The second is secret. */
-  fresh: { id: string; token: string };
+  fresh(): { id: string; token: string };
   /** The database went away under this request: what it is to do may be done. */
   isAgain: boolean;
   /** As the caller reaches us, without a path: it stands in the states that it reads. */

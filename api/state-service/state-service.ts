@@ -6,7 +6,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import { MusterError } from '../../domain/error-table.ts';
-import { isConnectionError, retryWhileAway, type Db } from '../../db/database.ts';
+import { isConnectionError, retryWhileAway, type Database } from '../../db/database.ts';
 import type { Envelope } from '../../secrets/envelope.ts';
 import type { Authenticator } from '../authentication.ts';
 import { actorOf } from '../caller.ts';
@@ -19,7 +19,7 @@ import { createBodyReader, sendJson, type BodyReader } from './state-request.ts'
 import * as updates from './update-routes.ts';
 
 export interface StateServiceOptions {
-  db: Db;
+  database: Pick<Database, 'kysely' | 'pool'>;
   envelope: Envelope;
   /** null: no API keys are taken here. */
   authenticator: Authenticator | null;
@@ -46,10 +46,7 @@ export function createStateService(
   { awayPatienceMs = AWAY_PATIENCE_MS } = {},
 ): StateService {
   return async (request, response) => {
-    const fixed = {
-      json: createBodyReader(request),
-      fresh: { id: randomUUID(), token: randomBytes(32).toString('base64url') },
-    };
+    const fixed = { json: createBodyReader(request), fresh: createFresh() };
     try {
       const segments = segmentsOf(request.url ?? '/');
       // Each route is one transaction or less, and what it makes has the same names each time: a commit whose answer was lost is found.
@@ -67,6 +64,11 @@ export function createStateService(
   };
 }
 
+function createFresh(): StateCall['fresh'] {
+  let made: ReturnType<StateCall['fresh']> | null = null;
+  return () => (made ??= { id: randomUUID(), token: randomBytes(32).toString('base64url') });
+}
+
 async function openCall(
   options: StateServiceOptions,
   request: IncomingMessage,
@@ -76,7 +78,8 @@ async function openCall(
   const [, scheme = '', credential = ''] = /^(\S+) +([\x21-\x7e]{1,4096})$/.exec(authorization) ?? [];
   const url = new URL(request.url ?? '/', 'http://localhost');
   return {
-    db: options.db,
+    database: options.database,
+    db: options.database.kysely,
     envelope: options.envelope,
     log: options.log,
     request,

@@ -44,7 +44,7 @@ export async function createUpdate(call: StateCall, path: StackPath, kind: Exclu
   const principal = principalOf(call);
   if (kind !== 'preview' && !isDryRun) assertMay(principal, 'change', 'update stacks');
   const update = await insertStateUpdate(call.db, {
-    id: call.fresh.id,
+    id: call.fresh().id,
     stackUuid: stack.uuid,
     kind,
     isDryRun,
@@ -72,7 +72,7 @@ export async function startUpdate(call: StateCall, path: StackPath, updateId: st
       const started = await startStateUpdate(tx, {
         stackUuid: stack.uuid,
         updateId,
-        token: call.fresh.token,
+        token: call.fresh().token,
         journalVersion,
         tags: body.tags ?? null,
       });
@@ -89,7 +89,7 @@ export async function startUpdate(call: StateCall, path: StackPath, updateId: st
   if (outcome.kind === 'not_new') throw new StateError(409, 'Conflict: the update was started before.');
   return {
     version: outcome.update.version,
-    token: call.fresh.token,
+    token: call.fresh().token,
     tokenExpiration: Math.floor((Date.now() + STATE_LEASE_MS) / 1000),
     journalVersion,
   };
@@ -150,7 +150,7 @@ export async function renewLease(call: StateCall, updateId: string) {
 export async function writeJournal(call: StateCall, updateId: string) {
   const { entries } = await call.json(journalBody, MAX_JOURNAL_BYTES);
   const sent = (entries ?? []).map((entry) => ({ sequenceId: entry.sequenceID, text: JSON.stringify(entry) }));
-  if (!(await appendJournal(call.db, updateId, call.updateToken, sent))) throw leaseLost();
+  if (!(await appendJournal(call.database, updateId, call.updateToken, sent))) throw leaseLost();
   return {};
 }
 

@@ -182,7 +182,7 @@ describe('a database that is away', () => {
     const runTokens = createRunTokens();
     const service = createStateService(
       {
-        db: database.kysely,
+        database,
         envelope: api.deps.envelope,
         authenticator: null,
         runTokens,
@@ -233,6 +233,12 @@ describe('what is refused changes nothing', () => {
     ['no gzip', 400, /not gzip/, { raw: '{}', encoding: 'gzip' }],
     ['half a gzip', 400, /not gzip/, { raw: gzipSync(JSON.stringify(journalOf(1))).subarray(0, 60), encoding: 'gzip' }],
     ['an unknown packing', 415, /br/, { raw: '{}', encoding: 'br' }],
+    [
+      'a gzip that says another length than it has',
+      400,
+      /not gzip/,
+      { raw: withLength(gzipSync(JSON.stringify(journalOf(1))), 3), encoding: 'gzip' },
+    ],
     ['a bomb', 413, /at most \d+ bytes/, { raw: gzipSync(Buffer.alloc(40 * 1024 * 1024, ' ')), encoding: 'gzip' }],
   ];
   it('of a journal: each alone', async () => {
@@ -324,3 +330,10 @@ describe('what is refused changes nothing', () => {
     expect(await digest()).toBe(before);
   });
 });
+
+/** The last four bytes of a gzip say how long it is unpacked. */
+function withLength(gzip: Buffer, length: number): Buffer {
+  const changed = Buffer.from(gzip);
+  changed.writeUInt32LE(length, changed.length - 4);
+  return changed;
+}

@@ -112,6 +112,14 @@ describe('an update', () => {
     expect(await exported()).toEqual({ ids: ['id-a'], pending: 0 });
   });
 
+  it('may send a batch as a gzip of several members, of which the last alone says its length', async () => {
+    const { id, lease } = await begin();
+    const text = JSON.stringify({ entries: [creating(1, 'a'), created(2, 'a')] });
+    const gzip = Buffer.concat([gzipSync(text.slice(0, -2)), gzipSync(text.slice(-2))]);
+    expect((await send('PATCH', at(`/update/${id}/journalentries`), { lease, gzip })).status).toBe(200);
+    expect(await exported()).toEqual({ ids: ['id-a'], pending: 0 });
+  });
+
   it('of an old CLI writes whole states', async () => {
     const { body } = await send('POST', at('/update'), { body: {} });
     const id = body['updateID'] as string;

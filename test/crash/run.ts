@@ -43,7 +43,7 @@ for (let seed = first; seed <= last; seed++) {
     console.log(`${about} ${isKilled ? 'killed' : 'not reached'} ${seconds} s ${problems.join('; ') || 'ok'}`);
   } catch (error) {
     broken++;
-    console.log(`${about} FAILED ${String(error)}`);
+    console.log(`${about} FAILED ${error instanceof Error ? error.stack : String(error)}`);
     // What it left behind would be held against the next cell.
     await fleet.close();
     fleet = await startCrashFleet();

@@ -24,7 +24,7 @@ export async function openStateHome(
 ): Promise<StateHome> {
   const database = openDatabase({ url: databaseUrl, applicationName: 'state-home' });
   const db = database.kysely;
-  const service = await openStateListener({ db, envelope, log: pino({ level: 'error' }, pino.destination(2)) });
+  const service = await openStateListener({ database, envelope, log: pino({ level: 'error' }, pino.destination(2)) });
   return {
     backend: createStateBackend({ db, envelope, service }),
     database,

@@ -157,7 +157,7 @@ describe('pending creates before an update', () => {
     const resource = { urn: URN, type: TYPE, custom: true, inputs: { label: 'label-a' } };
     const entry = { version: 1, kind: 0, sequenceID: 1, operationID: 1, operation: { resource, type: 'creating' } };
     const sent = [{ sequenceId: 1, text: JSON.stringify(entry) }];
-    expect(await appendJournal(home.database.kysely, stack.updateId, 'token', sent)).toBe(true);
+    expect(await appendJournal(home.database, stack.updateId, 'token', sent)).toBe(true);
     const asked: string[] = [];
     const finding = {
       ...hooks,
@@ -173,7 +173,7 @@ describe('pending creates before an update', () => {
     const outcome = await runner.up(REQUEST, finding, signals);
     expect(asked).toEqual(['att_a label-a']);
     expect(outcome.state).toMatchObject({ resources: [{ name: 'att_a', id: '1001' }], pendingCreates: [] });
-    expect(await appendJournal(home.database.kysely, stack.updateId, 'token', sent)).toBe(false);
+    expect(await appendJournal(home.database, stack.updateId, 'token', sent)).toBe(false);
   });
 
   it('are left alone by a preview, which changes nothing', async () => {

@@ -240,13 +240,13 @@ describe('an update that died with its process', () => {
     const entry = { version: 1, kind: 0, sequenceID: 1, operationID: 1 };
     const operation = { resource: machine('att_b', {}), type: 'creating' };
     const sent = [{ sequenceId: 1, text: JSON.stringify({ ...entry, operation }) }];
-    expect(await appendJournal(home.database.kysely, updateId, token, sent)).toBe(true);
+    expect(await appendJournal(home.database, updateId, token, sent)).toBe(true);
     await backend.endDeadUpdates(STACK);
     expect(await backend.readState(STACK)).toMatchObject({
       resources: [{ id: '1' }],
       pendingCreates: [{ name: 'att_b' }],
     });
-    expect(await appendJournal(home.database.kysely, updateId, token, sent)).toBe(false);
+    expect(await appendJournal(home.database, updateId, token, sent)).toBe(false);
   });
 
   it("is not taken for a person's, which holds the stack until its lease is over", async () => {

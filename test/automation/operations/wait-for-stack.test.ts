@@ -172,7 +172,7 @@ describe('an operation behind a person’s update', () => {
     const resource = { urn: `urn:pulumi:${stack.name}::muster::${type}::join`, type, custom: true, inputs: {} };
     const entry = { version: 1, kind: 0, sequenceID: 1, operationID: 1, operation: { resource, type: 'creating' } };
     const sent = [{ sequenceId: 1, text: JSON.stringify(entry) }];
-    expect(await appendJournal(fleet.db, update.id, update.token, sent)).toBe(true);
+    expect(await appendJournal(fleet.database, update.id, update.token, sent)).toBe(true);
     const { id } = await refresh();
     await untilWaiting(id);
     expect((await home.backend.readState(stack.name))?.pendingCreates).toHaveLength(1);
