@@ -50,7 +50,7 @@ export interface CrashScene {
   missed(): CrashPointName[];
   /** Throws for any other status than 200. */
   get<T>(path: string): Promise<T>;
-  /** Asked until it is accepted, once: each call has a key of its own. */
+  /** Asked until it is accepted, once: each call has a key of its own. Throws what it is refused with. */
   ask<T>(method: 'POST' | 'DELETE', path: string, body?: unknown): Promise<T>;
   /** Accepts the cell's order; returns the ids of its instances. */
   order(more: Record<string, unknown>): Promise<string[]>;
@@ -215,16 +215,18 @@ function openScene({ dir, sandbox, muster, stoppedAt }: Parts, cell: CrashCell):
     async ask<T>(method: 'POST' | 'DELETE', path: string, body?: unknown) {
       const key = `${name}-${serial++}`;
       let answer: T | undefined;
+      let refusal: string | null = null;
       await scene.until(async () => {
         const wanted = method === 'POST' ? (body ?? {}) : undefined;
         const reply = await muster.request<T>(method, `/api/v1${path}`, wanted, { 'idempotency-key': key });
         if (reply.status >= 500) return false;
         // Its first answer may have been lost: it is being destroyed, or gone.
         if (method === 'DELETE' && (reply.status === 404 || reply.status === 409)) return true;
-        if (reply.status >= 400) scene.problems.push(`${method} ${path} was refused: ${JSON.stringify(reply.body)}`);
+        if (reply.status >= 400) refusal = `${method} ${path} was refused: ${JSON.stringify(reply.body)}`;
         answer = reply.body;
         return true;
       }, `${method} ${path} is accepted`);
+      if (refusal !== null) throw new Error(refusal);
       return answer as T;
     },
     async order(more) {
