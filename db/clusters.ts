@@ -149,7 +149,7 @@ export async function listClusters(executor: Executor, filter: ClusterFilter): P
     .execute();
 }
 
-/** The end of a cluster is also the end of what we knew of it. */
+/** The end of a cluster is also the end of what we knew of it; one that comes up (again) is looked at next, not a minute after the last look. */
 export async function setClusterStatus(
   tx: Tx,
   id: string,
@@ -164,6 +164,7 @@ export async function setClusterStatus(
       failure_code: failure?.code ?? null,
       failure_detail: failure?.detail ?? null,
       ...(status === 'stopped' || status === 'creating' ? { reason: null, streak: null } : {}),
+      ...(status === 'creating' ? { checked_at: null } : {}),
       ...(isEnd ? { removed_at: sql<Date>`coalesce(removed_at, now())`, reason: null, streak: null } : {}),
     })
     .where('id', '=', id)

@@ -6,7 +6,8 @@
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { getCompileCacheDir } from 'node:module';
+import { dirname, join } from 'node:path';
 import { ProviderError } from '../../domain/provider-error.ts';
 import type {
   ChildSettings,
@@ -143,7 +144,7 @@ function startChild(options: ChildPoolOptions, scratchDir: string): Child {
       PATH: process.execPath.replace(/\/[^/]*$/, '') + ':/usr/local/bin:/usr/bin:/bin',
       HOME: scratchDir,
       MUSTER_PROVIDER_ENTRY: join(options.settings.projectRoot, 'providers-dynamic', 'entry.ts'),
-      NODE_COMPILE_CACHE: join(options.scratchDir, '..', 'compile-cache'),
+      NODE_COMPILE_CACHE: findCompileCache(options.scratchDir),
     },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
@@ -178,6 +179,12 @@ function startChild(options: ChildPoolOptions, scratchDir: string): Child {
   made.ready.catch(() => {});
   post(made, { type: 'settings', settings: { ...options.settings, scratchDir } });
   return made;
+}
+
+/** The one of this process where it has one (node gives its folder for one version of itself): most of the modules are the same. */
+function findCompileCache(scratchDir: string): string {
+  const ours = getCompileCacheDir();
+  return ours === undefined ? join(scratchDir, '..', 'compile-cache') : dirname(ours);
 }
 
 /** Modules that this process was told to import first; its other flags (memory bounds) are not a child's. */

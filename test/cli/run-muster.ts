@@ -16,7 +16,14 @@ export interface Home {
 
 export function makeHome(): Home {
   const path = mkdtempSync(join(tmpdir(), 'muster-cli-'));
-  const env = { PATH: process.env['PATH'] ?? '', HOME: path, XDG_CONFIG_HOME: join(path, 'config') };
+  const { PATH = '', NODE_COMPILE_CACHE } = process.env;
+  const env = {
+    PATH,
+    HOME: path,
+    XDG_CONFIG_HOME: join(path, 'config'),
+    // Else the program keeps what it compiled in this home, which is new for each file.
+    ...(NODE_COMPILE_CACHE ? { NODE_COMPILE_CACHE } : {}),
+  };
   return { path, env, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
 

@@ -138,7 +138,10 @@ describe('the control plane as a process', () => {
       const accepted = await muster.request<Accepted>('POST', '/api/v1/instances', REQUEST);
       const operation = `/api/v1/operations/${accepted.body.operation.id}`;
       const instance = `/api/v1/instances/${accepted.body.instances[0]?.id}`;
-      await waitFor(() => alive().length === 1, BOUND_MS, 'a purchase');
+      // In the last moments of its update the engine does not hear of a cancel: it would be killed after a minute.
+      const isBooting = async () => (await muster.request<Instance>('GET', instance)).body.status === 'booting';
+      await waitFor(isBooting, BOUND_MS, 'a machine that boots');
+      expect(alive()).toHaveLength(1);
       const canceled = await muster.request('POST', `${operation}/cancel`, {});
       expect(canceled.status).toBe(202);
       await until(muster, operation, (_status, body: { status: string }) => body.status === 'canceled');

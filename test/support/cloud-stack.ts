@@ -1,20 +1,17 @@
-/** A stack's program on the real engine against simulated clouds, in this process: one update at a time, each told by what changed. */
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+/** A stack's program on the real engine against simulated clouds, its state at our state service, in this process: one update at a time, each told by what changed. */
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  LocalWorkspace,
-  PulumiCommand,
-  Stack,
-  type EngineEvent,
-  type OutputMap,
-} from '@pulumi/pulumi/automation/index.js';
-import semver from 'semver';
-import { ENGINE_ENVIRONMENT } from '../../automation/engine/child/open-stack.ts';
+import type { EngineEvent, Stack } from '@pulumi/pulumi/automation/index.js';
+import { openStack } from '../../automation/engine/child/open-stack.ts';
+import { PROJECT } from '../../automation/engine/state-backend.ts';
 import { locateEngine } from '../../engine/locate.ts';
 import { startSimulatedClouds, type SimulatedClouds } from '../../sandbox/pulumi/clouds.ts';
 import { loadProgram } from '../../stacks/catalogue.ts';
 import type { StackArgs } from '../../stacks/stack-args.ts';
+import { createTestDatabase } from './database.ts';
+import { openStateHome, type StateHome } from './state-home.ts';
 
 export interface CloudStack {
   clouds: SimulatedClouds;
@@ -24,7 +21,7 @@ export interface CloudStack {
   up(): Promise<CloudUpdate>;
   refresh(): Promise<CloudUpdate>;
   destroy(): Promise<CloudUpdate>;
-  /** The state as it lies on the disk. */
+  /** The state as it is kept. */
   readState(): Promise<string>;
   close(): Promise<void>;
 }
@@ -50,8 +47,24 @@ export async function openCloudStack(kind: string, args: StackArgs<unknown>): Pr
   const clouds = await startSimulatedClouds({ dir: null, timings: 'none' });
   const run = await loadProgram(kind);
   let current = args;
-  const stack = await openStack(folder, engine, clouds, async () => run(current));
-  const doUpdate = (what: 'preview' | 'up' | 'refresh' | 'destroy') => watch((onEvent) => stack[what]({ onEvent }));
+  const database = await createTestDatabase();
+  const home = await openStateHome(database.url);
+  await home.backend.prepareStack(NAME);
+  const stack = await openStack({
+    settings: {
+      enginePath: engine.path,
+      engineVersion: engine.version,
+      projectRoot: process.cwd(),
+      scratchDir: folder,
+    },
+    stackName: NAME,
+    workDir: folder,
+    program: async () => run(current),
+    attached: clouds.ports,
+    environment: { PULUMI_BACKEND_URL: home.url },
+  });
+  const doUpdate = (what: 'preview' | 'up' | 'refresh' | 'destroy') =>
+    withState(home, stack, () => watch((onEvent) => stack[what]({ onEvent })));
   return {
     clouds,
     setArgs(next) {
@@ -61,45 +74,38 @@ export async function openCloudStack(kind: string, args: StackArgs<unknown>): Pr
     up: () => doUpdate('up'),
     refresh: () => doUpdate('refresh'),
     destroy: () => doUpdate('destroy'),
-    readState: () => readFile(join(folder, 'state', '.pulumi', 'stacks', 'muster', `${NAME}.json`), 'utf8'),
+    readState: () => withState(home, stack, (token) => exportState(home.url, token)),
     async close() {
       clouds.close();
+      await home.close();
+      await database.drop();
       await rm(folder, { recursive: true, force: true });
     },
   };
 }
 
-async function openStack(
-  folder: string,
-  engine: { path: string; version: string },
-  clouds: SimulatedClouds,
-  program: () => Promise<Record<string, unknown>>,
-): Promise<Stack> {
-  await mkdir(join(folder, 'state'));
-  await mkdir(join(folder, 'work'));
-  const Command = PulumiCommand as unknown as new (path: string, version: semver.SemVer | null) => PulumiCommand;
-  const workspace = await LocalWorkspace.create({
-    workDir: join(folder, 'work'),
-    program,
-    pulumiCommand: new Command(engine.path, semver.parse(engine.version)),
-    projectSettings: { name: 'muster', runtime: 'nodejs', main: process.cwd() },
-    envVars: {
-      ...ENGINE_ENVIRONMENT,
-      PULUMI_HOME: join(folder, 'home'),
-      PULUMI_BACKEND_URL: `file://${join(folder, 'state')}`,
-      PULUMI_CONFIG_PASSPHRASE: 'test',
-      PULUMI_DEBUG_PROVIDERS: Object.entries(clouds.ports)
-        .map(([name, port]) => `${name}:${port}`)
-        .join(','),
-      PULUMI_DIY_BACKEND_NO_LEGACY_WARNING: '1',
-    },
+/** As the runner does it: a token for each run. */
+async function withState<T>(
+  { backend }: StateHome,
+  { workspace }: Stack,
+  act: (token: string) => Promise<T>,
+): Promise<T> {
+  const access = backend.openRun({ runId: randomUUID(), stackName: NAME });
+  workspace.envVars['PULUMI_ACCESS_TOKEN'] = access.accessToken;
+  try {
+    return await act(access.accessToken);
+  } finally {
+    await access.close();
+  }
+}
+
+async function exportState(url: string, token: string): Promise<string> {
+  const reply = await fetch(`${url}/api/stacks/organization/${PROJECT}/${NAME}/export`, {
+    headers: { authorization: `token ${token}` },
   });
-  const stack = await Stack.create(NAME, workspace);
-  workspace.selectStack = async () => {};
-  const slim = stack as unknown as { outputs(): Promise<OutputMap>; info(): Promise<undefined> };
-  slim.outputs = async () => ({});
-  slim.info = async () => undefined;
-  return stack;
+  const text = await reply.text();
+  if (!reply.ok) throw new Error(`export: ${text}`);
+  return text;
 }
 
 async function watch(update: (onEvent: (event: EngineEvent) => void) => Promise<unknown>): Promise<CloudUpdate> {
