@@ -26,6 +26,12 @@ const MAX_RSS_BYTES = 450 * 1024 * 1024;
 const WARM_UP_MS = 60_000;
 /** How long an interrupted update may take to wind down before its group is killed. */
 const CANCEL_GRACE_MS = 60_000;
+/**
+ * One that has nothing under way and says nothing for so long will not: an engine that is interrupted between its last resource and the end
+ * of its update was seen to wait for itself (3.259.0, with the state at a service). Its journal is whole by then.
+ */
+const IDLE_GRACE_MS = 10_000;
+const GRACE_LOOK_MS = 500;
 
 export interface RunHooks {
   answer<Q extends keyof Questions>(question: Q, input: Questions[Q]['ask']): Promise<Questions[Q]['answer']>;
@@ -48,6 +54,8 @@ export interface ChildPoolOptions {
   settings: Omit<ChildSettings, 'scratchDir'>;
   scratchDir: string;
   onChildError: (message: string) => void;
+  /** How long an interrupted update that has nothing under way may be silent before its group is killed. @default 10000 */
+  idleGraceMs?: number;
 }
 
 interface Child {
@@ -112,7 +120,7 @@ export function createChildPool(options: ChildPoolOptions): ChildPool {
       const child = await borrow();
       running.set(request.runId, child);
       try {
-        return await runIn(child, request, hooks, signals);
+        return await runIn(child, request, hooks, signals, options.idleGraceMs ?? IDLE_GRACE_MS);
       } finally {
         running.delete(request.runId);
         giveBack(child);
@@ -197,27 +205,45 @@ function runIn(
   request: RunRequest,
   hooks: RunHooks,
   signals: { cancel: AbortSignal; kill: AbortSignal },
+  idleGraceMs: number,
 ): Promise<RunResult> {
   return new Promise((resolve) => {
     let graceTimer: NodeJS.Timeout | undefined;
+    /** Resources, and questions, that something is being done about. */
+    const underWay = new Set<string>();
+    let heardAt = performance.now();
     const onExit = () => finish(died(`CLI was closed: the operation child ended. ${child.lastWords()}`.trim()));
     const onCancel = () => {
       post(child, { type: 'cancel', runId: request.runId });
-      graceTimer ??= setTimeout(() => killGroup(child), CANCEL_GRACE_MS);
+      const askedAt = performance.now();
+      graceTimer ??= setInterval(() => {
+        const now = performance.now();
+        const isIdle = underWay.size === 0 && now - Math.max(heardAt, askedAt) >= idleGraceMs;
+        if (isIdle || now - askedAt >= CANCEL_GRACE_MS) killGroup(child);
+      }, GRACE_LOOK_MS);
     };
     const onKill = () => killGroup(child);
     const onMessage = (message: FromChild) => {
       if (!('runId' in message) || message.runId !== request.runId) return;
-      if (message.type === 'resources') hooks.onResources(message.resources);
-      else if (message.type === 'progress') hooks.onProgress(message.message);
-      else if (message.type === 'ask') void answer(child, hooks, message);
-      else if (message.type === 'result') {
+      heardAt = performance.now();
+      if (message.type === 'resources') {
+        for (const { type, name, op, status } of message.resources) {
+          if (status === 'started') underWay.add(`${op} ${type} ${name}`);
+          else underWay.delete(`${op} ${type} ${name}`);
+        }
+        hooks.onResources(message.resources);
+      } else if (message.type === 'progress') hooks.onProgress(message.message);
+      else if (message.type === 'ask') {
+        const asked = `question ${message.askId}`;
+        underWay.add(asked);
+        void answer(child, hooks, message).finally(() => underWay.delete(asked));
+      } else if (message.type === 'result') {
         child.rssBytes = message.rssBytes;
         finish(message.result);
       }
     };
     function finish(result: RunResult): void {
-      clearTimeout(graceTimer);
+      clearInterval(graceTimer);
       child.process.off('exit', onExit).off('message', onMessage);
       signals.cancel.removeEventListener('abort', onCancel);
       signals.kill.removeEventListener('abort', onKill);

@@ -1,4 +1,6 @@
 /** A slice of the kills of cloud stacks (`npm run test:cloud-crash` runs more): SIGKILL in the middle, the next update, nothing left or doubled. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { NEVER, openCloudCrashLab, QUIET_HOOKS, type CloudCrashLab, type CrashKind } from '../support/cloud-crash.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -73,5 +75,36 @@ describe('a look-up that fails', () => {
     expect(lab.clouds.resources('Network')).toHaveLength(1);
     expect((await lab.runner.destroy(wanted, QUIET_HOOKS, NEVER)).isOk).toBe(true);
     expect(lab.clouds.state().resources).toEqual([]);
+  });
+});
+
+/** As the real one where the interrupt comes just before its end: the update ends, and the process does not. */
+async function makeStubborn(path: string, folder: string): Promise<string> {
+  const script = join(folder, 'pulumi');
+  const lines = ['#!/bin/sh', "trap '' INT", `"${path}" "$@"`, 'code=$?', '[ "$1" = up ] && sleep 600', 'exit $code'];
+  await writeFile(script, lines.join('\n'), { mode: 0o755 });
+  return script;
+}
+
+describe('a canceled update whose engine has nothing under way and does not end', () => {
+  it('is ended without waiting for it, and all that was made is in the state', { timeout: 40_000 }, async () => {
+    const stubborn = await openCloudCrashLab(test.url, { wrapEngine: makeStubborn, idleGraceMs: 500 });
+    try {
+      const config = { buckets: [{ name: 'main', region: 'eu-west-1' }] };
+      const wanted = stubborn.request('stubborn', 'snapshots', config);
+      const cancel = new AbortController();
+      const watch = setInterval(() => stubborn.clouds.resources('Bucket').length > 0 && cancel.abort(), 5);
+      const outcome = await stubborn.runner.up(wanted, QUIET_HOOKS, { ...NEVER, cancel: cancel.signal });
+      clearInterval(watch);
+      expect(outcome.isOk).toBe(false);
+      const state = await stubborn.backend.readState('stubborn');
+      expect(state?.pendingCreates ?? []).toEqual([]);
+      const ids = state?.resources.map(({ id }) => id);
+      for (const { id } of stubborn.clouds.state().resources) expect(ids).toContain(id);
+      expect((await stubborn.runner.destroy(wanted, QUIET_HOOKS, NEVER)).isOk).toBe(true);
+      expect(stubborn.clouds.state().resources).toEqual([]);
+    } finally {
+      await stubborn.close();
+    }
   });
 });

@@ -174,7 +174,7 @@ describe('a CLI that is killed in the middle of an update of a stack of ours', (
   it(
     'leaves it with its lease: then the next operation looks up what was begun, and nothing is doubled or left',
     async () => {
-      const lab = await openCloudCrashLab(api.databaseUrl, api.deps.envelope);
+      const lab = await openCloudCrashLab(api.databaseUrl, { envelope: api.deps.envelope });
       onTestFinished(() => lab.close());
       const wish = { name: 'shared', kind: 'snapshots', config: buckets('a'), costCentre: 'x' };
       const { id } = (await api.call('POST', '/api/v1/stacks', { key, body: wish })).body;

@@ -47,6 +47,12 @@ export interface CloudCrashLab {
   close(): Promise<void>;
 }
 
+export interface CloudCrashLabOptions {
+  envelope?: Envelope;
+  wrapEngine?: (path: string, folder: string) => Promise<string>;
+  idleGraceMs?: number;
+}
+
 const NAME = 'train';
 const TAGS = { owner: 'platform', deployment: 'sandbox', costCentre: 'cc-1' };
 /** An update that does not end well by then never will. */
@@ -70,8 +76,12 @@ export const NEVER = { cancel: new AbortController().signal, kill: new AbortCont
  * Throws Error when there is no engine.
  * @param databaseUrl of a migrated database; whoever gives it drops it after the close
  * @param envelope of whoever works on the database too
+ * @param wrapEngine given the engine's path, returns that of what is to be run in its place
  */
-export async function openCloudCrashLab(databaseUrl: string, envelope?: Envelope): Promise<CloudCrashLab> {
+export async function openCloudCrashLab(
+  databaseUrl: string,
+  { envelope, wrapEngine, idleGraceMs }: CloudCrashLabOptions = {},
+): Promise<CloudCrashLab> {
   const engine = await locateEngine({ env: process.env }, []);
   if (!engine) throw new Error('no engine');
   const folder = await mkdtemp(join(tmpdir(), 'muster-cloud-crash-'));
@@ -80,7 +90,7 @@ export async function openCloudCrashLab(databaseUrl: string, envelope?: Envelope
     size: 1,
     scratchDir: join(folder, 'children'),
     settings: {
-      enginePath: engine.path,
+      enginePath: wrapEngine ? await wrapEngine(engine.path, folder) : engine.path,
       engineVersion: engine.version,
       projectRoot: process.cwd(),
       parallel: 16,
@@ -88,6 +98,7 @@ export async function openCloudCrashLab(databaseUrl: string, envelope?: Envelope
       cloudEnvironment: {},
       providers: {},
     },
+    ...(idleGraceMs === undefined ? {} : { idleGraceMs }),
     onChildError: () => {}, // a killed one; one that cannot start ends its update with the reason
   });
   const tally = { found: 0, absent: 0 };
