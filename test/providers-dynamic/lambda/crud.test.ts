@@ -38,7 +38,7 @@ afterAll(() => sandbox?.close());
 beforeEach(async () => {
   await sandbox.reset();
   client = createLambdaClient(
-    { apiKey: sandbox.apiKey, baseUrl: sandbox.urls.lambda, requestTimeoutMs: 300 },
+    { apiKey: sandbox.apiKey, baseUrl: sandbox.urls.lambda, requestTimeoutMs: 2_000 },
     createRateLimiter({}),
   );
 });

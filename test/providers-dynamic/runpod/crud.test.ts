@@ -37,7 +37,7 @@ afterAll(() => sandbox?.close());
 beforeEach(async () => {
   await sandbox.reset();
   client = createRunpodClient(
-    { apiKey: sandbox.apiKey, baseUrl: sandbox.urls.runpod, requestTimeoutMs: 300 },
+    { apiKey: sandbox.apiKey, baseUrl: sandbox.urls.runpod, requestTimeoutMs: 2_000 },
     createRateLimiter({}),
   );
 });

@@ -36,7 +36,7 @@ describe('a TensorDock machine as a dynamic resource', () => {
   afterAll(() => sandbox?.close());
   beforeEach(async () => {
     await sandbox.reset();
-    const settings = { apiKey: sandbox.apiKey, baseUrl: sandbox.urls.tensordock, requestTimeoutMs: 250 };
+    const settings = { apiKey: sandbox.apiKey, baseUrl: sandbox.urls.tensordock, requestTimeoutMs: 2_000 };
     const client = createTensordockClient(settings, createRateLimiter({}));
     crud = createTensordockCrud(createStandaloneRuntime({ client: () => client, listLagMs: () => 200 }), TIMINGS);
   });
