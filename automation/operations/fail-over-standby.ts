@@ -21,6 +21,8 @@ const RECHECK_MS = 1_000;
 const MAX_SILENCE_MS = 60_000;
 /** For its last snapshot, tried again where one fails. */
 const LAST_SNAPSHOT_PATIENCE_MS = 10 * 60_000;
+/** From the beginning of one to that of the next: where the store is away each fails at once. */
+const LAST_SNAPSHOT_RETRY_MS = 15_000;
 
 /** null: it serves, or could not be promoted and another machine is to be restored directly. */
 export async function promote(context: StepContext, { failover, instance }: Episode): Promise<StepResult | null> {
@@ -82,6 +84,9 @@ export async function fetchFromStandby(context: StepContext, episode: Episode): 
     const why = snapshot?.failure_detail ?? 'it is unknown';
     return release(context, episode, null, `no last snapshot of the standby could be taken: ${why}`);
   }
+  const leftMs = (snapshot?.created_at.getTime() ?? 0) + LAST_SNAPSHOT_RETRY_MS - context.now().getTime();
+  if (leftMs > 0)
+    return wait(context, leftMs, `the last snapshot of the standby failed: ${snapshot?.failure_detail ?? 'unknown'}`);
   return takeLast(context, episode, standby);
 }
 

@@ -172,6 +172,24 @@ describe('a failover to a standby', { timeout: 60_000 }, () => {
     expect(automation.vendor.live()).toEqual([second.label]);
   });
 
+  it('takes a pause before it tries again where the last snapshot of the standby fails', async () => {
+    await automation.startWorker();
+    const { instanceId, standbyId, failover } = await begin('automatic');
+    await endTakeOver(standbyId);
+    await fleet.boot(instanceId);
+    const first = await fleet.endSnapshot(instanceId, 'failed');
+    const note = await automation.until(async () => {
+      const { note: said } = await automation.operation(failover.operation_id as string);
+      return said?.includes('the last snapshot of the standby failed') && said;
+    }, 'the failover waits');
+    expect(note).toContain('failed');
+    const taken = await automation.db.selectFrom('snapshots').select('id').where('cause', '=', 'failover').execute();
+    expect(taken).toEqual([{ id: first.id }]);
+    await automation.passWait(failover.operation_id as string);
+    await fleet.endSnapshot(instanceId, 'verified');
+    await untilPhase(failover, 'restoring');
+  });
+
   it('gives write access back to the standby where the machine that was to replace it cannot be restored', async () => {
     await automation.startWorker();
     const { instanceId, standbyId, failover } = await begin('automatic');
