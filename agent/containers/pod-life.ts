@@ -22,10 +22,10 @@ export interface PodParts {
 export interface PodLife {
   readonly desired: DesiredPod;
   want(desired: DesiredPod): void;
-  /** One look; returns at once. @param mine its containers, of whatever run */
+  /** Something is being done about it: what the engine says of it now may be out of date before it is heard. */
+  isBusy(): boolean;
+  /** One look; returns at once. @param mine its containers, of whatever run, as they were when it was not busy */
   look(mine: readonly Container[]): void;
-  /** Resolves when nothing is under way. */
-  settled(): Promise<void>;
   report(): PodReport;
   /** Restarts in its present run, to be remembered. */
   restarts(): number;
@@ -272,6 +272,7 @@ export function createPodLife(first: DesiredPod, parts: PodParts, restartsBefore
       }
       if (isOther || isLess) pulling?.abort();
     },
+    isBusy: () => underWay !== null,
     look(mine) {
       if (isHeld || underWay !== null) return;
       underWay = converge(mine)
@@ -280,9 +281,6 @@ export function createPodLife(first: DesiredPod, parts: PodParts, restartsBefore
         .finally(() => {
           underWay = null;
         });
-    },
-    settled: async () => {
-      await underWay;
     },
     report: () => ({ ...report }),
     restarts: () => report.restarts,

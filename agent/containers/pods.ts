@@ -90,9 +90,11 @@ export function createPods(parts: PodsParts): NodePods {
     isAgain = false;
     try {
       if (seen === null || seen.problem !== null) await meetEngine();
+      // Of what is started meanwhile the list may say that it never was: by that it would be started once more.
+      const idle = [...lives.values()].filter((life) => !life.isBusy());
       const found = await containers.list();
       if (isWanted) await takeOrphans(found);
-      for (const life of lives.values()) life.look(found.filter(({ podId }) => podId === life.desired.podId));
+      for (const life of idle) life.look(found.filter(({ podId }) => podId === life.desired.podId));
       if (monotonicMs() >= cleanAt) {
         cleanAt = monotonicMs() + CLEAN_EVERY_MS;
         await images.clean(new Set([...lives.values()].map(({ desired }) => desired.spec.image)));

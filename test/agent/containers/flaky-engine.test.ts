@@ -101,3 +101,59 @@ describe.each([1, 2, 3, 4, 5])('an engine that fails now and then, seed %i', (se
     }
   }, 30_000);
 });
+
+describe('a list that was asked for before a container was started, and comes after', () => {
+  it('does not have it started once more', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'muster-stale-'));
+    const socket = join(directory, 'd.sock');
+    const simulated = await startSimulatedEngine({ socket, file: join(directory, 'd.json'), boot: '1' });
+    const sound = createEngine(socket);
+    const listed = Promise.withResolvers<void>();
+    const started = Promise.withResolvers<void>();
+    const heard = Promise.withResolvers<void>();
+    const starts: string[] = [];
+    let isStarting = false;
+    const engine: Engine = {
+      ...sound,
+      async call(method, path, options) {
+        if (path.endsWith('/start')) {
+          starts.push(path);
+          isStarting = true;
+          await listed.promise;
+          const answer = await sound.call(method, path, options);
+          started.resolve();
+          return answer;
+        }
+        const isLate = path.startsWith('/containers/json') && isStarting && starts.length === 1;
+        const answer = await sound.call(method, path, options);
+        if (isLate) {
+          isStarting = false;
+          listed.resolve();
+          await started.promise;
+          await new Promise((resolve) => setTimeout(resolve, 50)); // what began it is at its end
+          setTimeout(heard.resolve, 50);
+        }
+        return answer;
+      },
+    };
+    const agent = createPods({
+      engine,
+      directory,
+      workspace: join(directory, 'w'),
+      monotonicMs: () => performance.now(),
+      changed: () => {},
+      log: () => {},
+      lookEveryMs: 10,
+    });
+    try {
+      agent.apply([pod(IDS[0] as string, 1, 'running')]);
+      await heard.promise;
+      expect(starts).toHaveLength(1);
+      expect(agent.report()?.items).toMatchObject([{ status: 'running', run: 1 }]);
+    } finally {
+      agent.stop();
+      await simulated.close();
+      rmSync(directory, { recursive: true, force: true });
+    }
+  });
+});
